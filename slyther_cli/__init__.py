@@ -1,0 +1,25 @@
+"""slyther: speech separation, recognition and synthesis with Mamba state-space models.
+
+The Python API is small: ``from slyther_cli import separate``. Everything heavy is imported on first
+use, so that ``import slyther_cli`` and ``slyther --help`` stay fast.
+
+Imports run one way: commands -> tasks -> (audio, longform, models, checkpoints) -> layers -> scan.
+``training`` and ``studies`` stand beside ``tasks``. Nothing imports ``commands``.
+"""
+
+import os
+
+# A thread that spins while it waits makes every other process on the machine slow, and slyther runs
+# beside others. It must be set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "separate"]
+
+
+def __getattr__(name: str):
+    if name == "separate":
+        from slyther_cli.tasks.separation import separate
+
+        return separate
+    raise AttributeError(f"module 'slyther_cli' has no attribute {name!r}")

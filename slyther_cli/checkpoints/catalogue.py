@@ -1,0 +1,110 @@
+"""The published weights that ``download.pull`` knows, each file pinned by its git blob id. Needs no torch.
+
+Pins: repository xi-j/Mamba-TasNet at commit 7e14e307 (2024-09-30), folder ckpts/WSJ0Mix, the last commit that holds the
+checkpoints in git. Ids and sizes are from the tree of that commit; the masknet sizes are predicted from the layout of
+torch's zip files and are used for the size cap only, never enforced. Scores are the averages of the published runs'
+test_results.csv (WSJ0-2mix, min, 8 kHz).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+COMMIT = "7e14e307a7a11c6746aee9886e9ef13021c48389"
+BASE_URL = f"https://raw.githubusercontent.com/xi-j/Mamba-TasNet/{COMMIT}/ckpts/WSJ0Mix"
+SOURCE = f"https://github.com/xi-j/Mamba-TasNet/tree/{COMMIT}/ckpts/WSJ0Mix"
+LICENSE = "GPL-3.0"
+LICENSE_NOTE = (
+    "These weights were published by the authors of Mamba-TasNet in a GPL-3.0 repository "
+    "(github.com/xi-j/Mamba-TasNet). They are not part of slyther, and their licence, not slyther's, applies to them."
+)
+
+
+@dataclass(frozen=True)
+class PinnedFile:
+    """One file of a published checkpoint. ``path`` is relative to the base URL, not yet quoted."""
+
+    path: str
+    sha1: str
+    """git blob id: sha1 of ``b"blob <size>\\0"`` and the bytes."""
+    size: int
+    exact: bool = True
+    """Whether ``size`` is known; otherwise it is predicted and only sets the cap."""
+
+    @property
+    def name(self) -> str:
+        return self.path.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One published model."""
+
+    name: str
+    task: str
+    files: tuple[PinnedFile, ...]
+    metrics: dict[str, float]
+    sample_rate: int = 8000
+
+    @property
+    def size(self) -> int:
+        """Bytes to download, about."""
+        return sum(f.size for f in self.files)
+
+
+def _entry(size: str, checkpoint: str, ids: tuple[str, str, str], sizes: tuple[int, int, int], si: float, sdr: float) -> Entry:
+    folder = f"mambatasnet_{size.upper()}/1234/save/CKPT+{checkpoint}"
+    return Entry(
+        name=f"mamba-tasnet-{size}",
+        task="separate",
+        files=(
+            PinnedFile(f"{folder}/encoder.ckpt", ids[0], sizes[0]),
+            PinnedFile(f"{folder}/masknet.ckpt", ids[1], sizes[1], exact=False),
+            PinnedFile(f"{folder}/decoder.ckpt", ids[2], sizes[2]),
+        ),
+        metrics={"wsj0-2mix test SI-SNRi (dB)": si, "wsj0-2mix test SDRi (dB)": sdr},
+    )
+
+
+ENTRIES: dict[str, Entry] = {
+    e.name: e
+    for e in (
+        _entry(
+            "xs",
+            "2024-06-21+13-39-29+00",
+            (
+                "6eb546eb3259d1a8a5e1b7aebf5d5837ae1d1b14",
+                "0c6ecfa105884ef71f3db22685bb930ff99856cd",
+                "6f1b7f9f8da190b698d9dd8c822c4df2016445c8",
+            ),
+            (9067, 8924567, 9003),
+            19.0405,
+            19.2637,
+        ),
+        _entry(
+            "s",
+            "2024-06-21+16-45-32+00",
+            (
+                "705101a8196e0d946caded0b05d019388b783c79",
+                "ad877138b3406da198aff69ac0ca6f8e56a67a9e",
+                "e258e65861bb103cc9ac003d42b336360eb17a8c",
+            ),
+            (17259, 31773719, 17195),
+            21.4363,
+            21.6251,
+        ),
+        _entry(
+            "m",
+            "2024-06-04+23-51-03+00",
+            (
+                "ceddc1869c1e0f816e2abdabd109fde99860f444",
+                "1bcce057ed8111eb51b1e1fad30c8af7482c12ac",
+                "5ad7a3e9b6a43958fa1ef24f0c1d9e4fff7f087e",
+            ),
+            (17259, 62757303, 17195),
+            22.4364,
+            22.6130,
+        ),
+    )
+}
+"""Name -> published model. The tests put their own in here."""

@@ -1,0 +1,104 @@
+"""Where models lie on this machine, and which folder a name or path means. Needs no torch."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import slyther_cli
+from slyther_cli.checkpoints import catalogue
+from slyther_cli.checkpoints.config import CONFIG_FILE, NAME, shorten
+from slyther_cli.errors import ModelError
+
+PULL_COMMAND = "slyther models pull"
+IMPORT_COMMAND = "slyther models import"
+SPEECHBRAIN_FILES = ("encoder.ckpt", "masknet.ckpt", "decoder.ckpt")
+
+
+def cache_dir() -> Path:
+    """SLYTHER_CACHE, else XDG_CACHE_HOME/slyther (absolute only, as the XDG rules have it), else ~/.cache/slyther.
+
+    Raises ModelError if there is neither a setting nor a home folder.
+    """
+    own = os.environ.get("SLYTHER_CACHE")
+    try:
+        if own:
+            return Path(own).expanduser()
+        xdg = os.environ.get("XDG_CACHE_HOME", "")
+        if os.path.isabs(xdg):
+            return Path(xdg) / "slyther"
+        return Path.home() / ".cache" / "slyther"
+    except RuntimeError as e:
+        raise ModelError(f"no place for the model cache ({e}): set SLYTHER_CACHE") from e
+
+
+def shipped_dirs() -> list[Path]:
+    """Folders with the weights that come with slyther: inside the installed package, beside it in a checkout."""
+    package = Path(slyther_cli.__file__).resolve().parent
+    out = [package / "_weights"]
+    if (package.parent / "pyproject.toml").is_file():
+        out.append(package.parent / "weights")
+    return out
+
+
+def available(cache: Path | None = None) -> Iterator[tuple[str, Path, str]]:
+    """(name, folder, "shipped" | "cache") of every model folder here, shipped ones first, each name once."""
+    seen = set()
+    for root, kind in [(d, "shipped") for d in shipped_dirs()] + [(cache or cache_dir(), "cache")]:
+        try:
+            folders = sorted(p for p in root.iterdir() if NAME.fullmatch(p.name) and (p / CONFIG_FILE).is_file())
+        except OSError:
+            continue
+        for folder in folders:
+            if folder.name not in seen:
+                seen.add(folder.name)
+                yield folder.name, folder, kind
+
+
+def is_speechbrain(folder: Path) -> bool:
+    """Whether this looks like a SpeechBrain checkpoint or run folder (by its file names alone)."""
+    try:
+        return any((folder / f).is_file() for f in SPEECHBRAIN_FILES) or any(
+            any(d.glob("CKPT+*")) for d in (folder, folder / "save")
+        )
+    except OSError:
+        return False
+
+
+def resolve(name_or_path: str | os.PathLike[str]) -> Path:
+    """The folder that a name or path means: an existing path, else the shipped weights, else the cache.
+
+    Raises ModelError: a file, a SpeechBrain folder (to be imported first), a path that does not exist, an unknown name.
+    """
+    text = os.fspath(name_or_path)
+    is_name = isinstance(name_or_path, str) and NAME.fullmatch(text) is not None
+    path = Path(text)
+    try:
+        if text and path.exists():
+            if (path / CONFIG_FILE).is_file():
+                return path
+            if is_speechbrain(path):
+                raise ModelError(f"{shorten(path, 200)} is a SpeechBrain checkpoint: run `{IMPORT_COMMAND}` on it first")
+            # A folder of results that happens to be called like a model must not hide the model.
+            if not is_name:
+                raise ModelError(f"{shorten(path, 200)} is not a model folder: it has no {CONFIG_FILE}")
+    except (OSError, ValueError) as e:  # name too long, no permission, a NUL in it
+        raise ModelError(f"cannot read model folder {shorten(text)!r}: {e}") from e
+    if not is_name:
+        raise ModelError(f"no such model folder: {shorten(text, 200)!r}")
+    here = {name: folder for name, folder, _ in available()}
+    if text in here:
+        return here[text]
+    if text in catalogue.ENTRIES:
+        raise ModelError(f"model {text} is not on this machine: run `{PULL_COMMAND} {text}`")
+    raise ModelError(unknown_message(text, [*here, *catalogue.ENTRIES]))
+
+
+def unknown_message(name: str, known: list[str]) -> str:
+    """One line for a name that nothing answers to: close matches, or all names, and the pull command."""
+    known = sorted(set(known))
+    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known) or 'none'}."
+    return f"unknown model {shorten(name)!r}: {hint} `{PULL_COMMAND} NAME` downloads a published one"
