@@ -1,0 +1,142 @@
+"""From command line arguments to input files, and from a template to output paths."""
+
+import glob
+import os
+import string
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Literal
+
+from slyther_cli.errors import UsageError
+
+Input = Path | Literal["-"]
+
+AUDIO_EXTENSIONS = frozenset(
+    ".wav .wave .bwf .rf64 .w64 .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf .sph .nist .voc".split()
+)
+
+
+def shown(path: object) -> str:
+    """A path as one printable line: odd bytes and control characters are escaped."""
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else str(path)
+    text = os.fsdecode(text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "''"
+
+
+def expand_inputs(args: Sequence[str]) -> list[Input]:
+    """The input files that the arguments name, in their order, each once.
+
+    A file is taken whatever its extension. A folder gives all files below it (at any depth) with an
+    audio extension, sorted by path, hidden ones left out. A glob that the shell did not expand is
+    expanded here (``**`` crosses folders). "-" is standard input. What matches nothing is kept as
+    it is, as is a folder that holds no audio or cannot be listed: opening it later says so, and the
+    other inputs go on.
+
+    Raises UsageError for an empty argument.
+    """
+    found: list[Input] = []
+    for arg in args:
+        if arg == "-":
+            found.append("-")
+            continue
+        if not arg:
+            raise UsageError("an input name is empty")
+        path = Path(arg)
+        if not os.path.lexists(path) and glob.has_magic(arg):
+            matches = sorted(glob.glob(arg, recursive=True))
+            for match in matches or [arg]:
+                found += _expand_folder(Path(match))
+        else:
+            found += _expand_folder(path)
+    once: dict[str, Input] = {}
+    for item in found:
+        once.setdefault("-" if item == "-" else os.path.abspath(item), item)
+    return list(once.values())
+
+
+def _expand_folder(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files: list[Path] = []
+    for folder, subfolders, names in os.walk(path, onerror=lambda e: files.append(Path(e.filename))):
+        subfolders[:] = [d for d in subfolders if not d.startswith(".")]
+        files += [
+            Path(folder, name)
+            for name in names
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_EXTENSIONS
+        ]
+    return sorted(set(files), key=str) or [path]
+
+
+def render_template(template: str, **fields: object) -> Path:
+    """The relative path that ``template`` gives, e.g. ``{track}_{stem}.{ext}``.
+
+    Raises UsageError for an unknown field, anything but a plain ``{name}``, and a result that would
+    leave the output folder: absolute, with a drive, with ``..``, or that names no file.
+    """
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise UsageError(f"the output template {template!r} is malformed: {error}") from None
+    known = ", ".join("{" + name + "}" for name in fields)
+    text = ""
+    for literal, name, spec, conversion in parsed:
+        text += literal
+        if name is None:
+            continue
+        if name not in fields or spec or conversion:
+            field = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+            raise UsageError(
+                f"the output template {template!r} has {{{field}}}, which is not known; known are {known}"
+            )
+        text += str(fields[name])
+    parts = text.replace("\\", "/").split("/")
+    leaves = PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor or ".." in parts
+    if leaves or "\0" in text:
+        raise UsageError(
+            f"the output template {template!r} gives {shown(text)}, which is outside the output folder"
+        )
+    if parts[-1] in ("", "."):
+        raise UsageError(f"the output template {template!r} gives {shown(text)}, which names no file")
+    return Path(text)
+
+
+def output_paths(
+    template: str, folder: str | os.PathLike[str], stems: Sequence[str], **fields: object
+) -> list[Path]:
+    """One path below ``folder`` for each stem; the field ``{stem}`` takes the stem's name.
+
+    Raises UsageError as :func:`render_template` does, and when two stems get the same path.
+    """
+    paths = [Path(folder) / render_template(template, stem=stem, **fields) for stem in stems]
+    if len(set(paths)) < len(paths):
+        raise UsageError(
+            f"the output template {template!r} gives {len(stems)} stems the same file: use {{stem}} in it"
+        )
+    return paths
+
+
+def check_collisions(pairs: Iterable[tuple[Input | str, str | os.PathLike[str]]]) -> None:
+    """Refuse a job where two inputs write one output, or an output would replace an input.
+
+    ``pairs`` are (input, output), one for each output file. Raises UsageError naming the files.
+    """
+    pairs = list(pairs)
+    inputs = {_same(source): source for source, _ in pairs if source != "-"}
+    owner: dict[str, Input | str] = {}
+    for source, target in pairs:
+        key = _same(target)
+        if key in owner:
+            other = owner[key]
+            who = shown(source) if other == source else f"{shown(other)} and {shown(source)}"
+            raise UsageError(
+                f"{who} would be written to the same file {shown(target)}: "
+                "change the output template or run them separately"
+            )
+        if key in inputs:
+            raise UsageError(f"the output {shown(target)} would replace the input {shown(inputs[key])}")
+        owner[key] = source
+
+
+def _same(path: str | os.PathLike[str]) -> str:
+    return os.path.normcase(os.path.realpath(path))

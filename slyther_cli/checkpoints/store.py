@@ -1,0 +1,231 @@
+"""Saving and loading model folders: ``config.json`` + ``model.safetensors`` (+ ``CARD.md``).
+
+Nothing is unpickled here. A folder is trusted in this order: the config's values are bounded (``config``), compared with
+the tensors' shapes in the safetensors header (``layout``), the network is built on the meta device, which allocates
+nothing, and its tensors compared by name and shape; only then is memory taken. Format: https://huggingface.co/docs/safetensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from slyther_cli.checkpoints import layout
+from slyther_cli.checkpoints.config import (
+    CARD_FILE,
+    CONFIG_FILE,
+    FORMAT,
+    WEIGHTS_FILE,
+    ModelConfig,
+    parse_config,
+    read_config,
+    shorten,
+)
+from slyther_cli.checkpoints.places import resolve
+from slyther_cli.errors import ModelError, OutputError
+from slyther_cli.models import registry
+
+__all__ = ["ModelConfig", "check", "load", "read_config", "resolve", "save"]
+
+MAX_TENSORS = 100_000
+MAX_BYTES = 16 << 30
+"""Of a weights file. Far above any speech model, and what keeps a sparse file from taking the machine."""
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+_FLOAT_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def save(
+    folder: str | Path,
+    model: torch.nn.Module,
+    *,
+    name: str,
+    architecture: str,
+    config: dict[str, Any],
+    task: str,
+    card: str | None = None,
+    dtype: torch.dtype | None = None,
+    **meta: Any,
+) -> Path:
+    """Write ``model`` to ``folder``, whole or not at all, and return the folder.
+
+    ``meta`` goes into ``config.json`` (``source``, ``license``, ``metrics`` and whatever else is JSON); ``dtype`` stores
+    floats in another type (``load`` gives float32 in any case). An earlier model in ``folder`` is replaced, its
+    ``CARD.md`` kept unless ``card`` is given; a folder that holds anything else is never touched.
+
+    Raises ModelError: weights that are not finite, or that do not fit the config. OutputError: cannot be written.
+    """
+    folder = Path(os.path.abspath(folder))
+    data = {"format": FORMAT, "name": name, "task": task, "architecture": architecture, "config": config} | meta
+    try:
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as e:
+        raise ModelError(f"config of model {name} cannot be saved as JSON: {e}") from e
+    checked = parse_config(json.loads(text))
+    tensors = {}
+    for key, value in model.state_dict().items():
+        tensor = value.detach().to("cpu")
+        if dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(dtype)
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"model {name} is not saved: {key} has values that are not finite")
+        tensors[key] = tensor.contiguous().clone()
+    _check_fit(checked, {k: tuple(t.shape) for k, t in tensors.items()}, f"model {name}")
+
+    def fill(temporary: Path) -> None:
+        save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
+        (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
+        if card is not None:
+            (temporary / CARD_FILE).write_text(card, encoding="utf-8")
+        elif (folder / CARD_FILE).is_file():
+            shutil.copyfile(folder / CARD_FILE, temporary / CARD_FILE)
+        mode = (temporary / CONFIG_FILE).stat().st_mode & 0o777
+        for path in temporary.iterdir():
+            path.chmod(mode)  # safetensors makes its file private, whatever the umask
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+
+    try:
+        _write_folder(folder, fill)
+    except (OSError, SafetensorError) as e:
+        raise OutputError(f"cannot write model folder {folder}: {e}") from e
+    return folder
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    expect_task: str | None = None,
+    expect_architecture: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[torch.nn.Module, ModelConfig]:
+    """The network (on the CPU, eval mode) and the config of a model given by name or folder (see ``places.resolve``).
+
+    Raises ModelError, each with one line: unknown name, another task or architecture, a damaged config or weights file,
+    tensors that do not fit the config, values that are not finite.
+    """
+    folder = resolve(name_or_path)
+    config = read_config(folder)
+    label = f"model {config.name}"
+    if expect_task is not None and config.task != expect_task:
+        raise ModelError(f"{label} is made to {config.task}: to {expect_task} takes another model")
+    if expect_architecture is not None and config.architecture != expect_architecture:
+        raise ModelError(f"{label} is a {config.architecture}: this takes a {expect_architecture}")
+    path = folder / WEIGHTS_FILE
+    with _open(path) as file:
+        _check_fit(config, _header(file, path), str(path))
+        module = _build(config, str(path)).to(dtype)
+        module.load_state_dict(_tensors(file, path, module))
+    return module.eval(), config
+
+
+def check(folder: str | Path) -> ModelConfig:
+    """Config and tensor shapes of a model folder, without loading the values. Raises ModelError as ``load`` does."""
+    config = read_config(folder)
+    path = Path(folder) / WEIGHTS_FILE
+    with _open(path) as file:
+        _check_fit(config, _header(file, path), str(path))
+    return config
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """A safetensors file, its header checked by the library; all its errors as ModelError."""
+    try:
+        if not path.is_file():
+            raise ModelError(f"{path.parent} has no {WEIGHTS_FILE}")
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"{path} is larger than {MAX_BYTES >> 30} GiB: not a speech model")
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except (SafetensorError, OSError) as e:
+        raise ModelError(f"{path} is damaged or cannot be read: {shorten(e, 120)}") from e
+
+
+def _header(file: Any, path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors, from the header alone."""
+    keys = file.keys()
+    if len(keys) > MAX_TENSORS:
+        raise ModelError(f"{path} holds {len(keys)} tensors: not a speech model")
+    return {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+
+
+def _build(config: ModelConfig, label: str) -> torch.nn.Module:
+    try:
+        # Initial values are overwritten at once: the caller's random numbers must not depend on them.
+        with torch.random.fork_rng(devices=[]):
+            return registry.build(config.architecture, dict(config.config))
+    except ModelError:
+        raise
+    except Exception as e:  # a config is foreign input: whatever a network makes of it is the config's fault
+        raise ModelError(f"{label}: no {config.architecture} can be built from its config: {shorten(e, 120)}") from e
+
+
+def _check_fit(config: ModelConfig, shapes: dict[str, tuple[int, ...]], label: str) -> None:
+    """Compare config and tensors by building on the meta device. Raises ModelError with the first difference."""
+    try:
+        layout.check_config(config.architecture, config.config, shapes)
+    except ModelError as e:
+        raise ModelError(f"{label} does not fit its config: {e}") from e
+    with torch.device("meta"):
+        wanted = {k: tuple(t.shape) for k, t in _build(config, label).state_dict().items()}
+    missing = sorted(wanted.keys() - shapes.keys())
+    extra = sorted(shapes.keys() - wanted.keys())
+    wrong = sorted(k for k in wanted.keys() & shapes.keys() if wanted[k] != shapes[k])
+    for names, words in ((missing, "missing"), (extra, "not known")):
+        if names:
+            raise ModelError(f"{label} does not fit its config: {len(names)} tensors {words}, first {shorten(names[0], 100)}")
+    if wrong:
+        key = wrong[0]
+        raise ModelError(f"{label} does not fit its config: {key} has shape {shapes[key]}, expected {wanted[key]}")
+
+
+def _tensors(file: Any, path: Path, module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """All tensors in the types that the module has them in. Raises ModelError on a wrong type or a value not finite."""
+    out = {}
+    for key, own in module.state_dict().items():
+        stored = file.get_slice(key).get_dtype()
+        tensor = file.get_tensor(key)
+        if own.is_floating_point() != (stored in _FLOATS) or (stored in _FLOATS) != (tensor.dtype in _FLOAT_TYPES):
+            raise ModelError(f"{path}: tensor {key} is of type {stored}, which does not fit")
+        tensor = tensor.to(own.dtype)
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{path}: tensor {key} has values that are not finite: the model is damaged")
+        out[key] = tensor
+    return out
+
+
+def _write_folder(folder: Path, fill: Any) -> None:
+    """Let ``fill`` write into a temporary folder beside ``folder``, then put it in place. Raises OSError, OutputError."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    try:
+        new, old = temporary / "new", temporary / "old"
+        new.mkdir()
+        fill(new)
+        if not folder.exists():
+            os.rename(new, folder)
+            return
+        if not folder.is_dir():
+            raise OutputError(f"{folder} is in the way: not a folder")
+        foreign = {p.name for p in folder.iterdir()} - {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE}
+        if foreign:
+            raise OutputError(f"{folder} is not replaced: it holds {shorten(min(foreign))}, which is no part of a model")
+        os.rename(folder, old)
+        try:
+            os.rename(new, folder)
+        except OSError:
+            if not folder.exists():
+                os.rename(old, folder)
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,154 @@
+"""Mamba and BiMamba (Mamba-1), with the parameter names of the published checkpoints.
+
+Sources: Gu & Dao 2023, "Mamba", section 3.4 and figure 3 (the block); Jiang et al. 2024, "Speech Slytherin",
+section on bidirectional Mamba (the shared in/out projections, the average of both directions before out_proj).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from slyther_cli.scan import causal_conv, selective_scan
+
+
+class MambaState(NamedTuple):
+    """What one direction of a Mamba carries over a segment border; constant in size.
+
+    conv: [batch, d_conv - 1, d_inner], the last inputs of the convolution in walking order.
+    ssm:  [batch, d_inner, d_state] float32, the state after the last frame walked.
+    """
+
+    conv: Tensor
+    ssm: Tensor
+
+
+class Mamba(nn.Module):
+    """One Mamba mixer, walking left to right. [batch, length, d_model] -> the same."""
+
+    def __init__(self, d_model: int, d_state: int = 16, d_conv: int = 4, expand: int = 2):
+        super().__init__()
+        self.d_model, self.d_state, self.d_conv = d_model, d_state, d_conv
+        self.d_inner = expand * d_model
+        self.dt_rank = math.ceil(d_model / 16)
+        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)
+        self._add_direction("")
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+
+    def _add_direction(self, tail: str) -> None:
+        """The parameters that one direction owns; ``tail`` is "" or "_b" (backward), as in the checkpoints."""
+        di, n, r = self.d_inner, self.d_state, self.dt_rank
+        conv1d = nn.Conv1d(di, di, self.d_conv, groups=di, padding=self.d_conv - 1)
+        x_proj, dt_proj = nn.Linear(di, r + 2 * n, bias=False), nn.Linear(r, di)
+        nn.init.uniform_(dt_proj.weight, -(r**-0.5), r**-0.5)
+        dt = torch.exp(torch.empty(di).uniform_(math.log(1e-3), math.log(1e-1))).clamp(min=1e-4)
+        with torch.no_grad():  # softplus(bias) = dt
+            dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+        A_log = nn.Parameter(torch.arange(1, n + 1, dtype=torch.float32).log().repeat(di, 1))
+        self.add_module(f"conv1d{tail}", conv1d)
+        self.add_module(f"x_proj{tail}", x_proj)
+        self.add_module(f"dt_proj{tail}", dt_proj)
+        self.register_parameter(f"A{tail}_log", A_log)
+        self.register_parameter(f"D{tail}", nn.Parameter(torch.ones(di)))
+
+    def project(self, x: Tensor) -> Tensor:
+        """[batch, length, d_model] -> xz [batch, length, 2 d_inner]: scan input and gate, shared by both directions."""
+        return self.in_proj(x)
+
+    def direction(
+        self, xz: Tensor, state: MambaState | None = None, *, backward: bool = False, reverse: bool | None = None
+    ) -> tuple[Tensor, MambaState]:
+        """One direction's gated output [batch, length, d_inner], before out_proj, and the state to carry on.
+
+        ``backward`` chooses the parameters of the backward direction; ``reverse`` (the same unless given) walks from
+        the last frame to the first.
+        """
+        tail = "_b" if backward else ""
+        reverse = backward if reverse is None else reverse
+        conv, x_proj, dt_proj = (getattr(self, f"{name}{tail}") for name in ("conv1d", "x_proj", "dt_proj"))
+        x, z = xz.split(self.d_inner, dim=-1)  # views: the kernels read them in place
+        u, conv_state = causal_conv(
+            x, conv.weight.squeeze(1), conv.bias, initial_state=state and state.conv, reverse=reverse
+        )
+        dt, B, C = x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        y, ssm_state = selective_scan(
+            u,
+            F.linear(dt, dt_proj.weight),
+            -torch.exp(getattr(self, f"A{tail}_log").float()),
+            B,
+            C,
+            getattr(self, f"D{tail}").float(),
+            z,
+            dt_proj.bias.float(),
+            initial_state=state and state.ssm,
+            reverse=reverse,
+        )
+        return y, MambaState(conv_state, ssm_state)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out_proj(self.direction(self.project(x))[0])
+
+    def step(self, x: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
+        """[batch, length, d_model] for any length, 1 included, going on from ``state``: what ``forward`` would give."""
+        y, state = self.direction(self.project(x), state)
+        return self.out_proj(y), state
+
+
+class BiMamba(Mamba):
+    """Both directions with shared projections: out_proj((forward + backward) / 2). Not causal.
+
+    There is no padding mask, as in the papers: every frame counts, so batches hold equal lengths.
+    """
+
+    def __init__(self, d_model: int, d_state: int = 16, d_conv: int = 4, expand: int = 2):
+        super().__init__(d_model, d_state, d_conv, expand)
+        self._add_direction("_b")
+
+    def forward(self, x: Tensor) -> Tensor:
+        xz = self.project(x)
+        return self.out_proj((self.direction(xz)[0] + self.direction(xz, backward=True)[0]) * 0.5)
+
+    def step(self, x: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
+        raise TypeError("a bidirectional Mamba needs the whole recording; it cannot run step by step")
+
+
+class MambaLayer(nn.Module):
+    """Pre-norm residual layer of the separation networks: x + mixer(RMSNorm(x)) (Speech Slytherin, section 3)."""
+
+    def __init__(self, d_model: int, d_state: int = 16, causal: bool = False):
+        super().__init__()
+        self.mixer: Mamba = Mamba(d_model, d_state) if causal else BiMamba(d_model, d_state)
+        self.norm = nn.RMSNorm(d_model, eps=1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mixer(self.norm(x))
+
+    def step(self, x: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
+        y, state = self.mixer.step(self.norm(x), state)
+        return x + y, state
+
+
+class MambaStack(nn.Module):
+    """``n_layers`` MambaLayers and a final norm. [batch, length, d_model] -> the same."""
+
+    def __init__(self, d_model: int, n_layers: int, d_state: int = 16, causal: bool = False):
+        super().__init__()
+        self.layers = nn.ModuleList(MambaLayer(d_model, d_state, causal) for _ in range(n_layers))
+        self.norm_f = nn.RMSNorm(d_model, eps=1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return self.norm_f(x)
+
+    def step(self, x: Tensor, states: list[MambaState | None]) -> tuple[Tensor, list[MambaState | None]]:
+        """The same for a piece of a recording; ``states`` holds one state a layer (None at the start)."""
+        after: list[MambaState | None] = []
+        for layer, state in zip(self.layers, states, strict=True):
+            x, state = layer.step(x, state)
+            after.append(state)
+        return self.norm_f(x), after

@@ -1,0 +1,152 @@
+"""Mamba-TasNet: time-domain speech separation with a stack of BiMamba layers as the mask network.
+
+Source: Jiang et al. 2024, "Speech Slytherin", section on separation and its figure of Mamba-TasNet; sizes and
+names of the published checkpoints in papers.md 1.1 and 3.1. Written from that description.
+
+    mixture [batch, samples]
+      -> encoder: strided filterbank, ReLU               w [batch, frames, n_filters]
+      -> layer norm, 1x1 to d_model, n_layers x (x + BiMamba(RMSNorm(x))), RMSNorm
+      -> 1x1 to n_speakers masks, ReLU
+      -> decoder(mask * w) for each speaker              stems [batch, n_speakers, samples]
+
+Every step but BiMamba sees one frame (the filterbank: two neighbours), nothing needs statistics of the whole recording,
+and the network is equivariant to level: a mixture twice as loud gives stems twice as loud.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from slyther_cli.layers.filterbank import ChannelwiseLayerNorm, Decoder, Encoder, Pointwise
+from slyther_cli.layers.mamba import MambaStack, MambaState
+
+
+@dataclass(frozen=True)
+class MambaTasNetConfig:
+    """Sizes. ``causal`` makes every layer forward-only, so that the network can run live."""
+
+    n_filters: int = 128
+    kernel_size: int = 16
+    stride: int = 8
+    d_model: int = 128
+    n_layers: int = 16
+    d_state: int = 16
+    n_speakers: int = 2
+    causal: bool = False
+    sample_rate: int = 8000
+
+
+class MaskNet(nn.Module):
+    """w [batch, frames, n_filters] -> masks [batch, n_speakers, frames, n_filters], not negative."""
+
+    def __init__(self, c: MambaTasNetConfig):
+        super().__init__()
+        self.n_speakers = c.n_speakers
+        self.layer_norm = ChannelwiseLayerNorm(c.n_filters)
+        self.bottleneck_conv1x1 = Pointwise(c.n_filters, c.d_model)
+        self.mamba_net = MambaStack(c.d_model, c.n_layers, c.d_state, c.causal)
+        self.mask_conv1x1 = Pointwise(c.d_model, c.n_speakers * c.n_filters)
+
+    def enter(self, w: Tensor) -> Tensor:
+        """What comes before the layers, frame by frame."""
+        return self.bottleneck_conv1x1(self.layer_norm(w))
+
+    def masks(self, x: Tensor) -> Tensor:
+        """What comes after the final norm, frame by frame."""
+        m = F.relu(self.mask_conv1x1(x))
+        return m.unflatten(-1, (self.n_speakers, -1)).transpose(1, 2)
+
+    def forward(self, w: Tensor) -> Tensor:
+        return self.masks(self.mamba_net(self.enter(w)))
+
+
+class MambaTasNet(nn.Module):
+    """Mixture [batch, samples] at ``config.sample_rate`` -> stems [batch, n_speakers, samples]."""
+
+    def __init__(self, config: MambaTasNetConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.n_filters, config.kernel_size, config.stride)
+        self.masknet = MaskNet(config)
+        self.decoder = Decoder(config.n_filters, config.kernel_size, config.stride)
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        w = self.encoder(mixture)
+        return self.decoder(self.masknet(w) * w.unsqueeze(1))[..., : mixture.shape[1]]
+
+    def start_from_fourier(self) -> None:
+        """Initialise encoder and decoder as a tight windowed Fourier pair instead of noise (ours, not the paper's).
+
+        Each sine and cosine of a sqrt-Hann window comes twice, with both signs, so that the ReLU loses nothing:
+        relu(v) - relu(-v) = v. Training then starts from a perfect analysis and synthesis (measured in
+        docs/training.md). Filters beyond the basis stay random and are not yet heard.
+        """
+        k = self.config.kernel_size
+        n = torch.arange(k, dtype=torch.float64)
+        window = torch.sin(torch.pi * (n + 0.5) / k)  # squares of half-overlapped windows sum to one
+        rows = [torch.cos(2 * torch.pi * f * n / k) * (1 / k if f in (0, k // 2) else 2 / k) ** 0.5 for f in range(k // 2 + 1)]
+        rows += [torch.sin(2 * torch.pi * f * n / k) * (2 / k) ** 0.5 for f in range(1, k // 2)]
+        basis = torch.stack(rows) * window  # [k, k]
+        count = min(self.config.n_filters // 2, k)
+        with torch.no_grad():
+            enc, dec = self.encoder.conv1d.weight.squeeze(1), self.decoder.weight.squeeze(1)
+            dec.zero_()
+            enc[:count] = basis[:count].float()
+            enc[count : 2 * count] = -basis[:count].float()
+            dec[:count] = basis[:count].float()
+            dec[count : 2 * count] = -basis[:count].float()
+
+
+class LiveSeparator:
+    """A causal MambaTasNet fed block by block: ``push`` samples as they come, get stems with one frame of delay.
+
+    The delay is ``kernel_size - stride`` samples beyond the frame grid: a sample leaves when its last frame is in.
+    The concatenated output equals ``model(all samples)``.
+    """
+
+    def __init__(self, model: MambaTasNet):
+        if not model.config.causal:
+            raise TypeError("live separation needs a causal model; this one is bidirectional")
+        self.model = model
+        self.pending = torch.zeros(1, 0)
+        self.states: list[MambaState | None] = [None] * model.config.n_layers
+        self.tail: Tensor | None = None  # the half window that waits for the next frame
+        self.taken = self.given = 0
+
+    @torch.inference_mode()
+    def push(self, samples: Tensor) -> Tensor:
+        """[n] new samples -> [n_speakers, m] finished ones."""
+        self.taken += samples.shape[-1]
+        return self._run(samples.reshape(1, -1))
+
+    def _run(self, samples: Tensor) -> Tensor:
+        c, m = self.model.config, self.model
+        self.pending = torch.cat([self.pending, samples], 1)
+        frames = self.pending.shape[1] // c.stride - 1
+        if frames < 1:
+            return torch.zeros(c.n_speakers, 0)
+        w = m.encoder.encode(self.pending[:, : (frames + 1) * c.stride])
+        self.pending = self.pending[:, frames * c.stride :]
+        x, self.states = m.masknet.mamba_net.step(m.masknet.enter(w), self.states)
+        out = m.decoder(m.masknet.masks(x) * w.unsqueeze(1))[0]
+        if self.tail is not None:
+            out[:, : c.stride] += self.tail
+        self.tail = out[:, -c.stride :].clone()
+        done = out[:, : -c.stride]
+        self.given += done.shape[1]
+        return done
+
+    @torch.inference_mode()
+    def finish(self) -> Tensor:
+        """[n_speakers, m]: what was held back, cut to the samples that came."""
+        before, total = self.given, self.taken
+        pad = (self.model.encoder.frames(total) + 1) * self.model.config.stride - total if total else 0
+        last = self._run(torch.zeros(1, pad)) if pad else torch.zeros(self.model.config.n_speakers, 0)
+        if self.tail is not None:
+            last = torch.cat([last, self.tail], 1)
+        self.given = total
+        return last[:, : total - before]

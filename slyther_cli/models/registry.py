@@ -1,0 +1,66 @@
+"""Every architecture and its named sizes (papers.md 1.1). Adding a network means adding two lines here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from slyther_cli.errors import ModelError
+
+_TASNET_SIZES: dict[str, dict[str, Any]] = {
+    "xs": {"n_filters": 128, "d_model": 128, "n_layers": 16},
+    "s": {"n_filters": 256, "d_model": 256, "n_layers": 16},
+    "m": {"n_filters": 256, "d_model": 256, "n_layers": 32},
+    "l": {"n_filters": 512, "d_model": 512, "n_layers": 32},
+}
+
+# name -> (architecture, config). The plain names are the published two-speaker models.
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {}
+for _size, _sizes in _TASNET_SIZES.items():
+    PRESETS[f"mamba-tasnet-{_size}"] = ("mamba-tasnet", _sizes)
+    PRESETS[f"mamba-tasnet-{_size}-3spk"] = ("mamba-tasnet", {**_sizes, "n_speakers": 3})
+    PRESETS[f"mamba-tasnet-{_size}-causal"] = ("mamba-tasnet", {**_sizes, "causal": True})
+
+TASKS = {"mamba-tasnet": "separate"}
+_BOUNDS = {"n_layers": 256, "n_speakers": 16, "d_state": 1024, "kernel_size": 4096, "stride": 2048, "sample_rate": 768_000}
+
+
+def _parts(architecture: str) -> tuple[type, type]:
+    if architecture == "mamba-tasnet":
+        from slyther_cli.models.mamba_tasnet import MambaTasNet, MambaTasNetConfig
+
+        return MambaTasNetConfig, MambaTasNet
+    raise ModelError(f"unknown architecture {architecture!r}; known: {', '.join(TASKS)}")
+
+
+def full_config(architecture: str, config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` with every default filled in. Raises :class:`ModelError` on unknown keys and values out of bounds."""
+    kind, _ = _parts(architecture)
+    known = {f.name: f for f in fields(kind)}
+    for key, value in config.items():
+        if key not in known:
+            raise ModelError(f"{architecture}: unknown setting {key!r}; known: {', '.join(known)}")
+        wanted = type(known[key].default)
+        if type(value) is not wanted:
+            raise ModelError(f"{architecture}: {key} must be {wanted.__name__}, not {value!r}")
+        if wanted is int and not 1 <= value <= _BOUNDS.get(key, 16_384):
+            raise ModelError(f"{architecture}: {key} = {value} is out of bounds")
+    return asdict(kind(**config))
+
+
+def build(architecture: str, config: dict[str, Any]):
+    """A freshly initialised network. Raises :class:`ModelError` as :func:`full_config` does."""
+    kind, network = _parts(architecture)
+    filled = full_config(architecture, config)
+    try:
+        return network(kind(**filled))
+    except ValueError as error:
+        raise ModelError(f"{architecture}: {error}") from None
+
+
+def parameter_count(architecture: str, config: dict[str, Any]) -> int:
+    """Parameters of a size, counted without allocating them."""
+    import torch
+
+    with torch.device("meta"):
+        return sum(p.numel() for p in build(architecture, config).parameters())
