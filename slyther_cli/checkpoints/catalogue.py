@@ -1,9 +1,9 @@
 """The published weights that ``download.pull`` knows, each file pinned by its git blob id. Needs no torch.
 
-Pins: repository xi-j/Mamba-TasNet at commit 7e14e307 (2024-09-30), folder ckpts/WSJ0Mix, the last commit that holds the
-checkpoints in git. Ids and sizes are from the tree of that commit; the masknet sizes are predicted from the layout of
-torch's zip files and are used for the size cap only, never enforced. Scores are the averages of the published runs'
-test_results.csv (WSJ0-2mix, min, 8 kHz).
+Pins: repository xi-j/Mamba-TasNet at commit 7e14e307 (2024-09-30), folder ckpts/WSJ0Mix, the last commit
+that holds the checkpoints in git. Ids and sizes are from the tree of that commit; the masknet sizes are
+predicted from the layout of torch's zip files and are used for the size cap only, never enforced. Scores
+are the averages of the published runs' test_results.csv (WSJ0-2mix, min, 8 kHz).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ SOURCE = f"https://github.com/xi-j/Mamba-TasNet/tree/{COMMIT}/ckpts/WSJ0Mix"
 LICENSE = "GPL-3.0"
 LICENSE_NOTE = (
     "These weights were published by the authors of Mamba-TasNet in a GPL-3.0 repository "
-    "(github.com/xi-j/Mamba-TasNet). They are not part of slyther, and their licence, not slyther's, applies to them."
+    "(github.com/xi-j/Mamba-TasNet). They are not part of slyther, "
+    "and their licence, not slyther's, applies to them."
 )
 
 
@@ -52,7 +53,9 @@ class Entry:
         return sum(f.size for f in self.files)
 
 
-def _entry(size: str, checkpoint: str, ids: tuple[str, str, str], sizes: tuple[int, int, int], si: float, sdr: float) -> Entry:
+def _entry(
+    size: str, checkpoint: str, ids: tuple[str, str, str], sizes: tuple[int, int, int], si: float, sdr: float
+) -> Entry:
     folder = f"mambatasnet_{size.upper()}/1234/save/CKPT+{checkpoint}"
     return Entry(
         name=f"mamba-tasnet-{size}",

@@ -1,7 +1,8 @@
 """``config.json`` of a model folder: what it holds, and the check that it holds nothing else.
 
-A config is read before anything is built, and may come from anywhere: every value is bounded here, so that what
-follows (building the network on torch's meta device, see ``store``) can neither run away nor allocate. Needs no torch.
+A config is read before anything is built, and may come from anywhere: every value is bounded here, so that
+what follows (building the network on torch's meta device, see ``store``) can neither run away nor
+allocate. Needs no torch.
 """
 
 from __future__ import annotations
@@ -90,13 +91,17 @@ def parse_config(data: object, folder: Path | None = None) -> ModelConfig:
     if type(version) is not int:
         raise ModelError(f"{where} has no format number: not a slyther model")
     if version != FORMAT:
-        raise ModelError(f"{where} has format {shorten(version)}, this slyther reads format {FORMAT}: update one of them")
+        raise ModelError(
+            f"{where} has format {shorten(version)}, this slyther reads format {FORMAT}: update one of them"
+        )
     for key in ("name", "task", "architecture"):
         if not isinstance(data.get(key), str):
             raise ModelError(f"{where}: {key!r} is missing or not text")
     for key in ("name", "architecture"):
         if not NAME.fullmatch(data[key]):
-            raise ModelError(f"{where}: {key!r} may hold letters, digits, '.', '_' and '-', not {shorten(data[key])!r}")
+            raise ModelError(
+                f"{where}: {key!r} may hold letters, digits, '.', '_' and '-', not {shorten(data[key])!r}"
+            )
     if data["task"] not in TASKS:
         raise ModelError(f"{where}: unknown task {shorten(data['task'])!r}, known are {', '.join(TASKS)}")
     config = data.get("config")

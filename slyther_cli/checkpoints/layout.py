@@ -1,7 +1,8 @@
-"""What the names and shapes of a network's tensors say about it, before the network is built. Needs no torch.
+"""What the names and shapes of a network's tensors say about it, before the network is built. Needs no
+torch.
 
-Names are those of the published checkpoints (SpeechBrain 1.0 separation folders of xi-j/Mamba-TasNet), with the file
-stem as prefix: ``encoder.``, ``masknet.``, ``decoder.``.
+Names are those of the published checkpoints (SpeechBrain 1.0 separation folders of xi-j/Mamba-TasNet),
+with the file stem as prefix: ``encoder.``, ``masknet.``, ``decoder.``.
 """
 
 from __future__ import annotations
@@ -16,8 +17,16 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _KINDS = (
     ("mamba-tasnet", "Mamba-TasNet", re.compile(r"masknet\.mamba_net\.layers\.\d+\.mixer\.")),
-    ("dpmamba", "DPMamba (dual-path Mamba)", re.compile(r"masknet\.dual_mdl\.\d+\.intra_mdl\.layers\.\d+\.mixer\.")),
-    ("sepformer", "Sepformer", re.compile(r"masknet\.dual_mdl\.\d+\.intra_mdl\.mdl\.layers\.\d+\.self_att\.")),
+    (
+        "dpmamba",
+        "DPMamba (dual-path Mamba)",
+        re.compile(r"masknet\.dual_mdl\.\d+\.intra_mdl\.layers\.\d+\.mixer\."),
+    ),
+    (
+        "sepformer",
+        "Sepformer",
+        re.compile(r"masknet\.dual_mdl\.\d+\.intra_mdl\.mdl\.layers\.\d+\.self_att\."),
+    ),
     ("dprnn", "dual-path RNN", re.compile(r"masknet\.dual_mdl\.\d+\.intra_mdl\.rnn\.")),
     ("conv-tasnet", "Conv-TasNet", re.compile(r"masknet\.(temporal_conv_net|TCN)")),
 )
@@ -72,7 +81,7 @@ def check_config(architecture: str, config: Mapping[str, Any], shapes: Shapes) -
         for key, found in INFER[architecture](shapes).items():
             if key in config and config[key] != found:
                 raise ModelError(f"the config says {key} = {config[key]}, the tensors say {found}")
-    # Whatever the architecture: no more layers than tensors, no width that no tensor has (but for rates and tables).
+    # Whatever the architecture: no more layers than tensors, no width that no tensor has (but rates, tables).
     largest = max([4096, len(shapes), *(d for shape in shapes.values() for d in shape)])
     for key, value in config.items():
         for number in value if isinstance(value, list) else [value]:
@@ -81,7 +90,9 @@ def check_config(architecture: str, config: Mapping[str, Any], shapes: Shapes) -
             if re.search("layer|block|repeat|stage", key) and number > len(shapes):
                 raise ModelError(f"the config says {key} = {number}, there are {len(shapes)} tensors")
             if number > largest and "rate" not in key:
-                raise ModelError(f"the config says {key} = {number}, the largest tensor dimension is {largest}")
+                raise ModelError(
+                    f"the config says {key} = {number}, the largest tensor dimension is {largest}"
+                )
     stride, kernel = config.get("stride"), config.get("kernel_size")
     if isinstance(stride, int) and isinstance(kernel, int) and not 1 <= stride <= kernel:
         raise ModelError(f"the config says stride = {stride} with kernel_size = {kernel}")

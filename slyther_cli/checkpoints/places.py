@@ -18,7 +18,8 @@ SPEECHBRAIN_FILES = ("encoder.ckpt", "masknet.ckpt", "decoder.ckpt")
 
 
 def cache_dir() -> Path:
-    """SLYTHER_CACHE, else XDG_CACHE_HOME/slyther (absolute only, as the XDG rules have it), else ~/.cache/slyther.
+    """SLYTHER_CACHE, else XDG_CACHE_HOME/slyther (absolute only, as the XDG rules have it), else
+    ~/.cache/slyther.
 
     Raises ModelError if there is neither a setting nor a home folder.
     """
@@ -35,7 +36,9 @@ def cache_dir() -> Path:
 
 
 def shipped_dirs() -> list[Path]:
-    """Folders with the weights that come with slyther: inside the installed package, beside it in a checkout."""
+    """Folders with the weights that come with slyther: inside the installed package, beside it in a
+    checkout.
+    """
     package = Path(slyther_cli.__file__).resolve().parent
     out = [package / "_weights"]
     if (package.parent / "pyproject.toml").is_file():
@@ -48,7 +51,9 @@ def available(cache: Path | None = None) -> Iterator[tuple[str, Path, str]]:
     seen = set()
     for root, kind in [(d, "shipped") for d in shipped_dirs()] + [(cache or cache_dir(), "cache")]:
         try:
-            folders = sorted(p for p in root.iterdir() if NAME.fullmatch(p.name) and (p / CONFIG_FILE).is_file())
+            folders = sorted(
+                p for p in root.iterdir() if NAME.fullmatch(p.name) and (p / CONFIG_FILE).is_file()
+            )
         except OSError:
             continue
         for folder in folders:
@@ -70,7 +75,8 @@ def is_speechbrain(folder: Path) -> bool:
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     """The folder that a name or path means: an existing path, else the shipped weights, else the cache.
 
-    Raises ModelError: a file, a SpeechBrain folder (to be imported first), a path that does not exist, an unknown name.
+    Raises ModelError: a file, a SpeechBrain folder (to be imported first), a path that does not exist, an
+    unknown name.
     """
     text = os.fspath(name_or_path)
     is_name = isinstance(name_or_path, str) and NAME.fullmatch(text) is not None
@@ -80,12 +86,16 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
             if (path / CONFIG_FILE).is_file():
                 return path
             if is_speechbrain(path):
-                raise ModelError(f"{shorten(path, 200)} is a SpeechBrain checkpoint: run `{IMPORT_COMMAND}` on it first")
+                raise ModelError(
+                    f"{shorten(path, 200)} is a SpeechBrain checkpoint: run `{IMPORT_COMMAND}` on it first"
+                )
             # A folder of results that happens to be called like a model must not hide the model.
             if not is_name:
                 raise ModelError(f"{shorten(path, 200)} is not a model folder: it has no {CONFIG_FILE}")
     except (OSError, ValueError) as e:  # name too long, no permission, a NUL in it
-        raise ModelError(f"cannot read model folder {shorten(text)!r}: {e}") from e
+        raise ModelError(
+            f"cannot read model folder {shorten(text)!r}: {shorten(getattr(e, 'strerror', None) or e)}"
+        ) from e
     if not is_name:
         raise ModelError(f"no such model folder: {shorten(text, 200)!r}")
     here = {name: folder for name, folder, _ in available()}

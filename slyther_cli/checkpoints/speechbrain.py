@@ -1,9 +1,9 @@
 """Import of SpeechBrain separation checkpoints (encoder.ckpt, masknet.ckpt, decoder.ckpt) into our format.
 
-The only place that unpickles, and only after a check: each file must be an uncompressed zip as torch.save writes it,
-its sizes must add up to the file, its pickle may name nothing but tensors and dictionaries; then
-``torch.load(weights_only=True)``; then every tensor must be backed by the bytes of the file.
-Layout of the folders and names of the tensors: speechbrain 1.0.0 and the published runs of xi-j/Mamba-TasNet.
+The only place that unpickles, and only after a check: each file must be an uncompressed zip as torch.save
+writes it, its sizes must add up to the file, its pickle may name nothing but tensors and dictionaries;
+then ``torch.load(weights_only=True)``; then every tensor must be backed by the bytes of the file. Layout
+of the folders and names of the tensors: speechbrain 1.0.0 and the published runs of xi-j/Mamba-TasNet.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from slyther_cli.checkpoints import layout, places, store
 from slyther_cli.checkpoints.config import NAME, shorten
 from slyther_cli.checkpoints.places import SPEECHBRAIN_FILES
 from slyther_cli.errors import ModelError
-from slyther_cli.models import registry
 
 MAX_BYTES = 4 << 30
 _MAX_PICKLE = 32 << 20
-_STORAGES = {f"torch {kind}Storage" for kind in ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Bool")}
+_STORAGES = {
+    f"torch {kind}Storage" for kind in ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Bool")
+}
 _ALLOWED = _STORAGES | {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
@@ -44,12 +45,13 @@ def import_folder(
 ) -> Path:
     """Convert a SpeechBrain checkpoint or run folder to a model folder of ours and return the latter.
 
-    ``dest``: the new folder, by default ``NAME`` in the cache; ``name``: by default that of ``dest``, else of the run.
-    The sample rate is the one given, else that in the run's hyperparams.yaml, else 8000; the stride is half the kernel,
-    as in SpeechBrain's Encoder. ``meta`` goes to ``store.save``. Nothing that exists is replaced.
+    ``dest``: the new folder, by default ``NAME`` in the cache; ``name``: by default that of ``dest``, else
+    of the run. The sample rate is the one given, else that in the run's hyperparams.yaml, else 8000; the
+    stride is half the kernel, as in SpeechBrain's Encoder. ``meta`` goes to ``store.save``. Nothing that
+    exists is replaced.
 
-    Raises ModelError: not such a folder, an unsafe or damaged file, another architecture than Mamba-TasNet, tensors
-    that do not fit it. OutputError: ``dest`` cannot be written.
+    Raises ModelError: not such a folder, an unsafe or damaged file, another architecture than
+    Mamba-TasNet, tensors that do not fit it. OutputError: ``dest`` cannot be written.
     """
     src = Path(src)
     folder = find_checkpoint(src)
@@ -57,6 +59,8 @@ def import_folder(
         name = Path(dest).name if dest is not None else _default_name(folder)
     if not NAME.fullmatch(name):
         raise ModelError(f"{shorten(name)!r} is no model name: use letters, digits, '.', '_' and '-'")
+    if dest is None and any(name == n for n, _, kind in places.available() if kind == "shipped"):
+        raise ModelError(f"{name} is the name of a model that comes with slyther: import under another name")
     dest = Path(dest) if dest is not None else places.cache_dir() / name
     if dest.exists():
         raise ModelError(f"{dest} exists already: remove it, or import under another name")
@@ -66,11 +70,17 @@ def import_folder(
         tensors |= {f"{stem}.{key}": value for key, value in read_checkpoint(folder / file).items()}
     model, config = _build(folder, tensors, sample_rate or _sample_rate(folder) or 8000)
     meta.setdefault("source", f"imported from the SpeechBrain checkpoint {folder.name}")
-    return store.save(dest, model, name=name, architecture="mamba-tasnet", config=config, task="separate", **meta)
+    loss = _yaml_number(folder / "CKPT.yaml", "si-snr")
+    if loss is not None:
+        meta.setdefault("metrics", {"validation SI-SNR (dB)": round(-loss, 4)})
+    return store.save(
+        dest, model, name=name, architecture="mamba-tasnet", config=config, task="separate", **meta
+    )
 
 
 def find_checkpoint(src: Path) -> Path:
-    """The folder with the .ckpt files: ``src`` itself, or the best checkpoint in a run folder (lowest si-snr loss).
+    """The folder with the .ckpt files: ``src`` itself, or the best checkpoint in a run folder (lowest
+    si-snr loss).
 
     Raises ModelError: none, or several of which none says how good it is.
     """
@@ -79,16 +89,22 @@ def find_checkpoint(src: Path) -> Path:
             raise ModelError(f"no such folder: {shorten(src, 200)}")
         if any((src / f).is_file() for f in SPEECHBRAIN_FILES):
             return src
-        found = [p for d in (src / "save", src) for p in sorted(d.glob("CKPT+*")) if (p / "masknet.ckpt").is_file()]
+        found = [
+            p for d in (src / "save", src) for p in sorted(d.glob("CKPT+*")) if (p / "masknet.ckpt").is_file()
+        ]
     except OSError as e:
         raise ModelError(f"cannot read {shorten(src, 200)}: {e.strerror or e}") from e
     if not found:
-        raise ModelError(f"{shorten(src, 200)} is not a SpeechBrain separation checkpoint: no {', '.join(SPEECHBRAIN_FILES)}")
+        raise ModelError(
+            f"{shorten(src, 200)} is no SpeechBrain separation checkpoint: no {', '.join(SPEECHBRAIN_FILES)}"
+        )
     if len(found) == 1:
         return found[0]
     scored = [(loss, p) for p in found if (loss := _yaml_number(p / "CKPT.yaml", "si-snr")) is not None]
     if not scored:
-        raise ModelError(f"{shorten(src, 200)} holds {len(found)} checkpoints, none with its si-snr: name one of them")
+        raise ModelError(
+            f"{shorten(src, 200)} holds {len(found)} checkpoints, none with its si-snr: name one of them"
+        )
     return min(scored, key=lambda item: item[0])[1]
 
 
@@ -121,7 +137,9 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _check_zip(path: Path) -> int:
-    """Sizes and pickle of a checkpoint, before torch sees it. Returns the bytes of all entries. Raises ModelError."""
+    """Sizes and pickle of a checkpoint, before torch sees it. Returns the bytes of all entries. Raises
+    ModelError.
+    """
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ModelError(f"{path.name} is refused: larger than {MAX_BYTES >> 30} GiB")
@@ -132,7 +150,9 @@ def _check_zip(path: Path) -> int:
         total = sum(e.file_size for e in entries)
         # torch.save never compresses: entries add up to less than the file.
         if total > size or any(e.compress_type != zipfile.ZIP_STORED for e in entries):
-            raise ModelError(f"{path.name} is refused: {total} bytes packed in a file of {size} (torch.save never packs)")
+            raise ModelError(
+                f"{path.name} is refused: {total} bytes packed in a file of {size} (torch.save never packs)"
+            )
         names = [e.filename.lower() for e in entries]  # torch looks names up without case
         pickles = [e for e in entries if e.filename.lower().endswith("data.pkl")]
         if len(set(names)) < len(names) or len(pickles) != 1 or pickles[0].file_size > _MAX_PICKLE:
@@ -141,27 +161,35 @@ def _check_zip(path: Path) -> int:
     for opcode, arg, _ in pickletools.genops(pickled):
         if opcode.name in _FORBIDDEN or (opcode.name == "GLOBAL" and arg not in _ALLOWED):
             what = str(arg).replace(" ", ".") if opcode.name == "GLOBAL" else opcode.name
-            raise ModelError(f"{path.name} is refused: it holds code or objects ({shorten(what)}), not only tensors")
+            raise ModelError(
+                f"{path.name} is refused: it holds code or objects ({shorten(what)}), not only tensors"
+            )
     return total
 
 
-def _build(folder: Path, tensors: dict[str, torch.Tensor], sample_rate: int) -> tuple[torch.nn.Module, dict[str, Any]]:
+def _build(
+    folder: Path, tensors: dict[str, torch.Tensor], sample_rate: int
+) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The network that these tensors are of, loaded with them, and its config. Raises ModelError."""
     kind = layout.identify(tensors)
     if kind is None:
         raise ModelError(f"{folder.name} is of an architecture that slyther does not know")
     if kind[0] != "mamba-tasnet":
-        raise ModelError(f"{folder.name} is a {kind[1]} model: not supported yet, only Mamba-TasNet can be imported")
+        raise ModelError(
+            f"{folder.name} is a {kind[1]} model: not supported yet, only Mamba-TasNet can be imported"
+        )
     shapes = {k: tuple(t.shape) for k, t in tensors.items()}
     try:
         config = layout.infer_mamba_tasnet(shapes)
         config |= {"stride": max(1, config["kernel_size"] // 2), "sample_rate": sample_rate}
-        # The file's own bytes bound every dimension by now; building costs as much memory as the tensors did.
-        model = registry.build("mamba-tasnet", config)
-        model.load_state_dict({k: t.to(torch.float32) for k, t in tensors.items()}, strict=True)
-    except (ModelError, RuntimeError) as e:
-        reason = " ".join(str(e).split())
-        raise ModelError(f"{folder.name} does not fit a Mamba-TasNet: {shorten(reason, 160)}") from e
+        declared = store.ModelConfig("imported", "separate", "mamba-tasnet", config)
+        store.check_fit(
+            declared, shapes, "its tensors"
+        )  # before memory is taken: two small tensors can ask for a huge third
+    except ModelError as e:
+        raise ModelError(f"{folder.name} is not a Mamba-TasNet that slyther knows: {shorten(e, 200)}") from e
+    model = store.build(declared, folder.name)
+    model.load_state_dict({k: t.to(torch.float32) for k, t in tensors.items()}, strict=True)
     return model, config
 
 
@@ -190,7 +218,9 @@ def _sample_rate(folder: Path) -> int | None:
 
 
 def _yaml_number(path: Path, key: str) -> float | None:
-    """A top-level number of a small yaml file (no yaml parser needed for one line), None if it is not there."""
+    """A top-level number of a small yaml file (no yaml parser needed for one line), None if it is not
+    there.
+    """
     try:
         if not path.is_file() or path.stat().st_size > 1 << 20:
             return None

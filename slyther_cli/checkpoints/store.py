@@ -1,8 +1,9 @@
 """Saving and loading model folders: ``config.json`` + ``model.safetensors`` (+ ``CARD.md``).
 
-Nothing is unpickled here. A folder is trusted in this order: the config's values are bounded (``config``), compared with
-the tensors' shapes in the safetensors header (``layout``), the network is built on the meta device, which allocates
-nothing, and its tensors compared by name and shape; only then is memory taken. Format: https://huggingface.co/docs/safetensors.
+Nothing is unpickled here. A folder is trusted in this order: the config's values are bounded (``config``),
+compared with the tensors' shapes in the safetensors header (``layout``), the network is built on the meta
+device, which allocates nothing, and its tensors compared by name and shape; only then is memory taken.
+Format: https://huggingface.co/docs/safetensors.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from slyther_cli.checkpoints.places import resolve
 from slyther_cli.errors import ModelError, OutputError
 from slyther_cli.models import registry
 
-__all__ = ["ModelConfig", "check", "load", "read_config", "resolve", "save"]
+__all__ = ["ModelConfig", "build", "check", "check_fit", "load", "read_config", "resolve", "save"]
 
 MAX_TENSORS = 100_000
 MAX_BYTES = 16 << 30
@@ -58,14 +59,25 @@ def save(
 ) -> Path:
     """Write ``model`` to ``folder``, whole or not at all, and return the folder.
 
-    ``meta`` goes into ``config.json`` (``source``, ``license``, ``metrics`` and whatever else is JSON); ``dtype`` stores
-    floats in another type (``load`` gives float32 in any case). An earlier model in ``folder`` is replaced, its
-    ``CARD.md`` kept unless ``card`` is given; a folder that holds anything else is never touched.
+    ``meta`` goes into ``config.json`` (``source``, ``license``, ``metrics`` and whatever else is JSON);
+    ``dtype`` stores floats in another type (``load`` gives float32 in any case). An earlier model in
+    ``folder`` is replaced, its ``CARD.md`` kept unless ``card`` is given; a folder that holds anything
+    else is never touched.
 
-    Raises ModelError: weights that are not finite, or that do not fit the config. OutputError: cannot be written.
+    Raises ModelError: weights that are not finite, or that do not fit the config. OutputError: cannot be
+    written.
     """
     folder = Path(os.path.abspath(folder))
-    data = {"format": FORMAT, "name": name, "task": task, "architecture": architecture, "config": config} | meta
+    config = registry.full_config(
+        architecture, config
+    )  # a default that changes later must not change this model
+    data = {
+        "format": FORMAT,
+        "name": name,
+        "task": task,
+        "architecture": architecture,
+        "config": config,
+    } | meta
     try:
         text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except (TypeError, ValueError) as e:
@@ -79,7 +91,7 @@ def save(
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"model {name} is not saved: {key} has values that are not finite")
         tensors[key] = tensor.contiguous().clone()
-    _check_fit(checked, {k: tuple(t.shape) for k, t in tensors.items()}, f"model {name}")
+    check_fit(checked, {k: tuple(t.shape) for k, t in tensors.items()}, f"model {name}")
 
     def fill(temporary: Path) -> None:
         save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -108,10 +120,11 @@ def load(
     expect_architecture: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.nn.Module, ModelConfig]:
-    """The network (on the CPU, eval mode) and the config of a model given by name or folder (see ``places.resolve``).
+    """The network (on the CPU, eval mode) and the config of a model given by name or folder (see
+    ``places.resolve``).
 
-    Raises ModelError, each with one line: unknown name, another task or architecture, a damaged config or weights file,
-    tensors that do not fit the config, values that are not finite.
+    Raises ModelError, each with one line: unknown name, another task or architecture, a damaged config or
+    weights file, tensors that do not fit the config, values that are not finite.
     """
     folder = resolve(name_or_path)
     config = read_config(folder)
@@ -122,18 +135,20 @@ def load(
         raise ModelError(f"{label} is a {config.architecture}: this takes a {expect_architecture}")
     path = folder / WEIGHTS_FILE
     with _open(path) as file:
-        _check_fit(config, _header(file, path), str(path))
-        module = _build(config, str(path)).to(dtype)
+        check_fit(config, _header(file, path), str(path))
+        module = build(config, str(path)).to(dtype)
         module.load_state_dict(_tensors(file, path, module))
     return module.eval(), config
 
 
 def check(folder: str | Path) -> ModelConfig:
-    """Config and tensor shapes of a model folder, without loading the values. Raises ModelError as ``load`` does."""
+    """Config and tensor shapes of a model folder, without loading the values. Raises ModelError as
+    ``load`` does.
+    """
     config = read_config(folder)
     path = Path(folder) / WEIGHTS_FILE
     with _open(path) as file:
-        _check_fit(config, _header(file, path), str(path))
+        check_fit(config, _header(file, path), str(path))
     return config
 
 
@@ -159,7 +174,10 @@ def _header(file: Any, path: Path) -> dict[str, tuple[int, ...]]:
     return {key: tuple(file.get_slice(key).get_shape()) for key in keys}
 
 
-def _build(config: ModelConfig, label: str) -> torch.nn.Module:
+def build(config: ModelConfig, label: str) -> torch.nn.Module:
+    """The network of a config, with initial values. Raises ModelError, whatever the config makes the
+    network raise.
+    """
     try:
         # Initial values are overwritten at once: the caller's random numbers must not depend on them.
         with torch.random.fork_rng(devices=[]):
@@ -167,35 +185,50 @@ def _build(config: ModelConfig, label: str) -> torch.nn.Module:
     except ModelError:
         raise
     except Exception as e:  # a config is foreign input: whatever a network makes of it is the config's fault
-        raise ModelError(f"{label}: no {config.architecture} can be built from its config: {shorten(e, 120)}") from e
+        raise ModelError(
+            f"{label}: no {config.architecture} can be built from its config: {shorten(e, 120)}"
+        ) from e
 
 
-def _check_fit(config: ModelConfig, shapes: dict[str, tuple[int, ...]], label: str) -> None:
-    """Compare config and tensors by building on the meta device. Raises ModelError with the first difference."""
+def check_fit(config: ModelConfig, shapes: dict[str, tuple[int, ...]], label: str) -> None:
+    """Compare config and tensors by building on the meta device. Raises ModelError with the first
+    difference.
+    """
+    task = registry.TASKS.get(config.architecture, config.task)
+    if task != config.task:
+        raise ModelError(f"{label}: a {config.architecture} can {task}, its config says it can {config.task}")
     try:
         layout.check_config(config.architecture, config.config, shapes)
     except ModelError as e:
         raise ModelError(f"{label} does not fit its config: {e}") from e
     with torch.device("meta"):
-        wanted = {k: tuple(t.shape) for k, t in _build(config, label).state_dict().items()}
+        wanted = {k: tuple(t.shape) for k, t in build(config, label).state_dict().items()}
     missing = sorted(wanted.keys() - shapes.keys())
     extra = sorted(shapes.keys() - wanted.keys())
     wrong = sorted(k for k in wanted.keys() & shapes.keys() if wanted[k] != shapes[k])
     for names, words in ((missing, "missing"), (extra, "not known")):
         if names:
-            raise ModelError(f"{label} does not fit its config: {len(names)} tensors {words}, first {shorten(names[0], 100)}")
+            raise ModelError(
+                f"{label} does not fit its config: {len(names)} tensors {words}, as {shorten(names[0], 100)}"
+            )
     if wrong:
         key = wrong[0]
-        raise ModelError(f"{label} does not fit its config: {key} has shape {shapes[key]}, expected {wanted[key]}")
+        raise ModelError(
+            f"{label} does not fit its config: {key} has shape {shapes[key]}, expected {wanted[key]}"
+        )
 
 
 def _tensors(file: Any, path: Path, module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """All tensors in the types that the module has them in. Raises ModelError on a wrong type or a value not finite."""
+    """All tensors in the types that the module has them in. Raises ModelError on a wrong type or a value
+    not finite.
+    """
     out = {}
     for key, own in module.state_dict().items():
         stored = file.get_slice(key).get_dtype()
         tensor = file.get_tensor(key)
-        if own.is_floating_point() != (stored in _FLOATS) or (stored in _FLOATS) != (tensor.dtype in _FLOAT_TYPES):
+        if own.is_floating_point() != (stored in _FLOATS) or (stored in _FLOATS) != (
+            tensor.dtype in _FLOAT_TYPES
+        ):
             raise ModelError(f"{path}: tensor {key} is of type {stored}, which does not fit")
         tensor = tensor.to(own.dtype)
         if not bool(torch.isfinite(tensor).all()):
@@ -205,7 +238,9 @@ def _tensors(file: Any, path: Path, module: torch.nn.Module) -> dict[str, torch.
 
 
 def _write_folder(folder: Path, fill: Any) -> None:
-    """Let ``fill`` write into a temporary folder beside ``folder``, then put it in place. Raises OSError, OutputError."""
+    """Let ``fill`` write into a temporary folder beside ``folder``, then put it in place. Raises OSError,
+    OutputError.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     try:
@@ -219,7 +254,9 @@ def _write_folder(folder: Path, fill: Any) -> None:
             raise OutputError(f"{folder} is in the way: not a folder")
         foreign = {p.name for p in folder.iterdir()} - {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE}
         if foreign:
-            raise OutputError(f"{folder} is not replaced: it holds {shorten(min(foreign))}, which is no part of a model")
+            raise OutputError(
+                f"{folder} is not replaced: it holds {shorten(min(foreign))}, which is no part of a model"
+            )
         os.rename(folder, old)
         try:
             os.rename(new, folder)
