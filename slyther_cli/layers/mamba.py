@@ -131,6 +131,24 @@ class MambaLayer(nn.Module):
         y, state = self.mixer.step(self.norm(x), state)
         return x + y, state
 
+    # The sweep interface (longform.sweep.SweepLayer): one direction now, the other in the sweep that comes back.
+
+    @property
+    def half_width(self) -> int:
+        """Channels that the first direction leaves on the tape beside the layer's input."""
+        return self.mixer.d_inner
+
+    def begin(self, x: Tensor, state: MambaState | None, reverse: bool) -> tuple[Tensor, MambaState]:
+        """The direction that the sweep walks: x [1, frames, d_model] -> its gated output [1, frames, half_width]."""
+        return self.mixer.direction(self.mixer.project(self.norm(x)), state, backward=reverse)
+
+    def finish(
+        self, x: Tensor, half: Tensor, state: MambaState | None, reverse: bool
+    ) -> tuple[Tensor, MambaState]:
+        """The other direction, and the layer's output: the same sum as ``forward``, in the same order of operations."""
+        y, state = self.begin(x, state, reverse)
+        return x + self.mixer.out_proj((half + y) * 0.5), state
+
 
 class MambaStack(nn.Module):
     """``n_layers`` MambaLayers and a final norm. [batch, length, d_model] -> the same."""

@@ -1,0 +1,97 @@
+"""The plan: where the tape lies and what a job will need, chosen from the memory limit before anything is computed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from slyther_cli.errors import DeviceError, OutputError
+from slyther_cli.longform.sweep import TILE, tape_width, whole_tiles
+
+SEGMENT = 8 * TILE
+# What computing takes beside the tape: the buffers of one tile and one segment, the allocator's slack and the audio
+# blocks, measured with the shipped model and rounded up; grows with the width of the network only.
+WORKING_FLOATS_PER_CHANNEL = 60
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``tape`` is "none" (a causal model keeps nothing), "memory" or "file". Sizes in bytes, beside the idle process."""
+
+    samples: int
+    frames: int
+    sweeps: int
+    segment: int
+    tape: str
+    tape_bytes: int
+    working_bytes: int
+    work_dir: Path
+
+    def describe(self) -> list[str]:
+        """Plain lines for ``-v``."""
+        if self.tape == "none":
+            return [f"causal model: one pass over {self.frames} frames, nothing stored"]
+        where = "memory" if self.tape == "memory" else f"a work file in {self.work_dir}"
+        return [
+            f"{self.frames} frames, {self.sweeps} sweeps in segments of {self.segment} frames",
+            f"tape of {_size(self.tape_bytes)} in {where}, working memory about {_size(self.working_bytes)}",
+        ]
+
+
+def plan_separation(
+    model, samples: int, *, memory_limit: int | None = None, work_dir: Path | None = None, device: str = "cpu"
+) -> Plan:
+    """The plan for a recording of about ``samples`` samples (at the model's rate).
+
+    Without a ``memory_limit`` (bytes beside the idle process) the tape may take half of the memory that is free now.
+    Raises :class:`DeviceError` when the limit is too small for any plan, :class:`OutputError` when the disk that a file
+    tape needs is not there.
+    """
+    c = model.config
+    frames = model.encoder.frames(samples)
+    folder = Path(work_dir) if work_dir else Path(tempfile.gettempdir())
+    if c.causal:
+        return Plan(samples, frames, 1, TILE, "none", 0, 0, folder)
+    layers = model.masknet.mamba_net.layers
+    width = tape_width(layers, c.d_model)
+    tape_bytes = 4 * width * frames
+    widest = max(width, 4 * c.d_model, c.n_speakers * c.n_filters)
+    segment = whole_tiles(min(SEGMENT, frames))
+    parameters = sum(p.numel() for p in model.parameters())
+    working = 4 * (TILE * widest * WORKING_FLOATS_PER_CHANNEL // 2 + 3 * segment * width + parameters)
+    limit = memory_limit if memory_limit is not None else working + _available() // 2
+    if working > limit:
+        raise DeviceError(f"--memory-limit {_size(limit)} is too small: this model needs {_size(working)} to work in")
+    in_memory = working + tape_bytes <= limit
+    if not in_memory:
+        _check_disk(folder, tape_bytes)
+    return Plan(samples, frames, len(layers) + 1, segment, "memory" if in_memory else "file", tape_bytes, working, folder)
+
+
+def _check_disk(folder: Path, need: int) -> None:
+    existing = next((p for p in [folder, *folder.parents] if p.exists()), Path("/"))
+    free = shutil.disk_usage(existing).free
+    if free < need:
+        raise OutputError(f"{folder}: the work file needs {_size(need)}, {_size(free)} are free; choose another --work-dir")
+
+
+def _available() -> int:
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _size(n: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}"
+        n = n / 1000  # type: ignore[assignment]
+    return f"{n:.1f} GB"
