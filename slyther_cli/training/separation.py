@@ -6,7 +6,8 @@ examples/train-separate.toml.
 
 from __future__ import annotations
 
-import json
+import os
+import tempfile
 import threading
 import tomllib
 from collections.abc import Callable
@@ -17,13 +18,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from slyther_cli.errors import UsageError
 from slyther_cli.models import registry
 from slyther_cli.training.data import SpeechPool
 from slyther_cli.training.losses import best_assignment, pairwise_si_snr, pit_loss
-from slyther_cli.training.loop import LoopConfig, train as run_loop
+from slyther_cli.training.loop import LoopConfig, Peers
+from slyther_cli.training.loop import train as run_loop
 from slyther_cli.training.mixing import Mixer, MixingConfig
 
 
@@ -84,7 +87,7 @@ class SeparationTask:
     def __init__(self, config: SeparationConfig, base: Path):
         from slyther_cli.checkpoints.places import cache_dir
 
-        self.config = config
+        self.config, self.peers = config, Peers()
         if config.start_from:
             from slyther_cli.checkpoints import store
 
@@ -110,7 +113,8 @@ class SeparationTask:
         rng = np.random.default_rng([self.config.loop.seed, step, 1])
         seconds = b.lengths[rng.integers(len(b.lengths))]
         count = max(1, round(b.seconds / seconds))
-        examples = [self.mixer.example(step * 1000 + i, int(seconds * self.rate)) for i in range(count)]
+        first = (step * self.peers.count + self.peers.rank) * 1000
+        examples = [self.mixer.example(first + i, int(seconds * self.rate)) for i in range(count)]
         return tuple(torch.from_numpy(np.stack(x)) for x in zip(*examples, strict=True))  # type: ignore[return-value]
 
     def _feed(self, step: int) -> None:
@@ -151,27 +155,44 @@ class SeparationTask:
                    config=self.settings, task="separate", metrics={"dev_si_snri": metrics["score"], "steps": metrics["step"]})  # fmt: skip
 
 
-def train(config_path: Path, folder: Path, resume: bool, on_event: Callable[[dict], None]) -> None:
-    """Train as ``config_path`` says, into ``folder``, with a copy of the file beside the checkpoints."""
+def train(config_path: Path, folder: Path, resume: bool, on_event: Callable[[dict], None], workers: int = 1) -> None:
+    """Train as ``config_path`` says, into ``folder``, with a copy of the file beside the checkpoints.
+
+    ``workers`` processes share the run; each gets its share of the threads. Raises :class:`UsageError` and
+    :class:`ModelError`.
+    """
+    config = read_config(config_path)
+    if workers == 1:
+        _work(0, 1, config, config_path, folder, resume, on_event)
+        return
+    with tempfile.NamedTemporaryFile() as meeting:
+        spawn = torch.multiprocessing.get_context("spawn")
+        others = [
+            spawn.Process(target=_work, args=(rank, workers, config, config_path, folder, resume, None, meeting.name), daemon=True)
+            for rank in range(1, workers)
+        ]
+        for process in others:
+            process.start()
+        _work(0, workers, config, config_path, folder, resume, on_event, meeting.name)
+        for process in others:
+            process.join()
+
+
+def _work(rank, workers, config, config_path, folder, resume, on_event, meeting="") -> None:
     from slyther_cli.runtime import keep_freed_memory
 
     keep_freed_memory()
-    config = read_config(config_path)
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    if workers > 1:
+        dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=workers)
     task = SeparationTask(config, config_path.resolve().parent)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.toml").write_text(config_path.read_text(encoding="utf-8"), encoding="utf-8")
-    on_event({
-        "event": "start", "parameters": sum(p.numel() for p in task.model.parameters()), "model": task.settings,
-        "train_hours": round(task.pool.seconds / 3600, 2), "speakers": len(task.pool.speakers),
-    })  # fmt: skip
+    if rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.toml").write_text(config_path.read_text(encoding="utf-8"), encoding="utf-8")
+        on_event({
+            "event": "start", "parameters": sum(p.numel() for p in task.model.parameters()), "model": task.settings,
+            "train_hours": round(task.pool.seconds / 3600, 2), "speakers": len(task.pool.speakers),
+        })  # fmt: skip
     run_loop(task, config.loop, folder, resume, on_event)
-
-
-def main() -> None:  # python -m slyther_cli.training.separation CONFIG FOLDER [--resume]
-    import sys
-
-    train(Path(sys.argv[1]), Path(sys.argv[2]), "--resume" in sys.argv, lambda e: print(json.dumps(e), flush=True))
-
-
-if __name__ == "__main__":
-    main()
+    if workers > 1:
+        dist.destroy_process_group()
