@@ -12,7 +12,11 @@ from slyther_cli.errors import UsageError
 Input = Path | Literal["-"]
 
 AUDIO_EXTENSIONS = frozenset(
-    ".wav .wave .bwf .rf64 .w64 .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf .sph .nist .voc".split()
+    "." + name
+    for name in (
+        *("wav", "wave", "bwf", "rf64", "w64", "flac", "ogg", "oga", "opus", "mp3", "mp2"),
+        *("aif", "aiff", "aifc", "au", "snd", "caf", "sph", "nist", "voc"),
+    )
 )
 
 
@@ -58,14 +62,16 @@ def _expand_folder(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     files: list[Path] = []
-    for folder, subfolders, names in os.walk(path, onerror=lambda e: files.append(Path(e.filename))):
+    locked: list[OSError] = []  # folders that cannot be listed
+    for folder, subfolders, names in os.walk(path, onerror=locked.append):
         subfolders[:] = [d for d in subfolders if not d.startswith(".")]
         files += [
             Path(folder, name)
             for name in names
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_EXTENSIONS
         ]
-    return sorted(set(files), key=str) or [path]
+    files += [Path(error.filename) for error in locked]
+    return sorted(files, key=str) or [path]
 
 
 def render_template(template: str, **fields: object) -> Path:

@@ -1,0 +1,293 @@
+"""Any sound file, or standard input, as a stream of mono float32 blocks at the rate asked for."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from slyther_cli.audio import containers
+from slyther_cli.audio.discover import shown
+from slyther_cli.audio.resample import StreamResampler, reblock, resampled_length
+from slyther_cli.audio.spool import Source
+from slyther_cli.errors import InputError, UsageError
+
+FloatArray = npt.NDArray[np.float32]
+
+LOWEST_RATE, HIGHEST_RATE = 4_000, 768_000  # Hz, both included
+ABSURD = 1e9  # a sample beyond this is damage, not sound
+UNKNOWN = 2**62  # libsndfile counts an unknown length as the largest number
+PIECE_SAMPLES = 1 << 16  # decoded at once, all channels together
+
+
+class _Sequential(soundfile.SoundFile):
+    """Without seeking after each read, which fails at the end of a FLAC of unstated length."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _Tally:
+    """What one pass over the file sees: damage, silent channels, what the mix loses."""
+
+    def __init__(self, channels: int) -> None:
+        self.damaged = 0
+        self.power = np.zeros(channels)
+        self.mix_power = 0.0
+
+    def notes(self, mixing: bool) -> list[str]:
+        notes = []
+        if self.damaged:
+            kind = "sample" if self.damaged == 1 else "samples"
+            notes.append(f"{self.damaged} non-finite {kind} replaced by zero")
+        silent = [str(i + 1) for i in np.flatnonzero(self.power == 0)]
+        if len(silent) == len(self.power):
+            notes.append("digital silence from beginning to end")
+        elif mixing and silent:
+            which = "channel " + silent[0] + " is" if len(silent) == 1 else f"channels {_few(silent)} are"
+            notes.append(f"{which} silent throughout: the mix is quieter for it, consider one channel alone")
+        elif mixing and self.mix_power < 1e-4 * self.power.mean():
+            notes.append("the channels cancel each other in the mix: choose one channel instead")
+        return notes
+
+
+class AudioReader:
+    """One recording as mono float32 blocks, in constant memory, as often as wanted.
+
+    ``path``      a file, a pipe, or "-" for standard input. What cannot be read twice is copied into
+                  a temporary file in ``work_dir`` (default: the system's) until ``close``.
+    ``channel``   "mix", the mean of all channels, or a number from 1 up (or the same as a string).
+    ``rate``      the rate in Hz that the blocks shall have; None keeps the file's.
+
+    Attributes: ``source_rate`` and ``rate`` in Hz; ``channels`` of the file; ``source_frames``, the
+    length at source_rate, None while it is unknown (some streamed FLAC), set or corrected by the
+    first full pass; ``frames``, the length at ``rate`` by the same token; ``format`` and ``subtype``
+    as libsndfile names them; ``name`` for messages; ``notes``, plain sentences about what was done and
+    found, complete after a full pass.
+
+    Length: n source frames give ``resampled_length(n, source_rate, rate)`` samples, that is
+    n * rate / source_rate rounded to the nearest, halves up, at least 1. Samples do not depend on the
+    block size. Samples that are not finite, or beyond 1e9, count as damage and become 0.
+
+    Raises InputError when the file is missing, a folder, empty, without a sample, no sound file,
+    unreadable, outside 4 kHz to 768 kHz, or has no such channel; UsageError for a senseless ``rate``
+    or ``channel``; OutputError when the temporary copy does not fit. A PCM file that is shorter than
+    its header says is read as far as it goes, with a note; so is a cut MP3 or Ogg file.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        channel: int | str = "mix",
+        rate: int | None = None,
+        *,
+        work_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._channel = _channel_number(channel)
+        if rate is not None and not LOWEST_RATE <= rate <= HIGHEST_RATE:
+            raise UsageError(f"a rate of {rate} Hz is outside {LOWEST_RATE} Hz to {HIGHEST_RATE} Hz")
+        self._turn = 0  # counts rewinds: an iterator of an earlier turn is stale
+        self._closed = False
+        self._file: _Sequential | None = None
+        self._view: containers.View | None = None
+        self._source = Source(path, work_dir)
+        self.name = self._source.name
+        try:
+            self._start(rate)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, rate: int | None) -> None:
+        try:
+            self._opening = containers.inspect(self._source.path, self.name)
+        except OSError as error:
+            raise InputError(
+                f"{self.name} cannot be read: {(error.strerror or str(error)).lower()}"
+            ) from None
+        self._file = self._open()
+        self.source_rate: int = self._file.samplerate
+        self.channels: int = self._file.channels
+        self.format: str = self._file.format
+        self.subtype: str = self._file.subtype
+        self._promised = self._file.frames if self._file.frames < UNKNOWN else None
+        self.source_frames: int | None = self._promised
+        if self._opening.frames is not None and self._promised is not None:
+            self.source_frames = min(self._promised, self._opening.frames)
+        self.rate = rate or self.source_rate
+        if self.source_frames == 0:
+            raise InputError(f"{self.name} has a header but no samples")
+        if not LOWEST_RATE <= self.source_rate <= HIGHEST_RATE:
+            raise InputError(
+                f"{self.name} has a sampling rate of {self.source_rate} Hz; "
+                f"{LOWEST_RATE} Hz to {HIGHEST_RATE} Hz can be read"
+            )
+        if self._channel is not None and self._channel >= self.channels:
+            count = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+            raise InputError(f"{self.name} has {count}: there is no channel {self._channel + 1}")
+        self._tally = _Tally(self.channels)
+        self._notes = self._opening_notes(self._file.extra_info)
+
+    def _opening_notes(self, log: str) -> list[str]:
+        notes = list(self._opening.notes)
+        if not notes and self.format not in ("WAV", "WAVEX", "RF64") and (cut := containers.cut_short(log)):
+            notes.append(cut)
+        if self.channels > 1:
+            if self._channel is None:
+                notes.append(f"{self.channels} channels mixed down to one")
+            else:
+                notes.append(f"channel {self._channel + 1} of {self.channels} is used")
+        if self.rate != self.source_rate:
+            notes.append(f"resampled {self.source_rate} Hz -> {self.rate} Hz")
+        return notes
+
+    @property
+    def frames(self) -> int | None:
+        """The number of samples that ``blocks`` gives in all; None while it is unknown."""
+        if self.source_frames is None:
+            return None
+        return resampled_length(self.source_frames, self.source_rate, self.rate)
+
+    @property
+    def notes(self) -> list[str]:
+        """What was done to the sound and found in it, one sentence each."""
+        return self._notes + self._tally.notes(self._channel is None and self.channels > 1)
+
+    def blocks(self, size: int) -> Iterator[FloatArray]:
+        """The whole recording from its beginning: float32 arrays [size], the last one shorter.
+
+        Each call starts anew; an iterator from an earlier call is stale then (RuntimeError).
+        Raises InputError when the sound data turn out to be damaged.
+        """
+        if size < 1:
+            raise ValueError(f"a block has at least one sample, not {size}")
+        self.rewind()
+        return self._guard(reblock(self._resampled(), size), self._turn)
+
+    def rewind(self) -> None:
+        """Go back to the beginning."""
+        if self._closed:
+            raise ValueError(f"the reader of {self.name} is closed")
+        self._turn += 1
+        self._close_file()
+
+    def close(self) -> None:
+        """Close the file and remove a temporary copy of it."""
+        self._closed = True
+        self._turn += 1
+        self._close_file()
+        self._source.close()
+
+    def __enter__(self) -> "AudioReader":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _guard(self, blocks: Iterator[FloatArray], turn: int) -> Iterator[FloatArray]:
+        while True:
+            if self._turn != turn:
+                raise RuntimeError(f"{self.name} was rewound or closed: these blocks are stale")
+            block = next(blocks, None)
+            if block is None:
+                return
+            yield block
+
+    def _resampled(self) -> Iterator[FloatArray]:
+        resampler = StreamResampler(self.source_rate, self.rate)
+        for piece in self._mono():
+            yield resampler.push(piece)
+        yield resampler.flush()
+
+    def _mono(self) -> Iterator[FloatArray]:
+        """The channel asked for, or the mean, at the source rate, in pieces of a size of our own."""
+        file = self._file = self._open()
+        size = max(PIECE_SAMPLES // self.channels, 256)
+        tally, done = _Tally(self.channels), 0
+        while True:
+            try:
+                piece = file.read(size, dtype="float32", always_2d=True)
+            except (soundfile.LibsndfileError, OSError) as error:
+                raise InputError(self._damage(done, _told(error))) from None
+            if not len(piece):
+                break
+            done += len(piece)
+            bad = ~(np.abs(piece) <= ABSURD)
+            if bad.any():
+                tally.damaged += int(bad.sum())
+                piece[bad] = 0
+            tally.power += np.square(piece, dtype=np.float64).sum(axis=0)
+            if self._channel is not None:
+                mono = np.ascontiguousarray(piece[:, self._channel])
+            elif self.channels == 1:
+                mono = piece[:, 0]
+            else:
+                mono = piece.mean(axis=1, dtype=np.float64).astype(np.float32)
+                tally.mix_power += float(np.square(mono, dtype=np.float64).sum())
+            yield mono
+        self._check_length(done)
+        self.source_frames, self._tally = done, tally
+
+    def _check_length(self, done: int) -> None:
+        """A decoder that stops early without a word."""
+        expected = self._promised
+        if expected is not None and self._opening.frames is not None:
+            expected = min(expected, self._opening.frames - self._opening.loose)
+        if expected is not None and done < expected:
+            raise InputError(self._damage(done, "its decoder gives no more"))
+        if not done:
+            raise InputError(f"{self.name} has a header but no samples")
+
+    def _damage(self, done: int, reason: str) -> str:
+        at = done / self.source_rate
+        whole = f" of {self.source_frames / self.source_rate:.2f} s" if self.source_frames else ""
+        return f"{self.name} is damaged or cut off somewhere after {at:.2f} s{whole}: {reason}"
+
+    def _open(self) -> _Sequential:
+        self._close_file()
+        target: Any = self._source.path
+        if self._opening.prefix:
+            target = self._view = containers.View(target, self._opening.prefix, self._opening.skip)
+        elif os.name == "posix":
+            target = os.fsencode(target)
+        try:
+            self._file = _Sequential(target)
+        except (soundfile.LibsndfileError, OSError, TypeError) as error:
+            self._close_file()
+            raise InputError(
+                f"{self.name} is not a sound file that can be read (WAV, FLAC, Ogg, Opus, MP3, AIFF ...) "
+                f"or is damaged: {_told(error)}"
+            ) from None
+        return self._file
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+
+
+def _channel_number(channel: int | str) -> int | None:
+    """0-based, or None for the mix. Raises UsageError."""
+    if channel == "mix":
+        return None
+    try:
+        number = int(channel)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1:
+        raise UsageError(f"channel {shown(str(channel))} is neither 'mix' nor a number from 1 up")
+    return number - 1
+
+
+def _told(error: Exception) -> str:
+    text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return " ".join(text.split()).rstrip(".").lower() or "unknown error"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 8 else ", ".join(names[:8]) + f" and {len(names) - 8} more"

@@ -1,0 +1,98 @@
+"""Streams that cannot be read twice (stdin, pipes) are put into a temporary file first."""
+
+import os
+import stat
+import sys
+import tempfile
+import weakref
+from pathlib import Path
+from typing import BinaryIO
+
+from slyther_cli.audio.discover import shown
+from slyther_cli.errors import InputError, OutputError
+
+CHUNK = 1 << 20
+
+
+class Source:
+    """A regular file to read: the one named, or a temporary copy of stdin or of a pipe.
+
+    ``path`` is the file, ``name`` what messages call it. ``close`` removes a temporary copy (so
+    does the end of the process). Raises InputError when there is nothing to read, OutputError when
+    the temporary copy cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], work_dir: str | os.PathLike[str] | None = None) -> None:
+        self._remove: weakref.finalize | None = None
+        if os.fspath(path) == "-":
+            self.name = "standard input"
+            if sys.stdin is None or sys.stdin.closed:
+                raise InputError("standard input is closed")
+            if sys.stdin.isatty():
+                raise InputError("standard input is a terminal: pipe a sound file into it, or name a file")
+            self.path = self._spool(sys.stdin.buffer, work_dir)
+        else:
+            self.path, self.name = Path(path), shown(path)
+            try:
+                self._look(work_dir)
+            except OSError as error:
+                raise InputError(f"{self.name} cannot be read: {_reason(error)}") from None
+            except ValueError:
+                raise InputError(f"{self.name} is not a possible file name") from None
+        if not self.path.stat().st_size:
+            self.close()
+            raise InputError(f"{self.name} is empty (0 bytes)")
+
+    def _look(self, work_dir: str | os.PathLike[str] | None) -> None:
+        mode = os.stat(self.path).st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{self.name} is a folder with no audio files in it, or that cannot be listed")
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            with open(self.path, "rb") as stream:
+                self.path = self._spool(stream, work_dir)
+        elif not stat.S_ISREG(mode):
+            raise InputError(f"{self.name} is a device, not a sound file")
+        else:
+            with open(self.path, "rb"):
+                pass
+
+    def _spool(self, stream: BinaryIO, work_dir: str | os.PathLike[str] | None) -> Path:
+        folder = Path(work_dir or tempfile.gettempdir())
+        try:
+            handle, name = tempfile.mkstemp(prefix="slyther-stdin-", dir=folder)
+        except OSError as error:
+            raise OutputError(
+                f"no temporary file in {shown(folder)} for {self.name}: {_reason(error)}"
+            ) from None
+        self._remove = weakref.finalize(self, _unlink, name)
+        try:
+            with open(handle, "wb") as file:
+                while True:
+                    try:
+                        chunk = stream.read(CHUNK)
+                    except OSError as error:
+                        raise InputError(f"{self.name} cannot be read: {_reason(error)}") from None
+                    if not chunk:
+                        return Path(name)
+                    file.write(chunk)
+        except OSError as error:
+            self.close()
+            raise OutputError(
+                f"{self.name} does not fit into {shown(folder)}: {_reason(error)}; name another work folder"
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Remove the temporary copy, if there is one."""
+        if self._remove is not None:
+            self._remove()
+
+
+def _unlink(name: str) -> None:
+    Path(name).unlink(missing_ok=True)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
