@@ -40,7 +40,7 @@ def shipped_dirs() -> list[Path]:
     checkout.
     """
     package = Path(slyther_cli.__file__).resolve().parent
-    out = [package / "_weights"]
+    out = [package / "weights"]
     if (package.parent / "pyproject.toml").is_file():
         out.append(package.parent / "weights")
     return out
