@@ -1,0 +1,198 @@
+"""The command table, and how the process ends. Imports nothing heavy: command modules load when they are called."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from slyther_cli import __version__
+from slyther_cli.commands import output
+from slyther_cli.commands.options import new_app
+from slyther_cli.errors import SlytherError
+
+# name -> the module of slyther_cli.commands with its ``app``: a typer app of one command, or of a group. A new command
+# is a new line; its help is the docstring of the command, or ``help`` of the group.
+TABLE = {
+    "separate": "separate",
+    "models": "models",
+    "weights": "weights",
+    "bench": "bench",
+    "doctor": "doctor",
+}
+EXIT_BROKEN_PIPE = 141
+_usage_error = typer.BadParameter.__mro__[1]  # click.UsageError, of whichever click typer brings along
+_click_error = typer.BadParameter.__mro__[2]
+
+
+class _LazyGroup(TyperGroup):
+    """Loads a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*TABLE, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in TABLE and cmd_name not in self.commands:
+            module = importlib.import_module(f"slyther_cli.commands.{TABLE[cmd_name]}")
+            command = typer.main.get_command(module.app)
+            command.name = cmd_name
+            self.commands[cmd_name] = command
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        for name in TABLE:  # so that a mistyped name is compared with all of them
+            if args and args[0] not in TABLE:
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        output.data(f"slyther {__version__}")
+        raise typer.Exit
+
+
+app = new_app(cls=_LazyGroup, name="slyther")
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Separate speech with Mamba state-space models: whole long recordings, exactly, in constant memory."""
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP arrived: unwinds like Ctrl-C does, so that temporary files are removed."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the result is the exit code of the process."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    output.json_asked = False
+    if not output.debugging():
+        warnings.filterwarnings("ignore", module=r"(torch|soundfile)(\.|$)")
+    with _signals():
+        try:
+            try:
+                code = _run(arguments)
+            finally:
+                if sys.stdout is not None:
+                    sys.stdout.flush()
+            return code
+        except BaseException as error:
+            return _told(error)
+
+
+def _run(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    if "_SLYTHER_COMPLETE" in os.environ:  # the shell asks for completions
+        command(prog_name="slyther", complete_var="_SLYTHER_COMPLETE")
+    if not arguments:
+        with contextlib.redirect_stdout(sys.stderr):
+            _invoke(command, ["--help"])
+        return 2
+    return _invoke(command, arguments)
+
+
+def _invoke(command: Any, arguments: list[str]) -> int:
+    try:
+        with command.make_context("slyther", arguments) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    return 0
+
+
+def _told(error: BaseException) -> int:
+    """Say what ended the command, in one line; the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, BrokenPipeError):
+        _silence_stdout()
+        return EXIT_BROKEN_PIPE
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        output.words("slyther: stopped")
+        return 130
+    if isinstance(error, Terminated):
+        output.words("slyther: stopped by a signal")
+        return 128 + error.number
+    if isinstance(error, _click_error):
+        return _fail(error.format_message() + _where_help(error), "usage", 2)  # type: ignore[attr-defined]
+    if not isinstance(error, SlytherError):
+        from slyther_cli.tasks.setup import out_of_memory
+
+        error = out_of_memory(error) or error
+    if isinstance(error, SlytherError):
+        kind = {2: "usage", 3: "file", 5: "model", 6: "device"}.get(error.exit_code, "unexpected")
+        return _fail(str(error), kind, error.exit_code)
+    if not isinstance(error, Exception):
+        raise error
+    if isinstance(error, OSError) and not output.debugging() and _stdout_is_broken():
+        return _fail(
+            f"cannot write to standard output: {(error.strerror or str(error)).lower()}", "unexpected", 1
+        )
+    _fail(f"unexpected {type(error).__name__}: {error}", "unexpected", 1)
+    output.traceback_of(error)
+    return 1
+
+
+def _fail(message: str, kind: str, code: int) -> int:
+    if output.json_asked:
+        with contextlib.suppress(OSError):
+            output.json_line("error", file=None, kind=kind, message=" ".join(message.split()), exit_code=code)
+    output.error_line(message)
+    return code
+
+
+def _where_help(error: Any) -> str:
+    context = getattr(error, "ctx", None)
+    return f" (see `{context.command_path} --help`)" if context is not None else ""
+
+
+def _stdout_is_broken() -> bool:
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _silence_stdout()
+        return True
+    return False
+
+
+def _silence_stdout() -> None:
+    """What is still in the buffer goes nowhere, so that the end of the process does not stumble over it."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the stack while the command runs, unless they are ignored (nohup) or not ours to set."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Terminated(number)
+
+    before: dict[int, Any] = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            with contextlib.suppress(ValueError):  # not the main thread
+                before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,263 @@
+"""How slyther speaks: stdout is data, stderr is words.
+
+Data are the paths of results, tables that were asked for, or with ``--json`` one object a line, each with
+``"schema": 1`` and an ``"event"``. Words are coloured, and progress is drawn, only on a terminal that can (not with
+TERM=dumb; NO_COLOR keeps them plain).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+SCHEMA = 1
+JSON_PROGRESS_EVERY = 1.0  # seconds
+BAR_EVERY = 0.1
+
+json_asked = False
+"""Whether this process prints JSON lines; ``app`` asks when it has an error to tell."""
+
+
+def data(text: str) -> None:
+    """A line on stdout, at once. Raises BrokenPipeError when nobody reads it any more."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.write(text + "\n")
+    except UnicodeEncodeError:  # a file name that is no text, on its way to another program
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+    sys.stdout.flush()
+
+
+def json_line(event: str, **details: Any) -> None:
+    """One JSON object on stdout."""
+    data(json.dumps({"schema": SCHEMA, "event": event, **details}, default=str))
+
+
+def words(text: str) -> None:
+    """A line on stderr. A stderr that is gone is no reason to stop."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def error_line(message: str) -> None:
+    """``slyther: error: ...`` on stderr, in one line."""
+    mark = "error:"
+    if can_draw(sys.stderr) and not os.environ.get("NO_COLOR"):
+        mark = "\033[1;31merror:\033[0m"
+    words(f"slyther: {mark} {' '.join(message.split())}")
+
+
+def can_draw(stream: Any) -> bool:
+    """Whether the stream is a terminal that understands colours and moves."""
+    try:
+        return stream is not None and stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    except ValueError:  # closed
+        return False
+
+
+def debugging() -> bool:
+    """Whether SLYTHER_DEBUG asks for tracebacks."""
+    return os.environ.get("SLYTHER_DEBUG", "") not in ("", "0")
+
+
+def traceback_of(error: BaseException) -> None:
+    """The traceback on stderr, if SLYTHER_DEBUG asks for it; else how to get it."""
+    if debugging():
+        import traceback
+
+        words("".join(traceback.format_exception(error)).rstrip())
+    else:
+        words("slyther: this is a bug; SLYTHER_DEBUG=1 shows where it happened")
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> Iterable[str]:
+    """Aligned columns, as lines; numbers to the right."""
+    every = [header, *rows]
+    widths = [max(len(row[i]) for row in every) for i in range(len(header))]
+    right = [
+        bool(rows) and all(row[i].replace(",", "").replace(".", "").isdigit() for row in rows)
+        for i in range(len(header))
+    ]
+    for row in every:
+        cells = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def clock(seconds: float) -> str:
+    """12:34, or 1:02:03."""
+    whole = max(0, round(seconds))
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def duration(seconds: float) -> str:
+    """ "0.85 s" below a minute, else as ``clock``."""
+    return f"{seconds:.2f} s" if seconds < 60 else clock(seconds)
+
+
+def times(factor: float) -> str:
+    """5.3x, or 120x."""
+    return f"{factor:.1f}x" if factor < 9.95 else f"{factor:.0f}x"
+
+
+def speed(audio: float, wall: float) -> str:
+    return f"{times(audio / wall)} real time" if wall > 0 else ""
+
+
+class Reporter:
+    """Events of a task, told to whoever asked: JSON lines, or words, a progress bar and the paths of the results."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+        global json_asked
+        self.json = json_asked = as_json
+        self.quiet, self.verbose = quiet, verbose
+        self._bar: Any = None
+        self._last = 0.0
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "progress":
+            every = JSON_PROGRESS_EVERY if self.json else BAR_EVERY
+            if time.monotonic() - self._last < every:
+                return
+            self._last = time.monotonic()
+        else:
+            self._drop_bar()
+        if self.json:
+            self._as_json(kind, event)
+        handler = getattr(self, f"_{kind}", None)
+        if handler is not None:
+            handler(event)
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._drop_bar()
+
+    def _as_json(self, kind: str, event: dict[str, Any]) -> None:
+        details = {key: value for key, value in event.items() if key not in ("event", "exception")}
+        if kind == "progress":
+            details |= {"wall_seconds": round(event["wall_seconds"], 3), **_pace(event)}
+        json_line(kind, **details)
+
+    def say(self, text: str) -> None:
+        """Words of ordinary importance."""
+        if not self.quiet:
+            words(text)
+
+    def _start(self, event: dict[str, Any]) -> None:
+        if self.verbose:
+            from slyther_cli import __version__
+
+            words(f"slyther {__version__}: model {event['model']}")
+
+    def _plan(self, event: dict[str, Any]) -> None:
+        if self.verbose:
+            for line in (f"device {event['device']}", *event["lines"]):
+                words(f"{_name(event)}: {line}")
+
+    def _progress(self, event: dict[str, Any]) -> None:
+        if self.json or self.quiet or not can_draw(sys.stderr):
+            return
+        from tqdm import tqdm
+
+        if self._bar is None:
+            turn = f"[{event['index'] + 1}/{event['files']}] " if event["files"] > 1 else ""
+            self._bar = tqdm(
+                total=1.0,
+                desc=turn + _shorten(_name(event)),
+                bar_format="{desc} {percentage:3.0f}% |{bar}| {postfix}",
+                leave=False,
+                dynamic_ncols=True,
+                mininterval=0,
+                file=sys.stderr,
+                ascii=None if "utf" in (sys.stderr.encoding or "").lower() else True,
+            )
+        pace, length = _pace(event), event["seconds"]
+        text = f"{clock(event['fraction'] * length)}/{clock(length)}, {times(pace['speed'])}"
+        if pace["left_seconds"] is not None:
+            text += f", {clock(pace['left_seconds'])} left"
+        self._bar.n = min(1.0, event["fraction"])
+        self._bar.set_postfix_str(text)
+
+    def _drop_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        self._last = 0.0
+
+    def _file_done(self, event: dict[str, Any]) -> None:
+        name, status = _name(event), event["status"]
+        for note in event["notes"]:
+            self.say(f"{name}: {note}")
+        if not self.json:
+            for path in event["outputs"].values():
+                data(path)
+        length = duration(event["seconds"])
+        if status == "skipped":
+            self.say(f"{name}: skipped, its results are there")
+        elif status == "planned":
+            self.say(f"{name}: {length} of sound, nothing written (dry run)")
+        else:
+            wall = event["wall_seconds"]
+            self.say(f"{name}: {length} of sound in {duration(wall)}, {speed(event['seconds'], wall)}")
+
+    def _error(self, event: dict[str, Any]) -> None:
+        error_line(event["message"])
+        if event["kind"] == "unexpected" and event.get("exception") is not None:
+            traceback_of(event["exception"])
+
+    def _summary(self, event: dict[str, Any]) -> None:
+        if event["files"] < 2:
+            return
+        parts = [f"{event[s]} {s}" for s in ("done", "skipped", "planned", "failed") if event[s]]
+        text = f"{event['files']} files: {', '.join(parts)}"
+        if event["done"]:
+            audio, wall = event["audio_seconds"], event["wall_seconds"]
+            text += f"; {duration(audio)} of sound in {duration(wall)}, {speed(audio, wall)}"
+        self.say(text)
+
+
+def exit_code(errors: Sequence[Exception | None]) -> int:
+    """The process's exit code for the inputs of a job, each with its error or None.
+
+    0 all done; 1 one failed in a way that is a bug; 3 some failed; 6 all failed and all for want of memory or device;
+    4 all failed.
+    """
+    codes = [getattr(error, "exit_code", 1) for error in errors if error is not None]
+    if not codes:
+        return 0
+    if 1 in codes:
+        return 1
+    if len(codes) < len(errors):
+        return 3
+    return 6 if set(codes) == {6} else 4
+
+
+def _pace(event: dict[str, Any]) -> dict[str, Any]:
+    fraction, wall = event["fraction"], event["wall_seconds"]
+    left = wall * (1 - fraction) / fraction if fraction > 0 else None
+    pace = event["seconds"] * fraction / wall if wall > 0 else 0.0
+    return {"speed": round(pace, 3), "left_seconds": None if left is None else round(left, 1)}
+
+
+def _name(event: dict[str, Any]) -> str:
+    from slyther_cli.audio.discover import shown
+
+    return "standard input" if event["file"] == "-" else shown(event["file"])
+
+
+def _shorten(name: str, width: int = 32) -> str:
+    return name if len(name) <= width else "..." + name[3 - width :]

@@ -1,0 +1,58 @@
+"""What a job has to say when it is over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class SeparationResult:
+    """What became of one input.
+
+    ``status``: "done"; "skipped", all its outputs were there; "planned", a dry run; "failed", see ``error``.
+    """
+
+    source: str
+    """As it was named; "-" is standard input."""
+    status: Literal["done", "skipped", "planned", "failed"]
+    outputs: dict[str, Path] = field(default_factory=dict)
+    """Stem ("s1", "s2", ..., "residual") -> file."""
+    sample_rate: int = 0
+    frames: int = 0
+    notes: tuple[str, ...] = ()
+    """What was done to the sound and found in it, one sentence each."""
+    plan: tuple[str, ...] = ()
+    wall_seconds: float = 0.0
+    error: Exception | None = None
+
+    @property
+    def seconds(self) -> float:
+        """The length of the recording."""
+        return self.frames / self.sample_rate if self.sample_rate else 0.0
+
+    def as_event(self) -> dict[str, Any]:
+        """The details of a "file_done" event."""
+        return {
+            "file": self.source,
+            "status": self.status,
+            "outputs": {stem: str(path) for stem, path in self.outputs.items()},
+            "sample_rate": self.sample_rate,
+            "frames": self.frames,
+            "seconds": round(self.seconds, 6),
+            "wall_seconds": round(self.wall_seconds, 3),
+            "notes": list(self.notes),
+        }
+
+
+def summarise(results: list[SeparationResult], wall_seconds: float) -> dict[str, Any]:
+    """The details of a "summary" event."""
+    counts = {s: sum(r.status == s for r in results) for s in ("done", "skipped", "planned", "failed")}
+    audio = sum(r.seconds for r in results if r.status == "done")
+    return {
+        "files": len(results),
+        **counts,
+        "audio_seconds": round(audio, 3),
+        "wall_seconds": round(wall_seconds, 3),
+    }
