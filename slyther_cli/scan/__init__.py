@@ -39,6 +39,7 @@ def live_backend(device: torch.device | str = "cpu", dtype: torch.dtype = torch.
 
     Raises :class:`DeviceError` if an override names one that cannot run.
     """
+    kind = torch.device(device).type
     name = _override or os.environ.get("SLYTHER_SCAN", "")
     if name:
         reasons = backends()
@@ -46,19 +47,27 @@ def live_backend(device: torch.device | str = "cpu", dtype: torch.dtype = torch.
             raise DeviceError(f"SLYTHER_SCAN={name}: unknown backend; choose one of {', '.join(reasons)}")
         if reasons[name]:
             raise DeviceError(f"scan backend {name} cannot run here: {reasons[name]}")
+        if name != "reference" and kind not in _device_kinds(name):
+            raise DeviceError(f"scan backend {name} cannot run on {kind} tensors")
         return name
     if dtype == torch.float64:
         return "reference"
-    if torch.device(device).type == "cuda":
-        order = ("mamba_ssm", "triton")
-        why = {"mamba_ssm": _mamba_ssm_why_not(), "triton": _triton_why_not()}
+    if kind == "cuda":
+        why = {"mamba_ssm": _mamba_ssm_why_not(), "triton": _triton_why_not()}  # best first
     else:
-        order, why = ("cpu",), {"cpu": cpu.why_not}
-    for name in order:
-        if not why[name]:
+        why = {"cpu": cpu.why_not}
+    for name, reason in why.items():
+        if not reason:
             return name
-    _announce(f"slow scan: running on the torch reference, because {why[order[-1]]}; see `slyther doctor`")
+    _announce(f"slow scan: running on the torch reference, because {reason}; see `slyther doctor`")
     return "reference"
+
+
+def conv_backend(
+    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, width: int = 4
+) -> str:
+    """What :func:`causal_conv` runs on: the scan's backend for widths 2 to 4, else the reference."""
+    return live_backend(device, dtype) if 2 <= width <= 4 else "reference"
 
 
 @contextmanager
@@ -92,19 +101,30 @@ def selective_scan(
     ``dt = softplus(delta + delta_bias)``. With ``reverse`` the walk goes from the last frame to the first.
 
     Shapes: ``u``, ``delta``, ``z`` [batch, length, channels]; ``B``, ``C`` [batch, length, states]; ``A``
-    [channels, states], negative; ``D``, ``delta_bias`` [channels]; ``initial_state`` [batch, channels, states],
-    the state before the first frame walked (zeros if None). Slices with a channel stride of 1 are not copied.
+    [channels, states], negative; ``D``, ``delta_bias`` [channels]; ``initial_state`` [batch, channels,
+    states], the state before the first frame walked (zeros if None). Slices with a channel stride of 1 are
+    not copied.
 
     Returns ``y`` [batch, length, channels] in the type of ``u`` and the state after the last frame walked,
     float32 (float64 for float64 input). Differentiable in every tensor. Raises ValueError on shapes that do
     not fit.
     """
-    if u.dim() != 3 or delta.shape != u.shape or A.dim() != 2 or A.shape[0] != u.shape[2]:
-        raise ValueError(f"selective_scan: u {tuple(u.shape)}, delta {tuple(delta.shape)}, A {tuple(A.shape)}")
-    if B.shape != (*u.shape[:2], A.shape[1]) or C.shape != B.shape:
-        raise ValueError(f"selective_scan: B {tuple(B.shape)} and C {tuple(C.shape)} must be [batch, length, states]")
+    if u.dim() != 3 or A.dim() != 2:
+        raise ValueError(f"selective_scan: u {tuple(u.shape)} must be 3-d and A {tuple(A.shape)} 2-d")
+    (batch, length, dim), states = u.shape, A.shape[1]
+    for name, tensor, shape in (
+        ("delta", delta, (batch, length, dim)),
+        ("A", A, (dim, states)),
+        ("B", B, (batch, length, states)),
+        ("C", C, (batch, length, states)),
+        ("D", D, (dim,)),
+        ("z", z, (batch, length, dim)),
+        ("delta_bias", delta_bias, (dim,)),
+        ("initial_state", initial_state, (batch, dim, states)),
+    ):
+        _require("selective_scan", name, tensor, shape)
     args = (u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse)
-    backend = live_backend(u.device, u.dtype)
+    backend = live_backend(u.device, u.dtype) if u.numel() else "reference"
     if backend == "cpu":
         return cpu.selective_scan(*args)
     if backend == "triton":
@@ -129,27 +149,53 @@ def causal_conv(
 ) -> tuple[Tensor, Tensor]:
     """Depthwise causal convolution with SiLU, as in front of the scan of a Mamba.
 
-    ``y_s = silu(bias + sum_j weight[:, j] x_(s - width + 1 + j))``; with ``reverse`` the window lies on the frames
-    to the right. Shapes: ``x`` [batch, length, channels], ``weight`` [channels, width], ``bias`` [channels],
-    ``initial_state`` [batch, width - 1, channels]: the frames before the first one walked, in walking order.
+    ``y_s = silu(bias + sum_j weight[:, j] x_(s - width + 1 + j))``; with ``reverse`` the window lies on the
+    frames to the right. Shapes: ``x`` [batch, length, channels], ``weight`` [channels, width], ``bias``
+    [channels], ``initial_state`` [batch, width - 1, channels]: the frames before the first one walked, in
+    walking order.
 
-    Returns ``y`` like ``x`` and the state after the last frame walked. Differentiable in every tensor.
+    Returns ``y`` like ``x`` and the state after the last frame walked. Differentiable in every tensor. Raises
+    ValueError on shapes that do not fit.
     """
-    width = weight.shape[1]
-    backend = live_backend(x.device, x.dtype)
-    if backend == "cpu" and 2 <= width <= 4:
-        y = cpu.causal_conv(x, weight, bias, initial_state, reverse, silu)
+    if x.dim() != 3 or weight.dim() != 2:
+        raise ValueError(f"causal_conv: x {tuple(x.shape)} must be 3-d and weight {tuple(weight.shape)} 2-d")
+    (batch, length, dim), width = x.shape, weight.shape[1]
+    _require("causal_conv", "weight", weight, (dim, width))
+    _require("causal_conv", "bias", bias, (dim,))
+    _require("causal_conv", "initial_state", initial_state, (batch, width - 1, dim))
+    backend = conv_backend(x.device, x.dtype, width) if x.numel() else "reference"
+    args = (x, weight, bias, initial_state, reverse, silu)
+    if backend == "cpu":
+        y = cpu.causal_conv(*args)
+    elif backend == "triton":
+        from slyther_cli.scan import triton_scan
+
+        y = triton_scan.causal_conv(*args)
     elif backend == "mamba_ssm":
         from slyther_cli.scan import mamba_ssm
 
-        y = mamba_ssm.causal_conv(x, weight, bias, initial_state, reverse, silu)
+        y = mamba_ssm.causal_conv(*args)
     else:
-        y = reference.causal_conv(x, weight, bias, initial_state, reverse, silu)
-    tail = x[:, : width - 1].flip(1) if reverse else x[:, max(0, x.shape[1] - width + 1) :]
+        y = reference.causal_conv(*args)
+    tail = x[:, : width - 1].flip(1) if reverse else x[:, max(0, length - width + 1) :]
     if tail.shape[1] < width - 1:  # a segment shorter than the window: what it lacks is older
-        past = x.new_zeros(x.shape[0], width - 1, x.shape[2]) if initial_state is None else initial_state.to(x.dtype)
+        past = initial_state
+        past = x.new_zeros(batch, width - 1, dim) if past is None else past.to(x.dtype)
         tail = torch.cat([past, tail], 1)[:, -(width - 1) :]
-    return y, tail
+    return y, tail.clone()  # not a view, which would keep the whole segment in memory
+
+
+def _require(what: str, name: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:
+    if tensor is not None and tensor.shape != shape:
+        raise ValueError(f"{what}: {name} is {tuple(tensor.shape)} and must be {shape}")
+
+
+def _device_kinds(backend: str) -> tuple[str, ...]:
+    if backend == "triton":
+        from slyther_cli.scan import triton_scan
+
+        return ("cuda", "cpu") if triton_scan.INTERPRETED else ("cuda",)
+    return ("cpu",) if backend == "cpu" else ("cuda",)
 
 
 @lru_cache

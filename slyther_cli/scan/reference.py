@@ -30,16 +30,18 @@ def selective_scan(
     if delta_bias is not None:
         dt = dt + delta_bias.to(dtype)
     if delta_softplus:
-        dt = F.softplus(dt, threshold=1e9)
+        dt = F.softplus(dt, threshold=36)  # exact in float64; without the threshold exp would overflow
     A = A.to(dtype)
     batch, length, dim = x.shape
     h = x.new_zeros(batch, dim, A.shape[1]) if initial_state is None else initial_state.to(dtype)
     steps = range(length - 1, -1, -1) if reverse else range(length)
+    # unbind once: the backward pass of an index would fill a zero tensor of the whole length at every step
+    dts, dtxs, Bs, Cs = (t.unbind(1) for t in (dt, dt * x, Bt, Ct))
     ys: list[Tensor] = []
     for t in steps:
-        decay = torch.exp(dt[:, t, :, None] * A)  # [batch, dim, states]
-        h = decay * h + (dt[:, t] * x[:, t])[..., None] * Bt[:, t, None, :]
-        ys.append((h * Ct[:, t, None, :]).sum(-1))
+        decay = torch.exp(dts[t][..., None] * A)  # [batch, dim, states]
+        h = decay * h + dtxs[t][..., None] * Bs[t][:, None]
+        ys.append((h * Cs[t][:, None]).sum(-1))
     if reverse:
         ys.reverse()
     y = torch.stack(ys, 1) if ys else x.new_zeros(batch, 0, dim)
@@ -61,9 +63,12 @@ def causal_conv(
     """See :func:`slyther_cli.scan.causal_conv`; without the final state, which the caller slices."""
     width = weight.shape[1]
     walk = x.flip(1) if reverse else x
-    past = x.new_zeros(x.shape[0], width - 1, x.shape[2]) if initial_state is None else initial_state.to(x.dtype)
+    past = initial_state
+    past = x.new_zeros(x.shape[0], width - 1, x.shape[2]) if past is None else past.to(x.dtype)
     padded = torch.cat([past, walk], 1)
-    y = sum(padded[:, j : j + x.shape[1]] * weight[:, j].to(x.dtype) for j in range(width))
+    y = torch.zeros_like(x)
+    for j in range(width):
+        y = y + padded[:, j : j + x.shape[1]] * weight[:, j].to(x.dtype)
     if bias is not None:
         y = y + bias.to(x.dtype)
     if silu:

@@ -1,0 +1,1 @@
+"""Measurements of our own: speed, memory, where crossovers lie. Only commands import this."""
