@@ -1,8 +1,9 @@
-"""The command table, and how the process ends. Imports nothing heavy: command modules load when they are called."""
+"""The command table, and how the process ends. Command modules load when they are called, not before."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import signal
@@ -19,8 +20,8 @@ from slyther_cli.commands import output
 from slyther_cli.commands.options import new_app
 from slyther_cli.errors import SlytherError
 
-# name -> the module of slyther_cli.commands with its ``app``: a typer app of one command, or of a group. A new command
-# is a new line; its help is the docstring of the command, or ``help`` of the group.
+# name -> the module of slyther_cli.commands with its ``app``: a typer app of one command, or of a group. A
+# new command is a new line; its help is the docstring of the command, or ``help`` of the group.
 TABLE = {
     "separate": "separate",
     "models": "models",
@@ -29,6 +30,7 @@ TABLE = {
     "doctor": "doctor",
 }
 EXIT_BROKEN_PIPE = 141
+STDOUT_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 _usage_error = typer.BadParameter.__mro__[1]  # click.UsageError, of whichever click typer brings along
 _click_error = typer.BadParameter.__mro__[2]
 
@@ -141,10 +143,10 @@ def _told(error: BaseException) -> int:
         return _fail(str(error), kind, error.exit_code)
     if not isinstance(error, Exception):
         raise error
-    if isinstance(error, OSError) and not output.debugging() and _stdout_is_broken():
-        return _fail(
-            f"cannot write to standard output: {(error.strerror or str(error)).lower()}", "unexpected", 1
-        )
+    if isinstance(error, OSError) and error.filename is None and error.errno in STDOUT_TROUBLE:
+        _silence_stdout()
+        output.error_line(f"cannot write to standard output: {str(error.strerror).lower()}")
+        return 1
     _fail(f"unexpected {type(error).__name__}: {error}", "unexpected", 1)
     output.traceback_of(error)
     return 1
@@ -163,15 +165,6 @@ def _where_help(error: Any) -> str:
     return f" (see `{context.command_path} --help`)" if context is not None else ""
 
 
-def _stdout_is_broken() -> bool:
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        _silence_stdout()
-        return True
-    return False
-
-
 def _silence_stdout() -> None:
     """What is still in the buffer goes nowhere, so that the end of the process does not stumble over it."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -180,7 +173,7 @@ def _silence_stdout() -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP unwind the stack while the command runs, unless they are ignored (nohup) or not ours to set."""
+    """SIGTERM and SIGHUP unwind the stack while the command runs, unless they are ignored (nohup)."""
 
     def stop(number: int, frame: object) -> None:
         raise Terminated(number)

@@ -1,12 +1,13 @@
 """How slyther speaks: stdout is data, stderr is words.
 
 Data are the paths of results, tables that were asked for, or with ``--json`` one object a line, each with
-``"schema": 1`` and an ``"event"``. Words are coloured, and progress is drawn, only on a terminal that can (not with
-TERM=dumb; NO_COLOR keeps them plain).
+``"schema": 1`` and an ``"event"``. Words are coloured, and progress is drawn, only on a terminal that can
+(not with TERM=dumb; NO_COLOR keeps them plain).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -94,6 +95,18 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> Iterable[str]
         yield "  ".join(cells).rstrip()
 
 
+def size(count: int) -> str:
+    """12 kB, 3.4 GB."""
+    if count < 1000:
+        return f"{count} B"
+    amount = float(count)
+    for unit in ("kB", "MB", "GB", "TB"):
+        amount /= 1000
+        if amount < 999.5 or unit == "TB":
+            return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
+    raise AssertionError
+
+
 def clock(seconds: float) -> str:
     """12:34, or 1:02:03."""
     whole = max(0, round(seconds))
@@ -115,14 +128,45 @@ def speed(audio: float, wall: float) -> str:
     return f"{times(audio / wall)} real time" if wall > 0 else ""
 
 
+class Bar:
+    """A line on the terminal that is drawn over again."""
+
+    def __init__(self) -> None:
+        self._drawn = False
+
+    def draw(self, label: str, fraction: float, text: str) -> None:
+        """``label  42% |####    | text``, as wide as the terminal."""
+        try:
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        except (OSError, ValueError):
+            columns = 80
+        label += f" {100 * fraction:3.0f}% "
+        width = columns - 3 - len(label) - len(text)
+        full = round(min(1.0, fraction) * width)
+        bar = f"|{'#' * full}{' ' * (width - full)}|" if width >= 5 else ""
+        self._write("\r" + (label + bar + text)[: columns - 1] + "\033[K")
+        self._drawn = True
+
+    def clear(self) -> None:
+        """Take the line away, so that words can come in its place."""
+        if self._drawn:
+            self._write("\r\033[K")
+        self._drawn = False
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
 class Reporter:
-    """Events of a task, told to whoever asked: JSON lines, or words, a progress bar and the paths of the results."""
+    """Events of a task, told to whoever asked: as JSON lines, or as words, a bar and the results' paths."""
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         global json_asked
         self.json = json_asked = as_json
         self.quiet, self.verbose = quiet, verbose
-        self._bar: Any = None
+        self._bar = Bar()
         self._last = 0.0
 
     def __call__(self, event: dict[str, Any]) -> None:
@@ -171,31 +215,15 @@ class Reporter:
     def _progress(self, event: dict[str, Any]) -> None:
         if self.json or self.quiet or not can_draw(sys.stderr):
             return
-        from tqdm import tqdm
-
-        if self._bar is None:
-            turn = f"[{event['index'] + 1}/{event['files']}] " if event["files"] > 1 else ""
-            self._bar = tqdm(
-                total=1.0,
-                desc=turn + _shorten(_name(event)),
-                bar_format="{desc} {percentage:3.0f}% |{bar}| {postfix}",
-                leave=False,
-                dynamic_ncols=True,
-                mininterval=0,
-                file=sys.stderr,
-                ascii=None if "utf" in (sys.stderr.encoding or "").lower() else True,
-            )
         pace, length = _pace(event), event["seconds"]
-        text = f"{clock(event['fraction'] * length)}/{clock(length)}, {times(pace['speed'])}"
+        turn = f"[{event['index'] + 1}/{event['files']}] " if event["files"] > 1 else ""
+        text = f" {clock(event['fraction'] * length)}/{clock(length)}, {times(pace['speed'])}"
         if pace["left_seconds"] is not None:
             text += f", {clock(pace['left_seconds'])} left"
-        self._bar.n = min(1.0, event["fraction"])
-        self._bar.set_postfix_str(text)
+        self._bar.draw(turn + _shorten(_name(event)), event["fraction"], text)
 
     def _drop_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._bar.clear()
         self._last = 0.0
 
     def _file_done(self, event: dict[str, Any]) -> None:
@@ -233,8 +261,8 @@ class Reporter:
 def exit_code(errors: Sequence[Exception | None]) -> int:
     """The process's exit code for the inputs of a job, each with its error or None.
 
-    0 all done; 1 one failed in a way that is a bug; 3 some failed; 6 all failed and all for want of memory or device;
-    4 all failed.
+    0 all done; 1 one failed in a way that is a bug; 3 some failed; 6 all failed and all for want of memory or
+    device; 4 all failed.
     """
     codes = [getattr(error, "exit_code", 1) for error in errors if error is not None]
     if not codes:

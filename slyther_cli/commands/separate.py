@@ -86,11 +86,11 @@ def separate(
 ) -> None:
     """Separate the speakers of recordings into one file each.
 
-    A recording is processed as one whole, however long, in constant memory. Results have its rate, its length and
-    its levels; their paths are printed on stdout.
+    A recording is processed as one whole, however long, in constant memory. Results have its rate, its length
+    and its levels; their paths are printed on stdout.
 
-    Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or download, 6 device
-    or memory, 130 and 143 when stopped by a signal.
+    Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or
+    download, 6 device or memory, 130 and 143 when stopped by a signal.
     """
     limit = parse_size(memory_limit)
     if force and skip_existing:

@@ -5,8 +5,8 @@ A recording flows through in blocks, so that nothing here grows with its length:
     AudioReader (mono, at the model's rate) -> longform.separate_whole -> stems at the model's rate
       -> StreamResampler (back to the recording's rate and exactly its length) -> [+ residual] -> StemGroup
 
-Levels are those of the recording: nothing is normalised, and when a peak would clip, all stems of a recording are
-scaled alike.
+Levels are those of the recording: nothing is normalised, and when a peak would clip, all stems of a recording
+are scaled alike.
 """
 
 from __future__ import annotations
@@ -65,21 +65,22 @@ def separate(
     """Separate recordings into one file a speaker, and return one result an input.
 
     ``inputs``        files, folders, globs, "-" for standard input; one, or several.
-    ``output_dir``    where the stems go, under the names that ``filename`` gives: a template of {track} {trackext}
-                      {parent} {stem} {ext} {model}. Files appear whole or not at all, at the rate and length of the input.
-    ``model``         name or folder; by default the model that comes with slyther, or one that fits ``speakers``.
+    ``output_dir``    where the stems go, under the names that ``filename`` gives: a template of {track}
+                      {trackext} {parent} {stem} {ext} {model}. Files appear whole or not at all, at the rate
+                      and length of the input.
+    ``model``         name or folder; by default the model that comes with slyther, or one for ``speakers``.
     ``format``        "wav" or "flac"; ``subtype`` "16", "24" or "float" (wav only).
     ``device``        "auto", "cpu", "cuda", "cuda:N". ``threads`` sets torch's number for the process.
     ``existing``      when outputs are there already: "refuse" (that input fails), "replace", or "skip" it.
-    ``residual``      also write what is left of the mixture when the stems are taken away, as stem "residual".
+    ``residual``      also write the mixture without the stems, as stem "residual".
     ``clip``          "rescale", "clamp" or "none"; see ``audio.writer.StemGroup``.
     ``channel``       "mix" (the mean) or a number from 1 up.
     ``memory_limit``  bytes beside the idle process; what does not fit goes to a file in ``work_dir``.
     ``dry_run``       read headers and plan, write nothing.
-    ``on_event``      called with dictionaries whose "event" is start, plan, progress, file_done, error or summary.
+    ``on_event``      called with dictionaries: "event" is start, plan, progress, file_done, error or summary.
 
-    An input that fails does not stop the others: its result has the error. Raised is only what stops all of them:
-    UsageError (options, colliding names), ModelError, DeviceError.
+    An input that fails does not stop the others: its result has the error. Raised is only what stops all of
+    them: UsageError (options, colliding names), ModelError, DeviceError.
     """
     named = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     choices = {"wav": tuple(SUBTYPES), "flac": ("16", "24")}
@@ -233,7 +234,7 @@ class _Job:
             raise OutputError(f"{shown(path)} cannot be written: no permission to write in {shown(folder)}")
 
     def _open(self, source: Input, stack: ExitStack) -> tuple[Path, AudioReader]:
-        """The recording at the model's rate, and the file that holds it, which is a copy for standard input and pipes."""
+        """The file that holds the recording (a copy, of a pipe), and its reader at the model's rate."""
         held = Source(source, self.work_dir)
         stack.callback(held.close)
         try:

@@ -1,4 +1,4 @@
-"""What every task needs before it computes: which model, which device, and what to say when memory runs out."""
+"""What every task needs before it computes: model, device, and words for when memory runs out."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def choose_model(
 ) -> ModelConfig:
     """The config of the model to use; torch is not needed to choose.
 
-    ``model`` is a name or a folder. Without it the default is taken, or, when ``speakers`` asks for another number,
-    the first model on this machine that gives so many. Raises ModelError: unknown, damaged, made for another task,
-    or for another number of speakers.
+    ``model`` is a name or a folder. Without it the default is taken, or, when ``speakers`` asks for another
+    number, the first model on this machine that gives so many. Raises ModelError: unknown, damaged, made for
+    another task, or for another number of speakers.
     """
     if model is not None:
         config = read_config(places.resolve(model))
@@ -34,7 +34,8 @@ def choose_model(
         raise ModelError(f"model {config.name} is made to {config.task}: to {task} takes another model")
     if speakers is not None and (count := count_speakers(config)) != speakers:
         raise ModelError(
-            f"model {config.name} gives {count} speakers, not {speakers}: leave --speakers out, or choose another --model"
+            f"model {config.name} gives {count} speakers, not {speakers}: "
+            "leave --speakers out, or choose another --model"
         )
     return config
 
@@ -58,7 +59,8 @@ def _default_model(task: str, default: str, speakers: int | None) -> ModelConfig
         return fitting[0][1]
     known = ", ".join(f"{name} ({count})" for name, count, _ in here) or "none at all"
     raise ModelError(
-        f"no model for {speakers} speakers is on this machine (here, with speakers: {known}); name one with --model"
+        f"no model for {speakers} speakers is on this machine (here, with speakers: {known}); "
+        "name one with --model"
     )
 
 

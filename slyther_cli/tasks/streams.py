@@ -1,4 +1,4 @@
-"""Streams of samples that must arrive together: stems at the recording's own rate, a second reading beside them."""
+"""Streams of samples that must keep together: stems at the recording's own rate, a second reading beside."""
 
 from __future__ import annotations
 

@@ -1,0 +1,221 @@
+"""``slyther weights``: list, show, pull and import trained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slyther_cli.commands import output
+from slyther_cli.commands.options import new_app
+
+app = new_app(help="List, show, download and import trained weights.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
+
+
+@app.command("list")
+def list_weights(as_json: AsJson = False) -> None:
+    """List the weights on this machine and those that can be pulled."""
+    output.json_asked = as_json
+    rows = _rows()
+    if as_json:
+        for row in rows:
+            output.json_line("weights", **row)
+        return
+    cells = [
+        (r["name"], r["task"], r["where"], output.size(r["bytes"]), r["path"] or r["source"] or "")
+        for r in rows
+    ]
+    for line in output.table(cells, ("name", "task", "where", "size", "from")):
+        output.data(line)
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="Name or folder of a model.", metavar="NAME|PATH")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what is known of a model: sizes, origin, licence, scores. Its tensors are checked as well."""
+    output.json_asked = as_json
+    from slyther_cli.checkpoints import catalogue, places, store
+    from slyther_cli.errors import ModelError
+
+    try:
+        folder = places.resolve(name)
+    except ModelError:
+        if name not in catalogue.ENTRIES:
+            raise
+        _show(_published(name), as_json)
+        return
+    from slyther_cli.models import registry
+
+    config = store.check(folder)
+    details = config.to_json()
+    details["config"] = registry.full_config(config.architecture, config.config)
+    details |= {
+        "parameters": registry.parameter_count(config.architecture, config.config),
+        "bytes": _bytes(folder),
+        "path": str(folder),
+    }
+    _show(details, as_json)
+    card = folder / "CARD.md"
+    if not as_json and card.is_file():
+        output.data("")
+        output.data(card.read_text(encoding="utf-8", errors="replace").rstrip())
+
+
+@app.command("pull")
+def pull(
+    name: Annotated[
+        str,
+        typer.Argument(help="Name of a published model; `slyther weights list` has them.", metavar="NAME"),
+    ],
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Do not use the network: fail if it is not here.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+) -> None:
+    """Download published weights into the cache, every file checked; print their folder.
+
+    SLYTHER_CACHE sets the cache folder, SLYTHER_OFFLINE=1 forbids the network, SLYTHER_MODELS_URL names a
+    mirror.
+    """
+    output.json_asked = as_json
+    from slyther_cli.checkpoints import catalogue, download, places
+
+    tell = output.Reporter(as_json=as_json, quiet=quiet)
+    if name in catalogue.ENTRIES:
+        tell.say(download.LICENSE_NOTE)
+    else:  # a model that is here, though nobody publishes it, need not be pulled
+        for known, path, _ in places.available():
+            if known == name:
+                tell.say(f"{name} is on this machine already")
+                _result(name, path, as_json)
+                return
+    folder = download.pull(name, offline=offline, progress=None if quiet or as_json else _progress())
+    _result(name, folder, as_json)
+
+
+@app.command("import")
+def import_weights(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="SpeechBrain checkpoint folder (CKPT+...) or the folder of its run.", metavar="DIR"
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the model, by default that of the run.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "-o", help="New model folder, by default in the cache.", metavar="DIR"),
+    ] = None,
+    sample_rate: Annotated[
+        int | None,
+        typer.Option(min=1, help="Hz, where the run's hyperparams.yaml does not say it.", metavar="HZ"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Convert a SpeechBrain Mamba-TasNet checkpoint into a slyther model; print its folder.
+
+    Nothing of the checkpoint is executed: files that name anything but tensors are refused.
+    """
+    output.json_asked = as_json
+    from slyther_cli.checkpoints import speechbrain
+    from slyther_cli.checkpoints.config import read_config
+
+    folder = speechbrain.import_folder(source, output_dir, name, sample_rate=sample_rate)
+    _result(read_config(folder).name, folder, as_json)
+
+
+def _rows() -> list[dict[str, Any]]:
+    from slyther_cli.checkpoints import catalogue, places
+    from slyther_cli.checkpoints.config import read_config
+    from slyther_cli.errors import ModelError
+
+    rows: dict[str, dict[str, Any]] = {}
+    for name, folder, kind in places.available():
+        row = {"name": name, "task": "", "where": kind, "bytes": _bytes(folder), "path": str(folder)}
+        try:
+            config = read_config(folder)
+            row |= {
+                "task": config.task,
+                "source": config.source,
+                "license": config.license,
+                "metrics": config.metrics,
+            }
+        except ModelError as error:
+            row |= {"where": "damaged", "source": None, "license": None, "metrics": {}, "problem": str(error)}
+        rows[name] = row
+    for name in catalogue.ENTRIES:
+        rows.setdefault(name, _published(name))
+    return list(rows.values())
+
+
+def _published(name: str) -> dict[str, Any]:
+    from slyther_cli.checkpoints import catalogue
+
+    entry = catalogue.ENTRIES[name]
+    return {
+        "name": name,
+        "task": entry.task,
+        "where": "pull",
+        "bytes": entry.size,
+        "path": None,
+        "source": catalogue.SOURCE,
+        "license": catalogue.LICENSE,
+        "metrics": entry.metrics,
+    }
+
+
+def _show(details: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        output.json_line("weights", **details)
+        return
+    lines: list[tuple[str, str]] = []
+    for key, value in details.items():
+        if key == "bytes":
+            lines.append(("size", output.size(value)))
+        elif isinstance(value, dict):
+            lines += [(f"{key}: {k}", str(v)) for k, v in value.items()]
+        elif value is not None and key != "format":
+            lines.append((key, f"{value:,}" if key == "parameters" else str(value)))
+    width = max(len(key) for key, _ in lines)
+    for key, value in lines:
+        output.data(f"{key.ljust(width)}  {value}")
+
+
+def _bytes(folder: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    except OSError:
+        return 0
+
+
+def _result(name: str, folder: Path, as_json: bool) -> None:
+    if as_json:
+        output.json_line("weights", name=name, path=str(folder), bytes=_bytes(folder))
+    else:
+        output.data(str(folder))
+
+
+def _progress() -> Callable[[str, int, int], None] | None:
+    """A bar for the files, on a terminal only."""
+    import sys
+
+    if not output.can_draw(sys.stderr):
+        return None
+    bar = output.Bar()
+
+    def show_bytes(file: str, done: int, total: int) -> None:
+        if done >= total:
+            bar.clear()
+        else:
+            bar.draw(file, done / total, f" {output.size(done)}/{output.size(total)}")
+
+    return show_bytes
