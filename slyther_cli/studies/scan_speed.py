@@ -77,16 +77,15 @@ def _runners(where: torch.device) -> Iterator[tuple[str, str]]:
 def _inputs(length: int, channels: int, states: int, where: torch.device) -> dict[str, Tensor]:
     """What the scan of a freshly initialised Mamba sees, on a batch of one; in the order of its arguments."""
     g = torch.Generator().manual_seed(0)
-    x, z = torch.randn(1, length, 2 * channels, generator=g).split(channels, -1)
     B, C = torch.randn(1, length, 2 * states, generator=g).split(states, -1)
     tensors = {
-        "u": x,
+        "u": torch.randn(1, length, channels, generator=g),
         "delta": torch.randn(1, length, channels, generator=g),
         "A": -torch.arange(1, states + 1, dtype=torch.float32).repeat(channels, 1),
         "B": B,
         "C": C,
         "D": torch.ones(channels),
-        "z": z,
+        "z": torch.randn(1, length, channels, generator=g),
         "delta_bias": torch.full((channels,), -4.0),
     }
     return {k: t.to(where) for k, t in tensors.items()}
