@@ -7,6 +7,8 @@ float32 throughout; other types are converted on the way in and back on the way 
 
 from __future__ import annotations
 
+from typing import overload
+
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -21,7 +23,11 @@ else:
     why_not = ""
 
 
-def _plain(t: Tensor | None) -> Tensor | None:
+@overload
+def _plain(t: Tensor) -> Tensor: ...
+@overload
+def _plain(t: None) -> None: ...
+def _plain(t):
     """float32 and detached, channel stride 1; a copy only when it has to be."""
     if t is None:
         return None
@@ -29,20 +35,30 @@ def _plain(t: Tensor | None) -> Tensor | None:
     return t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
 
 
-def _dense(t: Tensor | None) -> Tensor | None:
+@overload
+def _dense(t: Tensor) -> Tensor: ...
+@overload
+def _dense(t: None) -> None: ...
+def _dense(t):
+    """The same, contiguous."""
     return None if t is None else t.detach().to(torch.float32).contiguous()
+
+
+def _typed(grads: list[Tensor | None], types: list[torch.dtype | None]) -> list[Tensor | None]:
+    """Gradients in the types of their inputs; None for an input that was not given."""
+    return [None if g is None or k is None else g.to(k) for g, k in zip(grads, types, strict=True)]
 
 
 class _Scan(Function):
     @staticmethod
-    def forward(ctx, u, delta, A, B, C, D, z, bias, h0, softplus, reverse):
+    def forward(ctx, u, delta, A, B, C, D, z, bias, h0, softplus, reverse, with_grad):
         us, ds, Bs, Cs, zs = (_plain(t) for t in (u, delta, B, C, z))
         As, Ds, bs, h0s = (_dense(t) for t in (A, D, bias, h0))
         batch, length, dim = us.shape
         y = torch.empty(batch, length, dim)
         h_last = torch.empty(batch, dim, As.shape[1])
         ckpt = None
-        if any(ctx.needs_input_grad):
+        if with_grad and any(ctx.needs_input_grad):
             ckpt = torch.empty(batch, -(-length // _native.TILE), dim, As.shape[1])
         _native.scan_forward(
             us, ds, As, Bs, Cs, Ds, zs, bs, h0s, softplus, reverse, y, h_last, ckpt, torch.get_num_threads()
@@ -73,8 +89,7 @@ class _Scan(Function):
             du, ddelta, dB, dC, dA, dD, dz, dbias, dh0, threads,
         )  # fmt: skip
         grads = [du, ddelta, dA.sum(0), dB.sum(0), dC.sum(0), dD.sum(0), dz, dbias.sum(0), dh0]
-        typed = [None if k is None else g.to(k) for g, k in zip(grads, ctx.types, strict=True)]
-        return (*typed, None, None)
+        return (*_typed(grads, ctx.types), None, None, None)
 
 
 class _Conv(Function):
@@ -96,15 +111,17 @@ class _Conv(Function):
         batch, _, dim = xs.shape
         dx, dw, db = torch.empty(xs.shape), torch.empty(batch, *ws.shape), torch.empty(batch, dim)
         dh0 = None if h0s is None else torch.zeros(h0s.shape)
-        _native.conv_backward(xs, ws, bs, h0s, silu, reverse, _plain(dy), dx, dw, db, dh0, torch.get_num_threads())
+        _native.conv_backward(
+            xs, ws, bs, h0s, silu, reverse, _plain(dy), dx, dw, db, dh0, torch.get_num_threads()
+        )
         grads = [dx, dw.sum(0), db.sum(0), dh0]
-        typed = [None if k is None else g.to(k) for g, k in zip(grads, ctx.types, strict=True)]
-        return (*typed, None, None)
+        return (*_typed(grads, ctx.types), None, None)
 
 
 def selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse):
     """As :func:`slyther_cli.scan.selective_scan`."""
-    return _Scan.apply(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse)
+    with_grad = torch.is_grad_enabled()  # inside the function it is always off
+    return _Scan.apply(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse, with_grad)
 
 
 def causal_conv(x, weight, bias, initial_state, reverse, silu):
