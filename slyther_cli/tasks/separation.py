@@ -25,8 +25,8 @@ import slyther_cli
 from slyther_cli.audio.discover import Input, check_collisions, expand_inputs, output_paths, shown
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Source
+from slyther_cli.audio.writer import CLIPS, StemGroup
 from slyther_cli.audio.writer import SUBTYPES as FORMATS
-from slyther_cli.audio.writer import StemGroup
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import InputError, OutputError, SlytherError, UsageError
 from slyther_cli.tasks.results import SeparationResult, summarise
@@ -88,6 +88,10 @@ def separate(
         raise UsageError(f"the output format {format!r} is not known: {', '.join(FORMATS)}")
     if subtype not in choices[format]:
         raise UsageError(f"{format} output cannot be {subtype!r}: choose one of {', '.join(choices[format])}")
+    if clip not in CLIPS:
+        raise UsageError(f"the clip mode {clip!r} is not known: {', '.join(CLIPS)}")
+    if existing not in ("refuse", "replace", "skip"):
+        raise UsageError(f"existing={existing!r} is not known: refuse, replace, skip")
     config = choose_model("separate", model, DEFAULT_MODEL, speakers)
     job = _Job(
         config=config,
@@ -166,11 +170,11 @@ class _Job:
 
     def _without_own_outputs(self, named: list[str], inputs: list[Input]) -> list[Input]:
         """Leave out what an earlier run wrote into an output folder that lies below an input folder."""
-        target = self.output_dir.resolve()
-        literal = set(named)
-        if any(Path(name).resolve() == target for name in named if name != "-"):
+        target = os.path.realpath(self.output_dir)
+        literal = {"-", *named}
+        if any(os.path.realpath(name) == target for name in named if name != "-"):
             return inputs
-        return [i for i in inputs if i == "-" or str(i) in literal or target not in Path(i).resolve().parents]
+        return [i for i in inputs if str(i) in literal or not _is_below(os.path.realpath(i), target)]
 
     def _paths(self, source: Input, stems: list[str]) -> list[Path]:
         path = Path("stdin") if source == "-" else Path(source)
@@ -199,8 +203,15 @@ class _Job:
                     return SeparationResult(name, "skipped", outputs)
                 self._check_folder(paths[0])
                 source_file, reader = self._open(source, stack)
+            except UsageError:  # of an option: the same for every input
+                raise
             except SlytherError as error:
                 return SeparationResult(name, "failed", error=error)
+            except OSError as error:  # a path that the system refuses: too long, a loop
+                reason = (error.strerror or str(error)).lower()
+                return SeparationResult(
+                    name, "failed", error=OutputError(f"{_place(paths)} cannot be written: {reason}")
+                )
             self._load()  # outside: without the model no input can be done
             try:
                 return self._separate(name, source_file, reader, outputs, (index, count))
@@ -340,3 +351,12 @@ class _Job:
 
     def _tell(self, event: str, **details: Any) -> None:
         self.tell({"event": event, **details})
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(os.path.join(folder, ""))
+
+
+def _place(paths: list[Path]) -> str:
+    text = shown(paths[0])
+    return text if len(text) <= 120 else text[:117] + "..."

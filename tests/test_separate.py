@@ -1,0 +1,550 @@
+"""`slyther separate` from sound files to sound files, with small models of random weights."""
+
+import errno
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+import slyther_cli
+from slyther_cli import app
+from slyther_cli.audio import wav
+from slyther_cli.checkpoints import store
+from slyther_cli.commands.output import Reporter
+from slyther_cli.errors import DeviceError, ModelError, UsageError
+from slyther_cli.longform import plan_separation
+from slyther_cli.models import registry
+from slyther_cli.tasks import separation, setup
+
+SIZES = {"n_filters": 16, "d_model": 8}
+MODELS = {
+    "two": {**SIZES, "n_layers": 2},
+    "three": {**SIZES, "n_layers": 1, "n_speakers": 3},
+    "live": {**SIZES, "n_layers": 2, "causal": True},
+    "slow": {"n_filters": 64, "d_model": 64, "n_layers": 4},
+}
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A cache folder with all of MODELS."""
+    cache = tmp_path_factory.mktemp("cache")
+    torch.manual_seed(1)
+    for name, config in MODELS.items():
+        model = registry.build("mamba-tasnet", config)
+        model.start_from_fourier()
+        store.save(
+            cache / name, model, name=name, architecture="mamba-tasnet", config=config, task="separate"
+        )
+    return cache
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch, models):
+    """Every test in a folder of its own, with the small models and no others but the shipped ones."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLYTHER_CACHE", str(models))
+    monkeypatch.setattr(separation, "DEFAULT_MODEL", "two")
+    return tmp_path
+
+
+def voices(seconds=0.5, rate=8000, channels=1, seed=0):
+    """Two modulated voices, one a tone and one noise: float32 [n, channels]."""
+    t = np.arange(round(seconds * rate)) / rate
+    tone = 0.3 * np.sin(2 * np.pi * 220 * t) * (1 + np.sin(2 * np.pi * 3 * t))
+    noise = 0.1 * np.random.default_rng(seed).standard_normal(len(t)) * (1 + np.sin(2 * np.pi * 2 * t + 1))
+    x = (tone + noise).astype(np.float32)
+    return np.stack([x * (1 - 0.1 * (i % 8)) for i in range(channels)], 1)
+
+
+def make(name="mix.wav", x=None, rate=8000, **how):
+    x = voices(rate=rate) if x is None else x
+    sf.write(name, x, rate, **({"subtype": "FLOAT"} if name.endswith(".wav") else {}) | how)
+    return name
+
+
+def run(capfd, *args):
+    """(exit code, stdout lines, stderr) of `slyther separate`."""
+    code = app.main(["separate", *map(str, args)])
+    out, err = capfd.readouterr()
+    assert "Traceback" not in err
+    return code, out.splitlines(), err
+
+
+def errors(err):
+    return [line for line in err.splitlines() if line.startswith("slyther: error: ")]
+
+
+def left(folder="."):
+    """All files below, as relative names; the hidden ones too."""
+    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
+
+
+def load(path):
+    x, _ = sf.read(path, dtype="float32")
+    return x
+
+
+# What comes out
+
+
+def test_files_come_out_like_they_went_in(capfd):
+    make("mix.wav", voices(0.7, 44100, 2), 44100)
+    code, out, err = run(capfd, "mix.wav", "-o", "out", "--subtype", "float", "--residual")
+    assert code == 0 and out == ["out/mix_s1.wav", "out/mix_s2.wav", "out/mix_residual.wav"]
+    assert left("out") == ["mix_residual.wav", "mix_s1.wav", "mix_s2.wav"]
+    stems = [load(path) for path in out]
+    mixture = load("mix.wav").mean(axis=1)
+    assert all(
+        sf.info(path).samplerate == 44100 and len(s) == len(mixture)
+        for path, s in zip(out, stems, strict=True)
+    )
+    assert np.abs(sum(stems) - mixture).max() < 1e-6
+    for said in ("2 channels mixed down to one", "resampled 44100 Hz -> 8000 Hz", "0.70 s of sound"):
+        assert err.count(said) == 1
+
+
+@pytest.mark.parametrize("name", ["two", "three", "live"])
+def test_stems_are_those_of_one_whole_pass(capfd, name):
+    make("mix.wav", voices(1.3))
+    assert run(capfd, "mix.wav", "-m", name, "--subtype", "float", "--clip", "none")[0] == 0
+    model, config = store.load(name)
+    with torch.inference_mode():
+        wanted = model(torch.from_numpy(load("mix.wav"))[None])[0].numpy()
+    assert len(left("separated")) == config.config.get("n_speakers", 2) == len(wanted)
+    for i, stem in enumerate(wanted):
+        got = load(f"separated/mix_s{i + 1}.wav")
+        assert np.abs(got - stem).max() < 1e-5 * max(1.0, np.abs(stem).max())
+
+
+def test_levels_are_kept(capfd):
+    x = voices()
+    make("loud.wav", x)
+    make("soft.wav", x / 8)
+    assert run(capfd, "loud.wav", "soft.wav", "--subtype", "float", "--clip", "none", "-q")[0] == 0
+    for stem in ("s1", "s2"):
+        loud, soft = load(f"separated/loud_{stem}.wav"), load(f"separated/soft_{stem}.wav")
+        assert np.abs(loud).max() > 0 and np.abs(loud - 8 * soft).max() < 1e-2 * np.abs(loud).max()
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "subtype"),
+    [("wav", "16", "PCM_16"), ("wav", "24", "PCM_24"), ("wav", "float", "FLOAT"), ("flac", "24", "PCM_24")],
+)
+def test_formats(capfd, kind, bits, subtype):
+    make()
+    code, out, _ = run(capfd, "mix.wav", "--format", kind, "--subtype", bits)
+    assert code == 0 and [Path(p).suffix for p in out] == ["." + kind] * 2
+    info = sf.info(out[0])
+    assert (info.subtype, info.format, info.frames) == (subtype, kind.upper(), 4000)
+
+
+def test_clipping_is_told_and_shared_by_the_stems(capfd):
+    make("mix.wav", 40 * voices())
+    assert "all stems scaled by" in run(capfd, "mix.wav", "-o", "a")[2]
+    assert "clamped" in run(capfd, "mix.wav", "-o", "b", "--clip", "clamp")[2]
+    peaks = [np.abs(load(f"a/mix_{s}.wav")).max() for s in ("s1", "s2")]
+    assert max(peaks) > 0.99 > min(peaks)
+
+
+def test_one_channel(capfd):
+    x = voices(0.3, channels=2)
+    x[:, 1] = 0
+    make("mix.wav", x)
+    assert "silent throughout" in run(capfd, "mix.wav")[2]
+    assert "channel 1 of 2 is used" in run(capfd, "mix.wav", "--channel", 1, "--force")[2]
+    code, _, err = run(capfd, "mix.wav", "--channel", 3, "--force")
+    assert code == 4 and "no channel 3" in errors(err)[0]
+    assert run(capfd, "mix.wav", "--channel", "left", "--force")[0] in (2, 4)
+
+
+def test_standard_input(capfd, monkeypatch):
+    make("mix.flac")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(open("mix.flac", "rb")))  # noqa: SIM115
+    code, out, err = run(capfd, "-", "--residual", "-v", "--work-dir", ".")
+    assert code == 0 and out[0] == "separated/stdin_s1.wav" and "standard input: " in err
+    assert not [name for name in left() if "slyther-" in name]
+    stems = sum(load(p).astype(float) for p in out)
+    assert np.abs(stems - load("mix.flac")).max() < 1e-4
+    Path("empty").touch()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(open("empty", "rb")))  # noqa: SIM115
+    code, _, err = run(capfd, "-", "--force")
+    assert code == 4 and "standard input is empty" in errors(err)[0]
+
+
+# Names
+
+
+def test_templates(capfd):
+    Path("in").mkdir()
+    make("in/mix.flac")
+    template = "{model}/{parent}/{track}.{trackext}/{stem}.{ext}"
+    code, out, _ = run(capfd, "in", "-o", "out", "--filename", template)
+    assert code == 0 and out[0] == "out/two/in/mix.flac/s1.wav"
+    for bad in ("{track}.{ext}", "{nobody}", "../{stem}", "/tmp/{stem}", "{stem", "{stem}/"):
+        code, out, err = run(capfd, "in", "--filename", bad)
+        assert code == 2 and not out and len(errors(err)) == 1
+    assert not Path("separated").exists()
+
+
+def test_collisions_are_refused_before_anything_is_done(capfd):
+    for folder in "ab":
+        Path(folder).mkdir()
+        make(f"{folder}/mix.wav")
+    code, _, err = run(capfd, "a", "b")
+    assert code == 2 and "same file" in errors(err)[0] and not Path("separated").exists()
+    assert run(capfd, "a", "b", "--filename", "{parent}_{track}_{stem}.{ext}")[0] == 0
+    code, _, err = run(capfd, "a/mix.wav", "a/mix_s1.wav", "-o", "a", "--force")
+    assert code == 2 and "replace the input" in errors(err)[0]
+
+
+def test_results_below_the_input_folder_are_no_inputs(capfd):
+    make()
+    assert run(capfd, ".")[0] == 0
+    code, out, _ = run(capfd, ".", "--force")
+    assert code == 0 and out == ["separated/mix_s1.wav", "separated/mix_s2.wav"]
+
+
+def test_existing_results(capfd):
+    make()
+    assert run(capfd, "mix.wav")[0] == 0
+    before = {name: Path(name).stat().st_mtime_ns for name in left()}
+    code, out, err = run(capfd, "mix.wav")
+    assert code == 4 and not out and "--force" in errors(err)[0]
+    code, out, err = run(capfd, "mix.wav", "--skip-existing")
+    assert code == 0 and len(out) == 2 and "skipped" in err
+    assert before == {name: Path(name).stat().st_mtime_ns for name in left()}
+    Path("separated/mix_s2.wav").unlink()
+    code, _, err = run(capfd, "mix.wav", "--skip-existing")
+    assert code == 4 and "not all" in errors(err)[0]
+    assert run(capfd, "mix.wav", "--force")[0] == 0
+    assert left() == sorted(before)
+
+
+# Models and devices
+
+
+def test_speakers_choose_the_model(capfd, models):
+    make()
+    assert len(run(capfd, "mix.wav", "--speakers", 3)[1]) == 3
+    assert len(run(capfd, "mix.wav", "--speakers", 2, "--force")[1]) == 2
+    code, _, err = run(capfd, "mix.wav", "--speakers", 5)
+    assert code == 5 and "5 speakers" in errors(err)[0] and "three (3)" in errors(err)[0]
+    code, _, err = run(capfd, "mix.wav", "--speakers", 3, "--model", models / "two")
+    assert code == 5 and "gives 2 speakers" in errors(err)[0]
+
+
+def test_a_model_that_cannot_be_used(capfd, models, place):
+    make()
+    bad = place / "bad"
+    for change, words in [
+        ({"task": "transcribe"}, "transcribe"),
+        ({"architecture": "sepformer"}, "sepformer"),
+        ({"config": {**MODELS["two"], "n_layers": 3}}, "does not fit"),
+        ({"config": {**MODELS["two"], "n_speakers": "2"}}, "n_speakers"),
+        ({"format": 99}, "format 99"),
+    ]:
+        bad.mkdir(exist_ok=True)
+        config = json.loads((models / "two" / "config.json").read_text()) | change
+        (bad / "config.json").write_text(json.dumps(config))
+        (bad / "model.safetensors").write_bytes((models / "two" / "model.safetensors").read_bytes())
+        code, out, err = run(capfd, "mix.wav", "-m", bad)
+        assert code == 5 and not out and words in errors(err)[0] and len(err.splitlines()) == 1
+    (bad / "config.json").write_bytes((models / "two" / "config.json").read_bytes())
+    (bad / "model.safetensors").write_bytes(b"nonsense" * 100)
+    for name in (bad, "nobody", "./nowhere", "mix.wav", "mamba-tasnet-xs"):
+        code, out, err = run(capfd, "mix.wav", "-m", name)
+        assert code == 5 and not out and len(err.splitlines()) == 1
+    assert not Path("separated").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_devices(capfd):
+    make()
+    code, _, err = run(capfd, "mix.wav", "--device", "cuda")
+    assert code == 6 and "--device cpu" in errors(err)[0]
+    code, _, err = run(capfd, "mix.wav", "--device", "abacus")
+    assert code == 2 and "abacus" in errors(err)[0]
+    assert setup.pick_device("auto") == "cpu"
+
+
+def test_memory_limit(capfd):
+    make("mix.wav", voices(4))
+    assert run(capfd, "mix.wav", "-o", "memory", "--threads", 1)[0] == 0
+    limit = plan_separation(store.load("two")[0], 32_000).working_bytes + 1000
+    code, _, err = run(capfd, "mix.wav", "-o", "file", "--memory-limit", limit, "--work-dir", "work", "-v")
+    assert code == 0 and "work file" in err and not left("work")
+    for stem in ("s1", "s2"):
+        assert Path(f"memory/mix_{stem}.wav").read_bytes() == Path(f"file/mix_{stem}.wav").read_bytes()
+    code, _, err = run(capfd, "mix.wav", "-o", "none", "--memory-limit", "10kB")
+    assert code == 6 and "--memory-limit" in errors(err)[0] and not Path("none").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(MemoryError(), 6), (RuntimeError("not enough memory: x"), 6), (OSError("?"), 1)]
+)
+def test_a_failure_while_computing(capfd, monkeypatch, error, code):
+    from slyther_cli import longform
+
+    whole = longform.separate_whole
+
+    def fails(model, blocks, plan, on_progress=None):
+        for i, stems in enumerate(whole(model, blocks, plan, on_progress)):
+            yield stems
+            if plan.samples == 4000 and i == 1:
+                raise error
+
+    monkeypatch.setattr(longform, "separate_whole", fails)
+    make("a.wav")
+    make("b.wav", voices(0.25))
+    assert run(capfd, "a.wav", "-o", "alone")[0] == code
+    got, out, err = run(capfd, "a.wav", "b.wav")
+    assert got == (3 if code == 6 else 1) and len(out) == 2 and len(errors(err)) == 1
+    assert left("separated") == ["b_s1.wav", "b_s2.wav"] and not Path("alone").exists()
+
+
+# Inputs of every kind
+
+
+def bad_inputs():
+    """Files that cannot be separated: name -> words of the message."""
+    Path("dir.wav").mkdir()
+    Path("empty.wav").touch()
+    Path("text.wav").write_text("this is no sound\n" * 50)
+    make("nothing.wav", np.zeros((0, 1), np.float32))
+    make("slow.wav", voices(20, 1000), 1)
+    Path("header.wav").write_bytes(Path(make("whole.wav")).read_bytes()[:30])
+    Path("whole.wav").unlink()
+    Path("cut.flac").write_bytes(Path(make("whole.flac", voices(3))).read_bytes()[:9000])
+    Path("whole.flac").unlink()
+    Path("loop.wav").symlink_to("loop.wav")
+    return {
+        "dir.wav": "no audio files",
+        "empty.wav": "0 bytes",
+        "text.wav": "not a sound file",
+        "nothing.wav": "no samples",
+        "slow.wav": "1 Hz",
+        "header.wav": "header.wav",
+        "cut.flac": "damaged",
+        "loop.wav": "loop.wav",
+        "missing.wav": "no such file",
+        "n\nl.wav": "no such file",
+    }
+
+
+def test_bad_inputs_do_not_stop_the_others(capfd):
+    bad = bad_inputs()
+    make("good.wav")
+    code, out, err = run(capfd, *bad, "good.wav", "-o", "out")
+    assert code == 3 and out == ["out/good_s1.wav", "out/good_s2.wav"]
+    for line, words in zip(errors(err), bad.values(), strict=True):
+        assert words in line
+    assert left("out") == ["good_s1.wav", "good_s2.wav"]
+    code, out, err = run(capfd, *bad, "-o", "none", "--json")
+    told = [json.loads(line) for line in out]
+    assert code == 4 and len([t for t in told if t["event"] == "error" and t["kind"] == "file"]) == len(bad)
+    assert told[-1]["event"] == "summary" and told[-1]["failed"] == len(bad)
+    assert not Path("none").exists()
+
+
+@pytest.mark.parametrize(
+    ("x", "rate", "said"),
+    [
+        (voices(0.3)[:1], 8000, ""),
+        (voices(0.3)[:1], 48000, ""),
+        (voices(0.3)[:15], 11025, ""),
+        (np.zeros((3000, 1), np.float32), 8000, "digital silence"),
+        (
+            np.where(np.arange(3000)[:, None] % 100 == 0, np.nan, voices(1)[:3000]),
+            8000,
+            "30 non-finite samples",
+        ),
+        (voices(0.2, 8000, 64), 8000, "64 channels mixed down"),
+        (voices(0.1, 384_000), 384_000, "resampled 384000 Hz"),
+    ],
+)
+def test_odd_inputs(capfd, x, rate, said):
+    make("odd.wav", x, rate)
+    code, out, err = run(capfd, "odd.wav", "--residual")
+    assert code == 0 and said in err and not errors(err)
+    for path in out:
+        assert (
+            len(load(path)) == len(x) and sf.info(path).samplerate == rate and np.isfinite(load(path)).all()
+        )
+    if said == "digital silence":
+        assert not any(load(path).any() for path in out)
+
+
+def test_a_truncated_recording_is_done_as_far_as_it_goes(capfd):
+    make("whole.wav", voices(2), subtype="PCM_16")
+    Path("cut.wav").write_bytes(Path("whole.wav").read_bytes()[:20_044])
+    code, out, err = run(capfd, "cut.wav")
+    assert code == 0 and len(load(out[0])) == 10_000 and "cut.wav: " in err
+
+
+# Outputs that cannot be written
+
+
+def test_unwritable_outputs(capfd):
+    make()
+    Path("file").touch()
+    Path("taken/mix_s2.wav").mkdir(parents=True)
+    for folder in ("file", "file/below", "/proc/nowhere", "x" * 300):
+        code, out, err = run(capfd, "mix.wav", "-o", folder)
+        assert code == 4 and not out and len(errors(err)) == 1 and "cannot be written" in err
+    code, _, err = run(capfd, "mix.wav", "-o", "taken", "--force")
+    assert code == 4 and "is a folder" in errors(err)[0] and not left("taken")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission(capfd):
+    make()
+    Path("locked").mkdir(mode=0o500)
+    code, _, err = run(capfd, "mix.wav", "-o", "locked")
+    assert code == 4 and "permission" in errors(err)[0]
+
+
+@pytest.mark.parametrize(
+    "how", [(), ("--clip", "none"), ("--format", "flac"), ("--format", "flac", "--clip", "none")]
+)
+def test_a_full_disk(capfd, how):
+    """A limit on the size of files stands for it: the system refuses in the middle of the second input."""
+    make("a.wav", voices(0.25))
+    make("b.wav", voices(10))
+    make("c.wav", voices(0.25))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (32_000, hard))
+    try:
+        code, out, err = run(capfd, "a.wav", "b.wav", "c.wav", *how)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 3 and len(out) == 4 and len(errors(err)) == 1
+    assert "b_s1" in errors(err)[0] and "cannot be written" in errors(err)[0]
+    assert [Path(name).stem for name in left("separated")] == ["a_s1", "a_s2", "c_s1", "c_s2"]
+
+
+def test_no_space_is_called_so(capfd, monkeypatch):
+    def full(file, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    make()
+    monkeypatch.setattr(wav, "write_all", full)
+    code, _, err = run(capfd, "mix.wav")
+    assert code == 4 and "no space left" in errors(err)[0] and not Path("separated").exists()
+
+
+# How it speaks
+
+
+def test_json(capfd):
+    make()
+    code, out, err = run(capfd, "mix.wav", "gone.wav", "--json", "-q")
+    told = [json.loads(line) for line in out]
+    assert code == 3 and len(err.splitlines()) == 1
+    assert all(t["schema"] == 1 for t in told)
+    kinds = [t["event"] for t in told if t["event"] != "progress"]
+    assert kinds == ["start", "plan", "file_done", "error", "summary"]
+    done = next(t for t in told if t["event"] == "file_done")
+    assert done["outputs"] == {"s1": "separated/mix_s1.wav", "s2": "separated/mix_s2.wav"}
+    assert (done["sample_rate"], done["frames"], done["seconds"], done["status"]) == (8000, 4000, 0.5, "done")
+    assert (told[-1]["done"], told[-1]["failed"], told[-1]["audio_seconds"]) == (1, 1, 0.5)
+
+
+def test_quiet_and_verbose(capfd):
+    make()
+    assert run(capfd, "mix.wav", "-q")[2] == ""
+    err = run(capfd, "mix.wav", "-v", "--force")[2]
+    assert "model two" in err and "device cpu" in err and "sweeps" in err
+
+
+def test_dry_run(capfd):
+    make()
+    code, out, err = run(capfd, "mix.wav", "gone.wav", "--dry-run")
+    assert code == 3 and out == ["separated/mix_s1.wav", "separated/mix_s2.wav"] and "sweeps" in err
+    assert left() == ["mix.wav"]
+
+
+def test_progress_is_drawn_on_a_terminal_only(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    def drawn(stream, **env):
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setenv("TERM", env.get("TERM", "xterm"))
+        report = Reporter()
+        for i in range(3):
+            report({"event": "progress", "file": "mix.wav", "index": 1, "files": 4}
+                   | {"fraction": i / 4, "seconds": 3600.0, "wall_seconds": 100.0 * i})  # fmt: skip
+            report._last = 0.0
+        report._drop_bar()
+        return stream.getvalue()
+
+    assert drawn(io.StringIO()) == "" and drawn(Terminal(), TERM="dumb") == ""
+    text = drawn(Terminal())
+    assert "[2/4] mix.wav  50% |" in text and "30:00/1:00:00, 9.0x, 3:20 left" in text
+    assert text.endswith("\r\033[K")
+
+
+# The Python API
+
+
+def test_api():
+    make()
+    events = []
+    done, failed = slyther_cli.separate(["mix.wav", "gone.wav"], "out", "three", on_event=events.append)
+    assert (done.status, failed.status) == ("done", "failed") and "gone.wav" in str(failed.error)
+    assert done.outputs == {f"s{i}": Path(f"out/mix_s{i}.wav") for i in (1, 2, 3)}
+    assert (done.seconds, done.frames, done.sample_rate) == (0.5, 4000, 8000) and done.plan
+    assert [e["event"] for e in events if e["event"] != "progress"][-1] == "summary"
+    assert [r.status for r in slyther_cli.separate("mix.wav", "out", "three", existing="skip")] == ["skipped"]
+    assert [r.status for r in slyther_cli.separate(Path("mix.wav"), "new", dry_run=True)] == ["planned"]
+    for error, how in [
+        (UsageError, {"format": "mp3"}),
+        (UsageError, {"format": "flac", "subtype": "float"}),
+        (UsageError, {"subtype": "8"}),
+        (UsageError, {"clip": "maybe"}),
+        (UsageError, {"channel": "left"}),
+        (UsageError, {"existing": "perhaps"}),
+        (UsageError, {"filename": "x"}),
+        (ModelError, {"model": "nobody"}),
+        (UsageError, {"device": "abacus"}),
+    ]:
+        with pytest.raises(error):
+            slyther_cli.separate("mix.wav", "new", **how)
+    with pytest.raises(UsageError):
+        slyther_cli.separate([])
+    assert not Path("new").exists()
+
+
+def test_what_counts_as_out_of_memory():
+    assert isinstance(setup.out_of_memory(MemoryError()), DeviceError)
+    assert setup.out_of_memory(RuntimeError("shapes do not fit")) is None
+    assert setup.out_of_memory(ValueError("out of memory")) is None
+
+
+# Stopped
+
+
+def test_a_signal_while_computing(place):
+    make("long.wav", voices(120))
+    args = [sys.executable, "-m", "slyther_cli", "separate", "long.wav", "-m", "slow", "-o", "out"]
+    running = subprocess.Popen(args, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 60
+    while not Path("out").exists() and running.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    assert len(left("out")) == 2  # the hidden halves
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 143 and err == "slyther: stopped by a signal\n"
+    assert left() == ["long.wav"] and not Path("out").exists()
