@@ -1,7 +1,7 @@
 """Speech pools: the utterances of manifests, resampled once and kept as 16-bit samples in one mapped file.
 
-A manifest is a TSV without quoting and with a header; needed columns: path (relative to the manifest), speaker, split;
-used when there: duration_s, sex, transcript.
+A manifest is a TSV without quoting and with a header; needed columns: path (relative to the manifest),
+speaker, split; used when there: sex, transcript.
 """
 
 from __future__ import annotations
@@ -10,90 +10,163 @@ import csv
 import hashlib
 import json
 import os
+import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from slyther_cli.errors import InputError
+from slyther_cli.errors import InputError, OutputError
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One row of a manifest. ``path`` is absolute."""
+    """One row of a manifest. ``path`` is absolute; ``sex`` is as the manifest has it, in capitals."""
 
     path: Path
     speaker: str
     split: str
     transcript: str = ""
+    sex: str = ""
+
+
+def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a TSV with a header; every row has a text in each of ``columns``.
+
+    Raises :class:`InputError`: the file cannot be read, a column is missing, a row has none of its entries.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval="")
+            rows, header = list(reader), reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: cannot read the table: {why}") from None
+    missing = [c for c in columns if c not in header]
+    if missing:
+        raise InputError(f"{path}: not a table of this kind: no column {', '.join(missing)}")
+    for number, row in enumerate(rows, 2):
+        empty = [c for c in columns if not row[c]]
+        if empty:
+            raise InputError(f"{path}: line {number} has no {', '.join(empty)}")
+    return rows
 
 
 def read_manifest(path: Path) -> list[Utterance]:
-    """Every row. Raises :class:`InputError` when the file cannot be read or a needed column is missing."""
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot read the manifest: {error}") from None
-    missing = {"path", "speaker", "split"} - set(rows[0] if rows else {})
-    if missing:
-        raise InputError(f"{path}: not a manifest: no column {', '.join(sorted(missing))}")
+    """Every row. Raises :class:`InputError` as :func:`read_table` does, and when there is none."""
+    rows = read_table(path, ("path", "speaker", "split"))
+    if not rows:
+        raise InputError(f"{path}: the manifest has no rows")
     base = path.resolve().parent
-    return [Utterance(base / r["path"], r["speaker"], r["split"], r.get("transcript") or "") for r in rows]
+    return [
+        Utterance(
+            base / r["path"], r["speaker"], r["split"], r.get("transcript", ""), r.get("sex", "").upper()
+        )
+        for r in rows
+    ]
+
+
+def read_mono(path: Path, rate: int) -> np.ndarray:
+    """A sound file as float32 [samples] at ``rate``, its channels averaged. Raises :class:`InputError`."""
+    import soundfile as sf
+    import soxr
+
+    try:
+        audio, own_rate = sf.read(path, dtype="float32", always_2d=True)
+    except (OSError, sf.LibsndfileError) as error:
+        raise InputError(f"{path}: {getattr(error, 'error_string', error)}") from None
+    mono = audio.mean(1)
+    if not np.isfinite(mono).all():
+        raise InputError(f"{path}: has samples that are not finite")
+    return soxr.resample(mono, own_rate, rate) if own_rate != rate else mono
 
 
 class SpeechPool:
-    """The speech of one split by speaker: ``speakers[name]`` is a list of int16 arrays at ``rate``.
+    """The speech of one split by speaker: ``speakers[name]`` is a list of int16 arrays at ``rate`` Hz.
 
-    Silence at both ends is trimmed (frames 40 dB below the utterance's loudest), and every utterance is scaled to the
-    same level, -25 dB RMS, so that mixing levels mean what they say.
+    Silence at both ends is trimmed (frames 40 dB below the utterance's loudest), and every utterance is
+    scaled to the same level, -25 dB RMS, so that mixing levels mean what they say; what is then shorter than
+    0.25 s is left out. ``sex[name]`` is what the manifest says, "" if nothing. The samples lie in ``cache``
+    in a file of their own, made anew when an audio file or a speaker's name changes.
+
+    Raises :class:`InputError`: a damaged manifest or audio file, no speech of this split.
+    :class:`OutputError`: ``cache`` cannot be written.
     """
 
-    def __init__(self, manifests: list[Path], split: str, rate: int, cache: Path):
+    def __init__(self, manifests: Sequence[Path], split: str, rate: int, cache: Path):
         utterances = [u for m in manifests for u in read_manifest(m) if u.split == split]
+        names = ", ".join(map(str, manifests))
         if not utterances:
-            raise InputError(f"no utterance of split {split!r} in {', '.join(map(str, manifests))}")
+            raise InputError(f"no utterance of split {split!r} in {names}")
         self.rate = rate
-        key = hashlib.sha1(json.dumps([split, rate, 2, [str(u.path) for u in utterances]]).encode()).hexdigest()[:16]
-        stem = cache / f"pool-{split}-{rate}-{key}"
+        self.sex = {u.speaker: u.sex for u in utterances}
+        stem = cache / f"pool-{re.sub(r'[^0-9A-Za-z-]', '_', split)}-{rate}-{_key(utterances)}"
         if not stem.with_suffix(".json").exists():
-            self._build(utterances, stem)
+            try:
+                _build(utterances, rate, stem)
+            except OSError as error:
+                raise OutputError(
+                    f"{cache}: cannot hold the speech pool: {error.strerror or error}"
+                ) from None
         index = json.loads(stem.with_suffix(".json").read_text())
+        if not index:
+            raise InputError(f"nothing but silence in split {split!r} of {names}")
         samples = np.load(stem.with_suffix(".npy"), mmap_mode="r")
         self.speakers: dict[str, list[np.ndarray]] = {}
         for speaker, start, stop in index:
             self.speakers.setdefault(speaker, []).append(samples[start:stop])
         self.seconds = len(samples) / rate
 
-    def _build(self, utterances: list[Utterance], stem: Path) -> None:
-        import soundfile as sf
-        import soxr
 
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        index, pieces, total = [], [], 0
-        for u in utterances:
-            try:
-                audio, rate = sf.read(u.path, dtype="float32", always_2d=True)
-            except (OSError, sf.LibsndfileError) as error:
-                raise InputError(f"{u.path}: {error}") from None
-            mono = soxr.resample(audio.mean(1), rate, self.rate) if rate != self.rate else audio.mean(1)
-            mono = trim_and_level(mono, self.rate)
-            if len(mono) < self.rate // 4:
-                continue
-            index.append((u.speaker, total, total + len(mono)))
-            pieces.append(np.clip(np.round(mono * 32767), -32768, 32767).astype(np.int16))
-            total += len(mono)
-        with tempfile.NamedTemporaryFile(dir=stem.parent, suffix=".npy", delete=False) as file:
-            np.save(file, np.concatenate(pieces))
+def _key(utterances: list[Utterance]) -> str:
+    """A short hash of all that the pool's samples and index depend on."""
+    rows: list[list] = [[3]]
+    for u in utterances:
+        try:
+            stat = u.path.stat()
+        except OSError as error:
+            raise InputError(f"{u.path}: {error.strerror}") from None
+        rows.append([str(u.path), u.speaker, stat.st_size, stat.st_mtime_ns])
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def _build(utterances: list[Utterance], rate: int, stem: Path) -> None:
+    """Write ``stem``.npy and then ``stem``.json, one utterance in memory at a time."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    index, total = [], 0
+    partial = stem.with_suffix(f".{os.getpid()}.tmp")
+    file = tempfile.NamedTemporaryFile(dir=stem.parent, suffix=".npy", delete=False)  # noqa: SIM115
+    try:
+        with file:
+            _header(file, 0)
+            for u in utterances:
+                mono = trim_and_level(read_mono(u.path, rate), rate)
+                if len(mono) < rate // 4:
+                    continue
+                index.append((u.speaker, total, total + len(mono)))
+                file.write(np.clip(np.round(mono * 32767), -32768, 32767).astype("<i2").tobytes())
+                total += len(mono)
+            file.seek(0)
+            _header(file, total)
         os.replace(file.name, stem.with_suffix(".npy"))
-        partial = stem.with_suffix(f".{os.getpid()}.tmp")
         partial.write_text(json.dumps(index))
         os.replace(partial, stem.with_suffix(".json"))
+    finally:
+        Path(file.name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+
+
+def _header(file, samples: int) -> None:
+    """numpy's header; it keeps room for the first axis to grow, so it can be written again in place."""
+    about = {"descr": "<i2", "fortran_order": False, "shape": (samples,)}
+    np.lib.format.write_array_header_1_0(file, about)
 
 
 def trim_and_level(x: np.ndarray, rate: int, level_db: float = -25.0, floor_db: float = -40.0) -> np.ndarray:
-    """[n] float -> without silent ends, at ``level_db`` RMS (less where a peak would clip). May come back empty."""
+    """[n] float -> without silent ends, at ``level_db`` RMS (less where a peak would clip). May come back
+    empty."""
     hop = rate // 100
     frames = x[: len(x) // hop * hop].reshape(-1, hop)
     if not len(frames):

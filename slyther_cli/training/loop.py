@@ -1,8 +1,9 @@
 """The training loop: optimizers, schedule, checkpoints, progress. Knows a task only by a few calls.
 
-A task offers ``model`` (a module), ``loss(step) -> (scalar tensor, metric float)`` for the batch of that step,
-``validate() -> dict`` with a ``score`` (higher is better), and ``export(folder, metrics)``, which writes weights in
-slyther's format. Batches are functions of the step number, so a resumed run goes on as if it had not stopped.
+A task offers ``model`` (a module), ``loss(step) -> (scalar tensor, metric float)`` for the batch of that
+step, ``validate() -> dict`` with a ``score`` (higher is better), and ``export(folder, metrics)``, which
+writes weights in slyther's format. Batches are functions of the step number, so a resumed run goes on as if
+it had not stopped: with a schedule by steps and one worker, bit for bit.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from slyther_cli.errors import ModelError
+from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.training.muon import Muon
 
 
@@ -28,8 +30,10 @@ from slyther_cli.training.muon import Muon
 class LoopConfig:
     """``steps`` or ``minutes``, whichever is reached first, also drives the cosine from ``lr`` to 1 % of it.
 
-    ``optimizer``: "adamw", or "muon" for the inner weight matrices with AdamW for the rest (Muon's rate is ``muon_lr``).
-    ``average``: decay of the running average of the weights, which is what is validated and exported; 0 is off.
+    ``optimizer``: "adamw", or "muon" for the inner weight matrices with AdamW for the rest (Muon's rate is
+    ``muon_lr``). ``average``: decay of the running average of the weights, which is what is validated and
+    exported; 0 is off. ``clip``: the largest norm of a gradient. Raises :class:`UsageError` on values without
+    a meaning.
     """
 
     steps: int = 200_000
@@ -46,6 +50,14 @@ class LoopConfig:
     log_seconds: float = 20.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("adamw", "muon"):
+            raise UsageError(f"unknown optimizer {self.optimizer!r}; choose adamw or muon")
+        if self.steps < 1 or min(self.minutes, self.warmup, self.seed) < 0:
+            raise UsageError("steps must be 1 or more; minutes, warmup and seed 0 or more")
+        if min(self.lr, self.muon_lr, self.clip) <= 0 or not 0 <= self.average < 1:
+            raise UsageError("lr, muon_lr and clip must be above 0; average from 0 to below 1")
+
 
 class Task(Protocol):
     model: nn.Module
@@ -57,27 +69,37 @@ class Task(Protocol):
     def export(self, folder: Path, metrics: dict[str, Any]) -> None: ...
 
 
+STATE = "last.pt"
+UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, EOFError, TypeError, pickle.UnpicklingError)
+INNER = (".in_proj.weight", ".out_proj.weight", ".x_proj.weight", ".x_proj_b.weight")
+"""The matrices that Muon takes."""
+GIVE_UP = 50  # batches without a finite gradient in a row: the weights are past saving
+
+
 class Optimizers:
     """One or two torch optimizers under one learning-rate factor."""
 
     def __init__(self, model: nn.Module, c: LoopConfig):
-        matrices, rest = [], []
+        matrices: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, p in model.named_parameters():
-            inner = p.dim() == 2 and name.endswith((".in_proj.weight", ".out_proj.weight", "x_proj.weight", "x_proj_b.weight"))
+            inner = p.dim() == 2 and name.endswith(INNER)
             (matrices if inner and c.optimizer == "muon" else rest).append(p)
         self.all: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(rest, lr=c.lr, betas=(0.9, 0.98), weight_decay=c.weight_decay)
         ]
         if matrices:
             self.all.append(Muon(matrices, lr=c.muon_lr, weight_decay=c.weight_decay))
-        elif c.optimizer != "adamw":
-            raise ModelError(f"unknown optimizer {c.optimizer!r}; choose adamw or muon")
         self.base = [o.param_groups[0]["lr"] for o in self.all]
 
     def step(self, factor: float) -> None:
         for optimizer, base in zip(self.all, self.base, strict=True):
             optimizer.param_groups[0]["lr"] = base * factor
             optimizer.step()
+        self.zero()
+
+    def zero(self) -> None:
+        for optimizer in self.all:
             optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> list[dict]:
@@ -91,7 +113,8 @@ class Optimizers:
 class Peers:
     """The processes that share one training run; each computes its own batch and all take the mean gradient.
 
-    On a CPU two processes of one thread beat one of two threads: every operation runs in parallel, not only the large ones.
+    On a CPU two processes of one thread beat one of two threads: every operation runs in parallel, not only
+    the large ones.
     """
 
     def __init__(self) -> None:
@@ -104,7 +127,7 @@ class Peers:
         if self.count == 1:
             return progress
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in model.parameters()]
-        mine = torch.tensor([progress * self.count if self.rank == 0 else 0.0])
+        mine = grads[0].new_tensor([progress * self.count if self.rank == 0 else 0.0])
         flat = torch.cat([g.flatten() for g in grads] + [mine])
         dist.all_reduce(flat)
         flat /= self.count
@@ -117,96 +140,156 @@ class Peers:
 
 def train(task: Task, c: LoopConfig, folder: Path, resume: bool, on_event: Callable[[dict], None]) -> None:
     """Train until the budget is spent. Writes ``last.pt`` (all state), ``last/`` and ``best/`` (weights) and
-    ``log.jsonl`` into ``folder``. Raises :class:`ModelError` when there is a run and ``resume`` is not set."""
+    ``log.jsonl`` into ``folder``; stopped by Ctrl-C or a signal, it saves ``last.pt`` first.
+
+    Raises :class:`ModelError`: there is a run and ``resume`` is not set, its state is damaged or another
+    model's, or training diverged.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "last.pt"
-    peers = Peers()
-    leads = peers.rank == 0
-    if checkpoint.exists() and not resume:
-        raise ModelError(f"{folder} holds a run already; use --resume to go on, or another folder")
-    torch.manual_seed(c.seed)
-    model, optimizers = task.model, Optimizers(task.model, c)
-    averaged = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    done, spent, best = 0, 0.0, -math.inf
-    if resume and checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimizers.load(saved["optimizers"])
-        averaged, done, spent, best = saved["averaged"], saved["step"], saved["seconds"], saved["best"]
-    log = open(folder / "log.jsonl" if leads else os.devnull, "a", encoding="utf-8")  # noqa: SIM115
+    leads = Peers().rank == 0
+    with open(folder / "log.jsonl" if leads else os.devnull, "a", encoding="utf-8") as log:
 
-    def emit(event: dict) -> None:
-        event = {"step": step, "minutes": round(seconds() / 60, 2), **event}
-        log.write(json.dumps(event) + "\n")
-        log.flush()
-        if leads:
-            on_event(event)
+        def tell(event: dict) -> None:
+            log.write(json.dumps(event) + "\n")
+            log.flush()
+            if leads:
+                on_event(event)
 
-    start = time.monotonic()
+        _Run(task, c, folder, resume, tell).go()
 
-    def seconds() -> float:
-        return spent + time.monotonic() - start
 
-    def progress() -> float:
-        by_time = seconds() / 60 / c.minutes if c.minutes else 0.0
-        return min(1.0, max(step / c.steps, by_time))
+class _Run:
+    """The state of a run between two steps, and the step."""
 
-    def save() -> None:
-        state = {"model": model.state_dict(), "optimizers": optimizers.state(), "averaged": averaged}
-        state |= {"step": step, "seconds": seconds(), "best": best}
-        partial = folder / f"last.pt.{os.getpid()}"
+    def __init__(self, task: Task, c: LoopConfig, folder: Path, resume: bool, tell: Callable[[dict], None]):
+        self.task, self.model, self.c, self.folder, self.tell = task, task.model, c, folder, tell
+        self.peers = Peers()
+        self.leads = self.peers.rank == 0
+        torch.manual_seed(c.seed)
+        self.optimizers = Optimizers(self.model, c)
+        self.averaged = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.step, self.spent, self.best, self.skipped = 0, 0.0, -math.inf, 0
+        check_folder(folder, resume)
+        if (folder / STATE).exists():
+            self._load()
+        self.started = time.monotonic()
+
+    def _load(self) -> None:
+        path = self.folder / STATE
+        where = next(self.model.parameters()).device
+        try:
+            saved = torch.load(path, weights_only=True, map_location=where)
+            self.model.load_state_dict(saved["model"])
+            self.optimizers.load(saved["optimizers"])
+            self.averaged, self.step = saved["averaged"], saved["step"]
+            self.spent, self.best = saved["seconds"], saved["best"]
+        except UNREADABLE as error:
+            why = " ".join(str(error).split())[:160]
+            raise ModelError(f"{path} cannot be resumed, it is damaged or another model's: {why}") from None
+
+    def _save(self) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": self.optimizers.state(),
+            "averaged": self.averaged,
+            "step": self.step,
+            "seconds": self._seconds(),
+            "best": self.best,
+        }
+        partial = self.folder / f"{STATE}.{os.getpid()}"
         torch.save(state, partial)
-        os.replace(partial, checkpoint)
+        os.replace(partial, self.folder / STATE)
 
-    def validate() -> None:
-        nonlocal best
-        live = {k: v.detach().clone() for k, v in model.state_dict().items()}
-        model.load_state_dict(averaged)
-        model.eval()
-        metrics = task.validate()
-        emit({"event": "validate", **metrics})
-        task.export(folder / "last", {"step": step, **metrics})
-        if metrics["score"] > best:
-            best = metrics["score"]
-            task.export(folder / "best", {"step": step, **metrics})
-        model.load_state_dict(live)
-        model.train()
+    def _seconds(self) -> float:
+        return self.spent + time.monotonic() - self.started
 
-    step = done
-    model.train()
-    last_save = last_valid = last_log = time.monotonic()
-    losses: list[float] = []
-    while True:
-        loss, metric = task.loss(step)
-        loss.backward()
-        passed = peers.mean_gradients(model, progress())
-        if passed >= 1.0:
-            break
-        norm = nn.utils.clip_grad_norm_(model.parameters(), c.clip)
-        warm = min(1.0, (step + 1) / max(1, c.warmup))
-        factor = warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * passed)))
+    def _progress(self) -> float:
+        """The share of the budget that is spent, 0 to 1."""
+        by_time = self._seconds() / 60 / self.c.minutes if self.c.minutes else 0.0
+        return min(1.0, max(self.step / self.c.steps, by_time))
+
+    def _emit(self, event: str, **details: Any) -> None:
+        self.tell({"step": self.step, "minutes": round(self._seconds() / 60, 2), "event": event, **details})
+
+    def _validate(self) -> None:
+        """Score and export the averaged weights."""
+        live = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        self.model.load_state_dict(self.averaged)
+        self.model.eval()
+        try:
+            metrics = self.task.validate()
+            self._emit("validate", **metrics)
+            self.task.export(self.folder / "last", {"step": self.step, **metrics})
+            if metrics["score"] > self.best:
+                self.best = metrics["score"]
+                self.task.export(self.folder / "best", {"step": self.step, **metrics})
+        finally:  # a stopped run saves the live weights
+            self.model.load_state_dict(live)
+            self.model.train()
+
+    def _update(self, passed: float) -> float:
+        """One step of the optimizers and of the average with the gradients at hand; their norm."""
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.c.clip)
+        warm = min(1.0, (self.step + 1) / max(1, self.c.warmup))
         if torch.isfinite(norm):
-            optimizers.step(factor)
-            losses.append(metric)
+            self.optimizers.step(warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * passed))))
+            self.skipped = 0
         else:  # one bad batch must not end a run of hours
-            for optimizer in optimizers.all:
-                optimizer.zero_grad(set_to_none=True)
-            emit({"event": "skipped", "why": "the gradient is not finite"})
-        decay = min(c.average, (1 + step) / (10 + step))
-        for key, value in model.state_dict().items():
-            averaged[key].lerp_(value, 1 - decay)
-        step += 1
-        now = time.monotonic()
-        if now - last_log > c.log_seconds and losses:
-            emit({"event": "train", "metric": round(sum(losses) / len(losses), 3), "grad": round(float(norm), 3)})
-            losses, last_log = [], now
-        if leads and now - last_valid > c.validate_minutes * 60:
-            validate()
-            last_valid = time.monotonic()
-        if leads and now - last_save > c.save_minutes * 60:
-            save()
-            last_save = time.monotonic()
-    if leads:
-        validate()
-        save()
-    log.close()
+            self.optimizers.zero()
+            self.skipped += 1
+        decay = min(self.c.average, (1 + self.step) / (10 + self.step))
+        for key, value in self.model.state_dict().items():
+            self.averaged[key].lerp_(value, 1 - decay)
+        self.step += 1
+        return float(norm)
+
+    def go(self) -> None:
+        """To the end of the budget."""
+        settled = True  # whether the state is that between two steps, and may be saved
+        self.model.train()
+        last_save = last_valid = last_log = time.monotonic()
+        losses: list[tuple[float, float]] = []
+        try:
+            while True:
+                loss, metric = self.task.loss(self.step)
+                loss.backward()
+                passed = self.peers.mean_gradients(self.model, self._progress())
+                if passed >= 1.0:
+                    break
+                settled = False
+                norm = self._update(passed)
+                settled = True
+                if self.skipped:
+                    self._emit("skipped", why="the gradient is not finite")
+                    if self.skipped >= GIVE_UP:
+                        raise ModelError(
+                            f"training diverged: {GIVE_UP} gradients in a row were not finite; lower lr"
+                        )
+                else:
+                    losses.append((float(loss.detach()), metric))
+                now = time.monotonic()
+                if now - last_log > self.c.log_seconds and losses:
+                    value, score = (round(sum(x) / len(losses), 3) for x in zip(*losses, strict=True))
+                    self._emit(
+                        "train", loss=value, metric=score, grad=round(norm, 3), progress=round(passed, 4)
+                    )
+                    losses, last_log = [], now
+                if self.leads and now - last_valid > self.c.validate_minutes * 60:
+                    self._validate()
+                    last_valid = time.monotonic()
+                if self.leads and now - last_save > self.c.save_minutes * 60:
+                    self._save()
+                    last_save = time.monotonic()
+        except BaseException as stop:
+            if self.leads and settled and not isinstance(stop, Exception):  # Ctrl-C, a signal
+                self._save()
+            raise
+        if self.leads:
+            self._validate()
+            self._save()
+
+
+def check_folder(folder: Path, resume: bool) -> None:
+    """Raises :class:`ModelError` when ``folder`` holds a run that is not to be gone on with."""
+    if (folder / STATE).exists() and not resume:
+        raise ModelError(f"{folder} holds a run already; use --resume to go on, or another folder")

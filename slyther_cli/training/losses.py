@@ -24,16 +24,20 @@ def pairwise_si_snr(estimates: Tensor, targets: Tensor) -> Tensor:
 
 
 def best_assignment(pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """[batch, n, n] scores -> (mean score [batch], order [batch, n]: estimate i goes with target order[i])."""
+    """[batch, n, n] scores -> (mean score [batch], order [batch, n]: estimate i goes with target
+    order[i])."""
     n = pairs.shape[-1]
     orders = torch.tensor(list(permutations(range(n))), device=pairs.device)
-    totals = torch.stack([pairs[:, torch.arange(n), order].mean(-1) for order in orders], -1)
+    totals = torch.stack(
+        [pairs[:, torch.arange(n, device=pairs.device), order].mean(-1) for order in orders], -1
+    )
     best, which = totals.max(-1)
     return best, orders[which]
 
 
 def pit_loss(estimates: Tensor, targets: Tensor, ceiling_db: float = 30.0) -> tuple[Tensor, Tensor]:
-    """Negative PIT SI-SNR, examples already above the ceiling left out: (scalar loss, SI-SNR per example [batch])."""
+    """Negative PIT SI-SNR, examples already above the ceiling left out: (scalar loss, SI-SNR per example
+    [batch])."""
     score, _ = best_assignment(pairwise_si_snr(estimates, targets))
     keep = score < ceiling_db
     loss = -(score * keep).sum() / keep.sum().clamp(min=1)

@@ -1,7 +1,7 @@
 """Muon in float32: momentum, orthogonalised by a Newton-Schulz iteration (Jordan et al. 2024).
 
-torch.optim.Muon iterates in bfloat16, which a CPU without AMX runs at a fifth of the speed: measured here, it doubled
-the time of a training step.
+torch.optim.Muon iterates in bfloat16, which a CPU without AMX runs at a fifth of the speed: measured here, it
+doubled the time of a training step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure=None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:

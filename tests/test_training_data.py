@@ -1,0 +1,170 @@
+"""Manifests, speech pools, mixtures."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile as sf
+from voices import NO_SPEECH, RATE, SPEAKERS, SPEECH, corpus, utterance
+
+from slyther_cli.errors import InputError, OutputError, UsageError
+from slyther_cli.training.data import SpeechPool, read_manifest, trim_and_level
+from slyther_cli.training.mixing import Mixer, MixingConfig
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    return corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def pool(manifest, tmp_path_factory):
+    return SpeechPool([manifest], "train", RATE, tmp_path_factory.mktemp("cache"))
+
+
+def rms_db(x):
+    return 10 * np.log10(np.mean((np.asarray(x, np.float64) / 32768) ** 2))
+
+
+def test_a_pool_holds_the_split_by_speaker_at_one_level(pool):
+    assert set(pool.speakers) == set(SPEAKERS)
+    assert pool.sex == {name: sex for name, (_, sex) in SPEAKERS.items()}
+    pieces = [x for speaker in pool.speakers.values() for x in speaker]
+    assert len(pieces) == 8 and all(x.dtype == np.int16 and len(x) > RATE for x in pieces)
+    assert [rms_db(x) for x in pieces] == pytest.approx([-25.0] * 8, abs=0.05)
+    assert pool.seconds == pytest.approx(sum(map(len, pieces)) / RATE)
+
+
+def test_a_pool_is_read_once_and_again_when_something_changes(tmp_path, monkeypatch):
+    manifest, cache = corpus(tmp_path, splits=("train",)), tmp_path / "cache"
+    first = SpeechPool([manifest], "train", RATE, cache)
+    with monkeypatch.context() as m:
+        m.setattr("slyther_cli.training.data.read_mono", None)
+        again = SpeechPool([manifest], "train", RATE, cache)
+    assert all(
+        np.array_equal(a, b) for a, b in zip(first.speakers["ann"], again.speakers["ann"], strict=True)
+    )
+    sf.write(tmp_path / "train-ann-0.wav", utterance(900, 2.5, 7), RATE)
+    assert len(SpeechPool([manifest], "train", RATE, cache).speakers["ann"][0]) > 2 * RATE
+    manifest.write_text(manifest.read_text().replace("\tdan\t", "\tdave\t"))
+    assert "dave" in SpeechPool([manifest], "train", RATE, cache).speakers
+    assert not list(cache.glob("*.tmp")) and len(list(cache.glob("tmp*"))) == 0
+
+
+def test_a_pool_resamples_and_mixes_channels_down(tmp_path):
+    x = utterance(200, 1.0, 0, 16000)
+    sf.write(tmp_path / "a.wav", np.stack([x, np.zeros_like(x)], 1), 16000)
+    (tmp_path / "m.tsv").write_text("path\tspeaker\tsplit\na.wav\tx\ttrain\n")
+    (piece,) = SpeechPool([tmp_path / "m.tsv"], "train", RATE, tmp_path).speakers["x"]
+    assert abs(len(piece) - RATE) < 0.1 * RATE
+    peak = np.abs(np.fft.rfft(piece)).argmax() * RATE / len(piece)
+    assert 190 < peak < 225
+
+
+def test_silent_ends_are_trimmed():
+    x = np.concatenate([np.zeros(4000), utterance(200, 1.0, 0), np.zeros(8000)]).astype(np.float32)
+    assert 0.95 * RATE < len(trim_and_level(x, RATE)) < 1.1 * RATE
+    for nothing in (np.zeros(8000, np.float32), np.zeros(3, np.float32), np.zeros(0, np.float32)):
+        assert len(trim_and_level(nothing, RATE)) == 0
+    spike = np.zeros(8000, np.float32)
+    spike[4000] = 1
+    assert np.abs(trim_and_level(spike, RATE)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no column path, speaker, split"),
+        ("path\tspeaker\n", "no column split"),
+        ("path\tspeaker\tsplit\n", "no rows"),
+        ("path\tspeaker\tsplit\na.wav\tx\n", "line 2 has no split"),
+        (b"path\tspeaker\tsplit\n\xff\xfe\t\t\n", "cannot read"),
+        ("path\tspeaker\tsplit\nnone.wav\tx\ttrain\n", "none.wav: No such file"),
+        ("path\tspeaker\tsplit\nnoise.wav\tx\ttrain\n", "noise.wav: "),
+        ("path\tspeaker\tsplit\nnan.wav\tx\ttrain\n", "nan.wav: has samples that are not finite"),
+        ("path\tspeaker\tsplit\nsilence.wav\tx\ttrain\n", "nothing but silence"),
+        ("path\tspeaker\tsplit\nsilence.wav\tx\tdev\n", "no utterance of split 'train'"),
+    ],
+)
+def test_damaged_manifests(tmp_path, text, says):
+    (tmp_path / "noise.wav").write_bytes(b"RIFFnothing of the kind")
+    sf.write(tmp_path / "nan.wav", np.array([0.1, np.nan] * 4000, np.float32), RATE, subtype="FLOAT")
+    sf.write(tmp_path / "silence.wav", np.zeros(8000, np.float32), RATE)
+    path = tmp_path / "m.tsv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=says) as caught:
+        SpeechPool([path], "train", RATE, tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "cache").glob("tmp*"))
+
+
+def test_a_manifest_or_cache_that_is_not_there(tmp_path, manifest):
+    with pytest.raises(InputError, match="No such file"):
+        read_manifest(tmp_path / "none.tsv")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot hold"):
+        SpeechPool([manifest], "train", RATE, tmp_path / "file")
+
+
+def test_quotes_and_a_byte_order_mark_are_plain_text(tmp_path):
+    text = '\ufeffpath\tspeaker\tsplit\ttranscript\ta\n"a.wav\tx\ttrain\t"he said\t1\textra\n'
+    (tmp_path / "m.tsv").write_text(text, encoding="utf-8")
+    (row,) = read_manifest(tmp_path / "m.tsv")
+    assert row.path == tmp_path / '"a.wav' and row.transcript == '"he said' and row.sex == ""
+
+
+@pytest.mark.parametrize("turns", [0.0, 1.0])
+def test_an_example_is_a_function_of_seed_and_index(pool, turns):
+    config = MixingConfig(turns=turns)
+    one, other = Mixer(pool, config, 2, 7), Mixer(pool, config, 2, 7)
+    other.example(3, 4000)
+    for index in (0, 5):
+        (mix, sources), (mix2, sources2) = one.example(index, 8000), other.example(index, 8000)
+        assert np.array_equal(mix, mix2) and np.array_equal(sources, sources2)
+        assert mix.dtype == sources.dtype == np.float32 and sources.shape == (2, 8000)
+        assert np.allclose(mix, sources.sum(0), atol=1e-6) and np.abs(mix).max() == pytest.approx(
+            0.9, abs=1e-3
+        )
+    assert not np.array_equal(one.example(0, 8000)[0], one.example(1, 8000)[0])
+    assert not np.array_equal(one.example(0, 8000)[0], Mixer(pool, config, 2, 8).example(0, 8000)[0])
+
+
+def test_levels_speakers_and_turns(pool):
+    full = Mixer(pool, MixingConfig(speed=(1.0,)), 2, 0)
+    levels, silent = [], 0
+    for i in range(300):
+        sources = full.example(i, 8000)[1].astype(np.float64)
+        levels.append(10 * np.log10((sources[1] ** 2).mean() / (sources[0] ** 2).mean()))
+        assert len(set(full.speakers(i))) == 2
+    # A window of an utterance is not as loud as the whole: allow for it.
+    assert np.mean(levels) == pytest.approx(-2.51, abs=0.6) and 2.2 < np.std(levels) < 3.8
+    talk = Mixer(pool, MixingConfig(turns=1.0), 2, 0)
+    silent = np.mean([(np.abs(talk.example(i, 32000)[1]) == 0).mean() for i in range(20)])
+    assert 0.2 < silent < 0.8
+
+
+def test_the_speakers_are_those_that_are_heard(pool):
+    mixer = Mixer(pool, MixingConfig(speed=(1.0,)), 2, 3)
+    for i in range(8):
+        for name, source in zip(mixer.speakers(i), mixer.example(i, 8000)[1], strict=True):
+            strongest = np.abs(np.fft.rfft(source)).argmax()  # Hz: the window is a second
+            assert (strongest > 1000) == (SPEAKERS[name][1] == "F")
+
+
+def test_mixing_needs_speakers_and_sense(pool):
+    with pytest.raises(InputError, match="4 speakers"):
+        Mixer(pool, MixingConfig(), 5, 0)
+    for bad in ({"speed": ()}, {"speed": (0.0,)}, {"pause_s": (1.0,)}, {"turns": 2.0}, {"level_std": -1.0}):
+        with pytest.raises(UsageError):
+            MixingConfig(**bad)
+
+
+@pytest.mark.speech
+@pytest.mark.skipif(not (SPEECH / "an4/manifest.tsv").is_file(), reason=NO_SPEECH)
+def test_a_real_corpus(tmp_path):
+    pool = SpeechPool([SPEECH / "an4/manifest.tsv"], "test", RATE, tmp_path)
+    mixture, sources = Mixer(pool, MixingConfig(), 2, 0).example(0, 2 * RATE)
+    assert set(pool.sex.values()) <= {"F", "M"} and len(pool.speakers) > 2
+    assert np.isfinite(mixture).all() and (sources**2).mean(1).min() > 1e-5
+    index = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert len(index) == sum(map(len, pool.speakers.values()))
