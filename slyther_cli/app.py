@@ -26,6 +26,8 @@ TABLE = {
     "separate": "separate",
     "models": "models",
     "weights": "weights",
+    "train": "train",
+    "eval": "eval",
     "bench": "bench",
     "doctor": "doctor",
 }

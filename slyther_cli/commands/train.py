@@ -1,0 +1,116 @@
+"""``slyther train``: make a model from speech of one's own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slyther_cli.commands import output
+from slyther_cli.commands.options import new_app
+
+app = new_app(help="Train models on speech of your own.")
+
+
+@app.callback()
+def _train() -> None:
+    """Train models on speech of your own."""
+
+
+@app.command("separate")
+def separate(
+    config: Annotated[
+        Path,
+        typer.Option("--config", "-c", help="TOML file; see examples/train-separate.toml.", metavar="FILE"),
+    ],
+    folder: Annotated[
+        Path,
+        typer.Option(
+            "--output", "--output-dir", "-o", help="Folder of the run and its models.", metavar="DIR"
+        ),
+    ],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that DIR holds.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, max=1024, help="Processes that share the run, on a CPU.", metavar="N")
+    ] = 1,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", "-d", help="auto, cpu, cuda or cuda:N; auto with workers is cpu.", metavar="DEVICE"
+        ),
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="CPU threads of all workers; by default one a core.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+) -> None:
+    """Train a network that separates speakers, on mixtures made of the speech that FILE names.
+
+    DIR gets best/ and last/ (models, for --model), last.pt (all state, for --resume) and log.jsonl. The path
+    of the best model is printed on stdout. Stopped by Ctrl-C, the run is saved first.
+
+    Exit codes: 0 done, 2 usage or configuration, 3 the speech cannot be read, 5 the run or the model, 6
+    device, 130 and 143 when stopped by a signal.
+    """
+    output.json_asked = as_json
+    import torch
+
+    from slyther_cli.tasks.setup import pick_device
+    from slyther_cli.training.separation import train
+
+    if threads:
+        torch.set_num_threads(threads)
+    where = "cpu" if device == "auto" and workers > 1 else pick_device(device)
+    tell = _Teller(as_json, quiet)
+    try:
+        train(config, folder, resume, tell, workers, where)
+    except BaseException as stop:
+        tell.bar.clear()
+        if not isinstance(stop, Exception) and (folder / "last.pt").exists():
+            output.words(f"slyther: {folder} holds the run; --resume goes on with it")
+        raise
+    tell.bar.clear()
+    best = folder / "best"
+    if as_json:
+        output.json_line("summary", task="train_separate", model=str(best))
+    else:
+        output.data(str(best))
+
+
+class _Teller:
+    """The loop's events as JSON lines, or as a bar on a terminal, else as lines."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.json, self.quiet, self.bar = as_json, quiet, output.Bar()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if self.json:
+            output.json_line(**event)
+        if self.json or self.quiet:
+            return
+        kind = event["event"]
+        if kind == "train":
+            text = f"loss {event['loss']:.2f}, SI-SNR {event['metric']:.2f} dB"
+            if event["progress"] > 0:
+                left = event["minutes"] * 60 * (1 - event["progress"]) / event["progress"]
+                text += f", {output.clock(left)} left"
+            if output.can_draw(sys.stderr):
+                self.bar.draw(f"step {event['step']}", event["progress"], f" {text}")
+            else:
+                output.words(f"step {event['step']}: {text}")
+            return
+        self.bar.clear()
+        if kind == "start":
+            output.words(
+                f"{event['model']}: {event['parameters']:,} parameters, {event['speakers']} speakers, "
+                f"{event['train_hours']} h of speech"
+            )
+        elif kind == "validate":
+            output.words(
+                f"step {event['step']}: SI-SNRi {event['score']:.2f} dB on {event['examples']} dev mixtures"
+            )
+        elif kind == "skipped":
+            output.words(f"step {event['step']}: skipped: {event['why']}")

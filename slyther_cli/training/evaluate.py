@@ -1,0 +1,197 @@
+"""Scoring a separation network on mixtures whose sources are known: SI-SNR and SDR, and what was gained.
+
+Two kinds of test material: pairs mixed here from the speech of a manifest's split (levels as in papers.md
+1.4, fully overlapped, of different speakers), and ready-made mixtures named by a table, such as WSJ0-2mix or
+Libri2Mix. Every mixture runs through the network in one pass, as in the papers; ``longform`` gives the same
+(docs/longform.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from slyther_cli.errors import InputError, ModelError, UsageError
+from slyther_cli.training.data import SpeechPool, read_mono, read_table
+from slyther_cli.training.metrics import assign, bootstrap_interval, sdr_matrix, si_snr_matrix
+from slyther_cli.training.mixing import Mixer, MixingConfig
+
+Event = dict[str, Any]
+SCORES = ("si_snr", "si_snri", "sdr", "sdri")
+ALL = "all"
+LIMIT_DB = 100.0
+
+
+@dataclass(frozen=True)
+class Score:
+    """One example. All in dB, the mean over its speakers; an "i" at the end is the improvement over the
+    mixture.
+
+    ``group``: "same sex", "different sex", or "" where it is not known."""
+
+    name: str
+    seconds: float
+    si_snr: float
+    si_snri: float
+    sdr: float
+    sdri: float
+    group: str = ""
+
+
+def evaluate_separation(
+    model,
+    manifests: Sequence[Path],
+    split: str = "test",
+    examples: int = 300,
+    seconds: float = 4.0,
+    seed: int = 0,
+    *,
+    cache: Path | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Event:
+    """Score ``model`` on mixtures of the speakers of ``split``, the same ones for the same ``seed``.
+
+    ``examples`` mixtures of ``seconds``; of as many speakers as the model separates. ``cache``: folder for
+    the resampled speech. ``on_event`` gets an "example" after each. Returns what :func:`summarise` does, and
+    how the mixtures were made. Raises :class:`InputError`: the speech cannot be used. :class:`UsageError`:
+    numbers without a meaning.
+    """
+    from slyther_cli.checkpoints.places import cache_dir
+
+    if examples < 1 or seconds < 0.1:
+        raise UsageError("to evaluate takes one example or more, of 0.1 s or more")
+    rate, n = model.config.sample_rate, model.config.n_speakers
+    pool = SpeechPool(manifests, split, rate, cache or cache_dir() / "training")
+    mixer = Mixer(pool, MixingConfig(speed=(1.0,)), n, seed)
+
+    def mixtures() -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+        for index in range(examples):
+            who = mixer.speakers(index)
+            yield "+".join(who), _group(pool, who), *mixer.example(index, round(seconds * rate))
+
+    scores = _score(model, mixtures(), rate, examples, on_event)
+    made = {"split": split, "seconds_each": seconds, "seed": seed, "speakers": len(pool.speakers)}
+    return {**made, **summarise(scores, seed)}
+
+
+def evaluate_mixtures(
+    model,
+    table: Path,
+    examples: int | None = None,
+    seed: int = 0,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+) -> Event:
+    """Score ``model`` on ready-made mixtures: a TSV with the columns mix, s1, s2 (s3, ...), paths of sound
+    files relative to the table, and optionally ``group``, by which figures are also given.
+
+    The first ``examples`` rows, or all. Files of another rate are resampled to the model's. Raises
+    :class:`InputError`: a damaged table or file, lengths that differ, a silent source; nothing is left out,
+    because a mean over what happened to be readable could be compared with nothing.
+    """
+    rate, n = model.config.sample_rate, model.config.n_speakers
+    columns = ["mix", *(f"s{k + 1}" for k in range(n))]
+    rows = read_table(table, columns)[:examples]
+    if not rows:
+        raise InputError(f"{table}: the table has no rows")
+    if f"s{n + 1}" in rows[0]:
+        raise InputError(f"{table}: has more than the {n} speakers that the model separates")
+    base = table.resolve().parent
+
+    def mixtures() -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+        for row in rows:
+            sounds = [read_mono(base / row[c], rate) for c in columns]
+            if len({len(s) for s in sounds}) > 1:
+                lengths = ", ".join(f"{c} {len(s)}" for c, s in zip(columns, sounds, strict=True))
+                raise InputError(
+                    f"{table}: {row['mix']} and its sources differ in length ({lengths} samples)"
+                )
+            if not all(s.any() for s in sounds[1:]):
+                raise InputError(f"{table}: {row['mix']} has a silent source")
+            yield row["mix"], row.get("group", ""), sounds[0], np.stack(sounds[1:])
+
+    return summarise(_score(model, mixtures(), rate, len(rows), on_event), seed)
+
+
+@torch.inference_mode()
+def _score(
+    model,
+    mixtures: Iterable[tuple[str, str, np.ndarray, np.ndarray]],
+    rate: int,
+    count: int,
+    on_event: Callable[[Event], None] | None,
+) -> list[Score]:
+    model.eval()
+    device = next(model.parameters()).device
+    scores: list[Score] = []
+    for name, group, mixture, sources in mixtures:
+        estimates = model(torch.from_numpy(mixture).to(device)[None])[0].cpu().numpy()
+        if not np.isfinite(estimates).all():
+            raise ModelError(f"the model gives values that are not finite for {name}")
+        scores.append(score_example(name, group, mixture, sources, estimates, rate))
+        if on_event is not None:
+            mean = float(np.mean([s.si_snri for s in scores]))
+            done = {"event": "example", "index": len(scores), "examples": count, **asdict(scores[-1])}
+            on_event({**done, "mean_si_snri": round(mean, 3)})
+    return scores
+
+
+def score_example(
+    name: str, group: str, mixture: np.ndarray, sources: np.ndarray, estimates: np.ndarray, rate: int
+) -> Score:
+    """mixture [samples], sources and estimates [n, samples] at ``rate`` Hz.
+
+    Estimates go with the sources that give the highest mean, for SI-SNR and SDR each on its own. Every figure
+    is kept within +-100 dB, so that one silent or perfect stem does not make a mean infinite. Raises
+    :class:`InputError` when a source is silent.
+    """
+    n = len(sources)
+    values: dict[str, float] = {}
+    try:
+        for kind, matrix in (("si_snr", si_snr_matrix), ("sdr", sdr_matrix)):
+            found = np.clip(matrix(np.concatenate([estimates, mixture[None]]), sources), -LIMIT_DB, LIMIT_DB)
+            value = float(found[range(n), assign(found[:n])].mean())
+            values |= {kind: value, f"{kind}i": value - float(found[n].mean())}
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from None
+    return Score(name, len(mixture) / rate, **values, group=group)
+
+
+def summarise(scores: Sequence[Score], seed: int = 0) -> Event:
+    """Mean and 95 % bootstrap interval of every score, over all and by group.
+
+    {"examples", "seconds", "groups": {"all" | a group: {"examples", a score: {"mean", "low", "high"}}}}
+    """
+    names = sorted({s.group for s in scores if s.group})
+    groups: dict[str, list[Score]] = {ALL: list(scores)} | {
+        g: [s for s in scores if s.group == g] for g in names
+    }
+    report: Event = {
+        "examples": len(scores),
+        "seconds": round(sum(s.seconds for s in scores), 3),
+        "groups": {},
+    }
+    for name, members in groups.items():
+        entry: Event = {"examples": len(members)}
+        for kind in SCORES:
+            values = [getattr(s, kind) for s in members]
+            low, high = bootstrap_interval(values, seed)
+            entry[kind] = {
+                "mean": round(float(np.mean(values)), 3),
+                "low": round(low, 3),
+                "high": round(high, 3),
+            }
+        report["groups"][name] = entry
+    return report
+
+
+def _group(pool: SpeechPool, speakers: Sequence[str]) -> str:
+    sexes = {pool.sex[s] for s in speakers}
+    if not sexes <= {"F", "M"}:
+        return ""
+    return "same sex" if len(sexes) == 1 else "different sex"

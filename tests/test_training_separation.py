@@ -1,0 +1,218 @@
+"""``slyther train separate``: the configuration, a run from speech to a model that loads, workers, the
+command."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from voices import corpus
+
+from slyther_cli.app import main
+from slyther_cli.checkpoints import store
+from slyther_cli.errors import ModelError, UsageError
+from slyther_cli.models import registry
+from slyther_cli.training import separation
+from slyther_cli.training.separation import SeparationTask, read_config, train
+
+CONFIG = """
+name = "tiny"
+[model]
+n_filters = 16
+kernel_size = 16
+stride = 8
+d_model = 16
+n_layers = 1
+d_state = 4
+[data]
+manifests = ["corpus/manifest.tsv"]
+cache = "cache"
+[batch]
+seconds = 1.0
+lengths = [0.25, 0.5]
+dev_examples = 4
+dev_seconds = 0.5
+[loop]
+steps = STEPS
+warmup = 2
+optimizer = "muon"
+lr = 5e-3
+average = 0.8
+log_seconds = 0.0
+validate_minutes = 1000
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Two threads on a busy machine take fifty times as long for sizes like these."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training")
+    corpus(folder / "corpus")
+    return folder
+
+
+def config(home, steps, name="run.toml", **changes):
+    text = CONFIG.replace("STEPS", str(steps))
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    (home / name).write_text(text)
+    return home / name
+
+
+def weights(folder):
+    model, _ = store.load(folder, expect_task="separate")
+    return torch.cat([p.flatten() for p in model.parameters()])
+
+
+def test_the_command_trains_a_model_that_loads(home, tmp_path, capsys):
+    path = config(home, 25)
+    assert main(["train", "separate", "--config", str(path), "-o", str(tmp_path / "run"), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    kinds = [line["event"] for line in lines]
+    assert kinds[0] == "start" and kinds[-2:] == ["validate", "summary"] and set(kinds[1:-2]) == {"train"}
+    assert lines[0]["model"] == "tiny" and lines[0]["speakers"] == 4
+    metric = [line["metric"] for line in lines if line["event"] == "train"]
+    assert sum(metric[-5:]) > sum(metric[:5]) + 5  # a dB better, and that in 25 steps
+    assert lines[-1]["model"] == str(tmp_path / "run/best")
+    model, loaded = store.load(tmp_path / "run/best", expect_task="separate")
+    assert loaded.name == "tiny" and loaded.metrics["steps"] == 25
+    assert loaded.metrics["dev_si_snri"] == lines[-2]["score"]
+    assert model(torch.randn(1, 1000)).shape == (1, 2, 1000)
+    assert tomllib.loads((tmp_path / "run/config.toml").read_text())["name"] == "tiny"
+    assert main(["train", "separate", "--config", str(path), "-o", str(tmp_path / "run")]) == 5
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_words_for_people(home, tmp_path, capsys):
+    assert main(["train", "separate", "-c", str(config(home, 3)), "--output", str(tmp_path / "run")]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{tmp_path / 'run/best'}\n"
+    assert "tiny: " in told.err and "4 speakers" in told.err
+    assert "step 2: loss " in told.err and "SI-SNR " in told.err and " left" in told.err
+    assert "dB on 4 dev mixtures" in told.err
+
+
+def test_a_resumed_run_is_the_unbroken_one(home, tmp_path):
+    path = config(home, 9)
+    train(path, tmp_path / "whole", False, lambda event: None)
+
+    def stop(event):
+        if event.get("step") == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(path, tmp_path / "broken", False, stop)
+    steps = []
+    train(path, tmp_path / "broken", True, lambda e: steps.append(e.get("step")))
+    assert min(filter(None, steps)) == 5
+    assert torch.equal(weights(tmp_path / "whole/last"), weights(tmp_path / "broken/last"))
+
+
+def test_two_workers_share_a_run(home, tmp_path, capfd):
+    path = config(home, 12)
+    command = ["train", "separate", "-c", str(path), "-o", str(tmp_path / "run"), "--workers", "2", "--json"]
+    assert main(command) == 0
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    metric = [line["metric"] for line in lines if line["event"] == "train"]
+    assert len(metric) == 12 and sum(metric[-4:]) > sum(metric[:4])
+    assert torch.isfinite(weights(tmp_path / "run/best")).all()
+    assert not torch.distributed.is_initialized()
+
+
+def test_peers_see_other_batches_of_the_same_length(home):
+    task = SeparationTask(read_config(config(home, 5)), home)
+    (mixtures, sources), again = task.batch(3), task.batch(3)
+    assert torch.equal(mixtures, again[0]) and torch.allclose(mixtures, sources.sum(1), atol=1e-6)
+    task.peers.count, task.peers.rank = 2, 1
+    assert task.batch(3)[0].shape == mixtures.shape and not torch.equal(task.batch(3)[0], mixtures)
+
+
+def test_going_on_from_weights(home, tmp_path):
+    start = config(home, 2)
+    train(start, home / "start", False, lambda event: None)
+    settings = CONFIG[CONFIG.index("[model]") : CONFIG.index("[data]")]
+    path = config(
+        home, 1, "more.toml", **{'name = "tiny"': 'name = "more"\nstart_from = "start/best"', settings: ""}
+    )
+    task = SeparationTask(read_config(path), home)
+    assert torch.equal(
+        torch.cat([p.detach().flatten() for p in task.model.parameters()]), weights(home / "start/best")
+    )
+    train(path, tmp_path / "more", False, lambda event: None)
+    assert store.load(tmp_path / "more/best")[1].name == "more"
+    both = config(home, 1, "both.toml", **{'name = "tiny"': 'start_from = "start/best"'})
+    with pytest.raises(UsageError, match="leave one"):
+        read_config(both)
+    missing = config(
+        home, 1, "missing.toml", **{'name = "tiny"': 'start_from = "nowhere/best"', settings: ""}
+    )
+    with pytest.raises(ModelError):
+        train(missing, tmp_path / "none", False, lambda event: None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"[model]": "[modle]"}, "unknown setting modle"),
+        ({"warmup": "warmpu"}, r"\[loop\]: unknown setting warmpu"),
+        ({"steps = 1": 'steps = "many"'}, r"\[loop\]: steps must be a whole number"),
+        ({"steps = 1": "steps = true"}, "steps must be a whole number"),
+        ({"steps = 1": "steps = 0"}, "steps must be 1 or more"),
+        ({'["corpus/manifest.tsv"]': '"corpus/manifest.tsv"'}, "manifests must be a list"),
+        ({'["corpus/manifest.tsv"]': "[]"}, "manifests: name one"),
+        ({"lengths = [0.25, 0.5]": "lengths = []"}, "lengths"),
+        ({"lengths = [0.25, 0.5]": 'lengths = ["a"]'}, "lengths must be a number"),
+        ({"[batch]": "[mixing]\nturns = 3\n[batch]"}, r"\[mixing\]: turns"),
+        ({'"muon"': '"sgd"'}, "unknown optimizer"),
+        ({'name = "tiny"': 'name = "a/b"'}, "name may hold"),
+        ({'name = "tiny"': "model = 3", "[model]\n": "[other]\n"}, "unknown setting|must be a table"),
+        ({"d_model = 16": "d_modle = 16"}, r"\[model\] mamba-tasnet: unknown setting"),
+        ({"stride = 8": "stride = 7"}, r"\[model\] "),
+        ({"d_model = 16": 'preset = "mamba-tasnet-xxl"'}, "unknown preset"),
+        ({'name = "tiny"': 'architecture = "wavenet"'}, "unknown architecture"),
+        ({"[model]": "[model"}, "Expected"),
+    ],
+)
+def test_configurations_that_are_wrong(home, changes, says):
+    path = config(home, 1, "wrong.toml", **changes)
+    with pytest.raises(UsageError, match=says) as caught:
+        read_config(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_the_command_refuses(home, tmp_path, capsys):
+    def code(path, *more):
+        return main(["train", "separate", "-c", str(path), "-o", str(tmp_path / "no"), *more])
+
+    assert code(home / "none.toml") == 2 and "No such file" in capsys.readouterr().err
+    assert code(config(home, 1, "nodata.toml", **{"corpus/": "nothing/"})) == 3
+    assert "nothing/manifest.tsv" in capsys.readouterr().err
+    assert code(config(home, 1, "few.toml", **{"d_model = 16": "n_speakers = 5"})) == 3
+    assert "4 speakers" in capsys.readouterr().err
+    for path, exit_code in (("nodata.toml", 3), ("none.toml", 2)):
+        assert code(home / path, "--workers", "2") == exit_code
+    assert capsys.readouterr().err.count("error:") == 2 and not (tmp_path / "no").exists()
+
+
+def test_a_preset_and_a_setting_of_ones_own(home):
+    text = CONFIG[: CONFIG.index("n_filters")] + 'preset = "mamba-tasnet-s-causal"\nn_layers = 2\n'
+    (home / "preset.toml").write_text(text + CONFIG[CONFIG.index("[data]") :].replace("STEPS", "1"))
+    found = read_config(home / "preset.toml")
+    assert found.model == {**registry.PRESETS["mamba-tasnet-s-causal"][1], "n_layers": 2}
+
+
+def test_the_example_is_a_configuration():
+    path = Path(__file__).parents[1] / "examples/train-separate.toml"
+    found = read_config(path)
+    assert found.model["n_layers"] == 8 and found.loop.optimizer == "muon" and found.mixing.turns == 0.2
+    assert all(not Path(m).is_absolute() for m in found.data.manifests)
+    assert separation.DataConfig().cache == ""
