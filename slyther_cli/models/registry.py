@@ -1,4 +1,4 @@
-"""Every architecture and its named sizes (papers.md 1.1). Adding a network means adding two lines here."""
+"""Every architecture and its named sizes (papers.md 1.1, 2.4). Adding a network means adding two lines here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,22 @@ for _size, _sizes in _TASNET_SIZES.items():
     PRESETS[f"mamba-tasnet-{_size}-3spk"] = ("mamba-tasnet", {**_sizes, "n_speakers": 3})
     PRESETS[f"mamba-tasnet-{_size}-causal"] = ("mamba-tasnet", {**_sizes, "causal": True})
 
-TASKS = {"mamba-tasnet": "separate"}
+_LARGE = {"n_fft": 512, "window": 512, "d_model": 512, "d_ffn": 2048, "n_decoder_layers": 6, "n_heads": 8}
+_CHARACTERS = {"n_fft": 512, "decoder": "none", "vocab": 31}  # CTC alone
+_CONMAMBA_SIZES: dict[str, dict[str, Any]] = {
+    "s-transformer": {},
+    "s-mamba": {"decoder": "mamba"},
+    "l-transformer": _LARGE,
+    "l-mamba": {**_LARGE, "decoder": "mamba"},
+    "ctc": {**_CHARACTERS, "d_model": 256, "n_layers": 18},
+    # ours: small enough to train on a desktop computer and to run many times faster than speech on one core
+    "ctc-small": {**_CHARACTERS, "n_layers": 8, "d_ffn": 576, "max_positions": 1},
+    "ctc-small-causal": {**_CHARACTERS, "n_layers": 8, "d_ffn": 576, "max_positions": 1, "causal": True},
+}
+for _size, _sizes in _CONMAMBA_SIZES.items():
+    PRESETS[f"conmamba-{_size}"] = ("conmamba", _sizes)
+
+TASKS = {"mamba-tasnet": "separate", "conmamba": "transcribe"}
 _BOUNDS = {"n_layers": 256, "n_speakers": 16, "d_state": 1024, "kernel_size": 4096, "stride": 2048, "sample_rate": 768_000}
 
 
@@ -30,6 +45,10 @@ def _parts(architecture: str) -> tuple[type, type]:
         from slyther_cli.models.mamba_tasnet import MambaTasNet, MambaTasNetConfig
 
         return MambaTasNetConfig, MambaTasNet
+    if architecture == "conmamba":
+        from slyther_cli.models.conmamba import ConMamba, ConMambaConfig
+
+        return ConMambaConfig, ConMamba
     raise ModelError(f"unknown architecture {architecture!r}; known: {', '.join(TASKS)}")
 
 
