@@ -34,8 +34,8 @@ def models(
             row["architecture"],
             row["task"],
             f"{row['parameters']:,}",
-            str(row["sample_rate"]),
-            str(row["speakers"]),
+            str(row["sample_rate"] or "-"),
+            str(row["speakers"] or "-"),
             "yes" if row["causal"] else "no",
             row["weights"],
         )
