@@ -1,4 +1,4 @@
-"""Every architecture and its named sizes (papers.md 1.1, 2.4). Adding a network means adding two lines here."""
+"""Every architecture and its named sizes (papers.md 1.1, 2.4, 7.1). Adding a network means adding two lines here."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ _CONMAMBA_SIZES: dict[str, dict[str, Any]] = {
 }
 for _size, _sizes in _CONMAMBA_SIZES.items():
     PRESETS[f"conmamba-{_size}"] = ("conmamba", _sizes)
+PRESETS["speech-mamba"] = ("speech-mamba", {})
 
-TASKS = {"mamba-tasnet": "separate", "conmamba": "transcribe"}
+TASKS = {"mamba-tasnet": "separate", "conmamba": "transcribe", "speech-mamba": "transcribe"}
 _BOUNDS = {"n_layers": 256, "n_speakers": 16, "d_state": 1024, "kernel_size": 4096, "stride": 2048, "sample_rate": 768_000}
 
 
@@ -49,6 +50,10 @@ def _parts(architecture: str) -> tuple[type, type]:
         from slyther_cli.models.conmamba import ConMamba, ConMambaConfig
 
         return ConMambaConfig, ConMamba
+    if architecture == "speech-mamba":
+        from slyther_cli.models.speech_mamba import SpeechMamba, SpeechMambaConfig
+
+        return SpeechMambaConfig, SpeechMamba
     raise ModelError(f"unknown architecture {architecture!r}; known: {', '.join(TASKS)}")
 
 

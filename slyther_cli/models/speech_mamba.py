@@ -1,0 +1,247 @@
+"""Speech-Mamba: long speech recognition by unidirectional Mamba blocks around full attention, in encoder and
+decoder.
+
+Source: Gao and Chen 2024, "Speech-Mamba", arXiv 2409.18654; structure, sizes and names in papers.md 7.1.
+Written from that description.
+
+    samples [batch, n] at 16 kHz
+      -> fbank, global mean and std                                   features [batch, frames at 10 ms, 80] ->
+      frontend: 5x5, 5x5, 1x1 with a residual; strides 2, 2, 1     [batch, frames at 40 ms, 1280] -> linear to
+      d, sinusoidal positions -> n_layers x (Mamba block, x + attention(RMSNorm(x)), Mamba block), LN
+      memory [batch, frames, d] -> ctc_lin                                                      CTC logits
+      [batch, frames, vocab], blank 0 -> decoder layers (Mamba block, attention over the memory, Mamba block),
+      LN, seq_lin     next-token logits
+
+The attention sees the whole recording, so memory grows with its length: no sweeps here. The published table
+of positions ends after 100 s; ours goes on as far as it is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from slyther_cli.audio.features import Fbank, InputNormalization
+from slyther_cli.layers.attention import KeyValues, MultiheadAttention, Sinusoid, length_mask
+from slyther_cli.layers.convolution import Named, Norm
+from slyther_cli.layers.frontend import ConvFrontend
+from slyther_cli.layers.mamba import Mamba, MambaState
+
+FRONT_BLOCKS = ((64, 5, 2, False), (64, 5, 2, False), (64, 1, 1, True))
+
+
+@dataclass(frozen=True)
+class SpeechMambaConfig:
+    """Sizes. ``n_fft``, ``window`` and ``hop`` in samples; ``max_positions`` rows of the position table are
+    stored."""
+
+    n_mels: int = 80
+    n_fft: int = 400
+    window: int = 400
+    hop: int = 160
+    d_model: int = 512
+    d_state: int = 256
+    n_layers: int = 7
+    n_decoder_layers: int = 3
+    n_heads: int = 4
+    vocab: int = 5000
+    max_positions: int = 2500
+    dropout: float = 0.1
+    sample_rate: int = 16000
+
+
+class MambaBlock(nn.Module):
+    """x + dropout(Mamba(RMSNorm(x))), one direction. [batch, frames, d] -> the same."""
+
+    def __init__(self, c: SpeechMambaConfig):
+        super().__init__()
+        self.norm = nn.RMSNorm(c.d_model, eps=1e-5)
+        self.mixer = Mamba(c.d_model, c.d_state)
+        self.dropout = nn.Dropout(c.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.step(x, None)[0]
+
+    def step(self, x: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
+        y, state = self.mixer.step(self.norm(x), state)
+        return x + self.dropout(y), state
+
+
+class EncoderLayer(nn.Module):
+    """[batch, frames, d] -> the same."""
+
+    def __init__(self, c: SpeechMambaConfig):
+        super().__init__()
+        self.mamba_layers1, self.mamba_layers2 = (nn.Sequential(MambaBlock(c)) for _ in range(2))
+        self.mamba_norm = nn.RMSNorm(c.d_model, eps=1e-5)
+        self.self_att = MultiheadAttention(c.d_model, c.n_heads, c.dropout)
+        self.dropout = nn.Dropout(c.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        x = self.mamba_layers1(x)
+        y = self.mamba_norm(x)
+        x = x + self.dropout(self.self_att(y, self.self_att.keys_values(y), mask))
+        return self.mamba_layers2(x)
+
+
+class Encoder(nn.Module):
+    def __init__(self, c: SpeechMambaConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(c) for _ in range(c.n_layers))
+        self.norm = Norm(c.d_model, 1e-6)
+
+    def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """Padding lies to the right, where the Mamba blocks come last; only the attention has to be told."""
+        mask = length_mask(lengths, x.shape[1])
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.norm(x)
+
+
+class SpeechMambaState(NamedTuple):
+    """Where the decoder stands. ``position``: tokens decoded; ``own``: a layer's two Mamba states, None at
+    the start; ``memory``: keys and values of the encoder's frames, shared by steps and beams; ``mask``: the
+    frames that count."""
+
+    position: int
+    own: tuple[tuple[MambaState, MambaState] | None, ...]
+    memory: tuple[KeyValues, ...]
+    mask: Tensor | None
+
+    def select(self, rows: Tensor) -> SpeechMambaState:
+        """The beams ``rows`` (indices, repeated or left out). A memory of one recording stays shared."""
+
+        def of(state: MambaState) -> MambaState:
+            return MambaState(state.conv[rows], state.ssm[rows])
+
+        own = tuple(s and (of(s[0]), of(s[1])) for s in self.own)
+        if len(self.memory[0].keys) == 1:
+            return self._replace(own=own)
+        memory = tuple(KeyValues(kv.keys[rows], kv.values[rows]) for kv in self.memory)
+        return self._replace(own=own, memory=memory, mask=None if self.mask is None else self.mask[rows])
+
+
+class DecoderLayer(nn.Module):
+    """As the encoder's, its attention over the memory. Checkpoints spell ``mutihead_attn`` without the l."""
+
+    def __init__(self, c: SpeechMambaConfig):
+        super().__init__()
+        self.mamba_layers1, self.mamba_layers2 = (nn.Sequential(MambaBlock(c)) for _ in range(2))
+        self.mamba_norm = nn.RMSNorm(c.d_model, eps=1e-5)
+        self.multihead_attn = MultiheadAttention(c.d_model, c.n_heads, c.dropout)
+        self.dropout = nn.Dropout(c.dropout)
+
+    def step(
+        self, x: Tensor, own: tuple[MambaState, MambaState] | None, memory: KeyValues, mask: Tensor | None
+    ) -> tuple[Tensor, tuple[MambaState, MambaState]]:
+        """The next n tokens [batch, n, d]; ``own`` is None at the start."""
+        first, second = own or (None, None)
+        before: Any = self.mamba_layers1[0]
+        after: Any = self.mamba_layers2[0]
+        x, first = before.step(x, first)
+        x = x + self.dropout(self.multihead_attn(self.mamba_norm(x), memory, mask))
+        x, second = after.step(x, second)
+        return x, (first, second)
+
+
+class Decoder(nn.Module):
+    """Embedded tokens [batch, n, d] over memory [batch, frames, d] -> [batch, n, d]."""
+
+    def __init__(self, c: SpeechMambaConfig):
+        super().__init__()
+        self.layers: Any = nn.ModuleList(DecoderLayer(c) for _ in range(c.n_decoder_layers))
+        self.norm = Norm(c.d_model, 1e-6)
+
+    def start(self, memory: Tensor, lengths: Tensor | None) -> SpeechMambaState:
+        seen = tuple(layer.multihead_attn.keys_values(memory) for layer in self.layers)
+        return SpeechMambaState(0, (None,) * len(self.layers), seen, length_mask(lengths, memory.shape[1]))
+
+    def step(self, x: Tensor, state: SpeechMambaState) -> tuple[Tensor, SpeechMambaState]:
+        after = []
+        for layer, own, memory in zip(self.layers, state.own, state.memory, strict=True):
+            x, own = layer.step(x, own, memory, state.mask)
+            after.append(own)
+        return self.norm(x), state._replace(position=state.position + x.shape[1], own=tuple(after))
+
+
+class SpeechMambaNet(nn.Module):
+    """What SpeechBrain calls the Transformer: everything between the front end and the heads, under its
+    names."""
+
+    def __init__(self, c: SpeechMambaConfig, features: int):
+        super().__init__()
+        self.positional_encoding = Sinusoid(c.d_model, c.max_positions)
+        entering = [Named(w=nn.Linear(features, c.d_model)), nn.Dropout(c.dropout)]
+        self.custom_src_module = Named(layers=nn.Sequential(*entering))
+        table = Named(Embedding=nn.Embedding(c.vocab, c.d_model, padding_idx=0))
+        self.custom_tgt_module = Named(layers=nn.ModuleList([Named(emb=table)]))
+        self.encoder, self.decoder = Encoder(c), Decoder(c)
+        for p in self.parameters():  # as published: A_log too, which puts all of A near -1
+            if p.dim() > 1:
+                nn.init.xavier_normal_(p)
+
+    def enter(self, x: Tensor) -> Tensor:
+        """The front end's frames [batch, frames, 1280] -> the first layer's input [batch, frames, d]."""
+        linear, dropout = self.custom_src_module.layers
+        return dropout(linear.w(x)) + self.positional_encoding(0, x.shape[1])
+
+    def embed(self, tokens: Tensor, position: int) -> Tensor:
+        """[batch, n] -> [batch, n, d], of which the first stands at ``position``."""
+        x = self.custom_tgt_module.layers[0].emb.Embedding(tokens)
+        return x * math.sqrt(x.shape[-1]) + self.positional_encoding(position, tokens.shape[1])
+
+
+class SpeechMamba(nn.Module):
+    """Features [batch, frames, n_mels] -> CTC logits [batch, frames / 4, vocab]. The methods are those of
+    ``ConMamba``."""
+
+    def __init__(self, config: SpeechMambaConfig):
+        super().__init__()
+        c = self.config = config
+        self.fbank = Fbank(c.n_mels, c.n_fft, c.window, c.hop, c.sample_rate)
+        self.normalize = InputNormalization(c.n_mels)
+        self.frontend = ConvFrontend(c.n_mels, FRONT_BLOCKS, c.dropout)
+        self.transformer = SpeechMambaNet(c, self.frontend.width)
+        self.seq_lin, self.ctc_lin = (Named(w=nn.Linear(c.d_model, c.vocab)) for _ in range(2))
+
+    def frames(self, samples: int) -> int:
+        """Encoder frames of a recording."""
+        return int(self.frontend.frames(self.fbank.frames(samples)))
+
+    def features(self, samples: Tensor) -> Tensor:
+        """[batch, n] in [-1, 1] -> normalised features [batch, frames, n_mels]."""
+        return self.normalize(self.fbank(samples))
+
+    def encode(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Features, ``lengths`` [batch] of them each if they differ -> memory [batch, frames / 4, d]."""
+        x = self.transformer.enter(self.frontend(features, lengths))
+        return self.transformer.encoder(x, None if lengths is None else self.frontend.frames(lengths))
+
+    def ctc(self, memory: Tensor) -> Tensor:
+        return self.ctc_lin.w(memory)
+
+    def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.ctc(self.encode(features, lengths))
+
+    def decode(self, tokens: Tensor, memory: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Teacher-forced: tokens [batch, n], from bos on -> the logits of what follows each of them [batch,
+        n, vocab]."""
+        return self.step(tokens, self.transformer.decoder.start(memory, lengths))[0]
+
+    def start(self, memory: Tensor | Iterable[Tensor]) -> SpeechMambaState:
+        """The decoder's state before the first token; memory [batch, frames, d], or its pieces in order of
+        time."""
+        if not isinstance(memory, Tensor):
+            memory = torch.cat(list(memory), 1)
+        return self.transformer.decoder.start(memory, None)
+
+    def step(self, tokens: Tensor, state: SpeechMambaState) -> tuple[Tensor, SpeechMambaState]:
+        """The next tokens [batch, n] -> logits [batch, n, vocab], what ``decode`` would give, and the state
+        after them."""
+        x, state = self.transformer.decoder.step(self.transformer.embed(tokens, state.position), state)
+        return self.seq_lin.w(x), state
