@@ -540,11 +540,11 @@ def test_a_signal_while_computing(place):
     make("long.wav", voices(120))
     args = [sys.executable, "-m", "slyther_cli", "separate", "long.wav", "-m", "slow", "-o", "out"]
     running = subprocess.Popen(args, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 200  # importing torch takes a while on a busy machine
     while not Path("out").exists() and running.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
     assert len(left("out")) == 2  # the hidden halves
     running.send_signal(signal.SIGTERM)
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=90)
     assert running.returncode == 143 and err == "slyther: stopped by a signal\n"
     assert left() == ["long.wav"] and not Path("out").exists()
