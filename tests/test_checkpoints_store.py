@@ -219,11 +219,11 @@ def test_another_task_or_architecture(saved):
 
 def test_where_names_lead(tmp_path, cache, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="slyther models pull mamba-tasnet-xs"):
+    with pytest.raises(ModelError, match="slyther weights pull mamba-tasnet-xs"):
         store.load("mamba-tasnet-xs")
     with pytest.raises(ModelError, match=r"did you mean mamba-tasnet-(s|m|xs)") as error:
         store.load("mambatasnet-s")
-    assert "slyther models pull" in one_line(error)
+    assert "slyther weights pull" in one_line(error)
     save(cache / "tiny")
     save(tmp_path / "shipped" / "other")
     assert [(n, k) for n, _, k in places.available()] == [("other", "shipped"), ("tiny", "cache")]
@@ -245,7 +245,7 @@ def test_names_that_lead_nowhere(name, cache):
 
 def test_a_speechbrain_folder_is_to_be_imported(tmp_path):
     (tmp_path / "save" / "CKPT+1").mkdir(parents=True)
-    with pytest.raises(ModelError, match="slyther models import"):
+    with pytest.raises(ModelError, match="slyther weights import"):
         store.load(tmp_path)
 
 

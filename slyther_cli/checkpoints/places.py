@@ -12,8 +12,8 @@ from slyther_cli.checkpoints import catalogue
 from slyther_cli.checkpoints.config import CONFIG_FILE, NAME, shorten
 from slyther_cli.errors import ModelError
 
-PULL_COMMAND = "slyther models pull"
-IMPORT_COMMAND = "slyther models import"
+PULL_COMMAND = "slyther weights pull"
+IMPORT_COMMAND = "slyther weights import"
 SPEECHBRAIN_FILES = ("encoder.ckpt", "masknet.ckpt", "decoder.ckpt")
 
 
