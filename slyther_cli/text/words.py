@@ -1,0 +1,69 @@
+"""Tokens with frames in, words with samples out, in a stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from slyther_cli.text.tokens import Tokenizer
+
+
+class Token(NamedTuple):
+    """One token of a transcript. ``start``, ``end``: frames, the end exclusive, counted from the start
+    of the recording. ``score``: natural log-probability, 0 at best."""
+
+    id: int
+    start: int
+    end: int
+    score: float
+
+
+class Word(NamedTuple):
+    """One word. ``start``, ``end``: samples, the end exclusive, counted from the start of the recording.
+    ``probability``: mean over its tokens, in [0, 1], as whisper has it. ``tokens``: their ids."""
+
+    text: str
+    start: int
+    end: int
+    probability: float
+    tokens: tuple[int, ...] = ()
+    speaker: str | None = None
+
+
+class WordStream:
+    """Joins tokens into words as they come; a word is done when the next begins, or at ``finish``.
+
+    ``hop`` samples a frame, ``offset`` the sample where frame 0 begins. A word begins at ``start * hop +
+    offset`` of its first token that shows a character and ends with its last one: times are counted
+    from the start of the recording, never added up from lengths, so they cannot drift.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, hop: int, *, offset: int = 0, speaker: str | None = None
+    ) -> None:
+        if hop < 1:
+            raise ValueError(f"hop must be at least one sample, not {hop}")
+        self.tokenizer, self.hop, self.offset, self.speaker = tokenizer, int(hop), int(offset), speaker
+        self._open: list[Token] = []
+
+    def feed(self, tokens: Iterable[Token]) -> list[Word]:
+        """The words that these tokens complete."""
+        words = []
+        for token in tokens:
+            if self.tokenizer.begins_word[token.id]:
+                words += self.finish()
+            self._open.append(token)
+        return words
+
+    def finish(self) -> list[Word]:
+        """The last word, if one is open: a list of one or none. The stream can be fed again."""
+        tokens, self._open = self._open, []
+        seen = [token for token in tokens if self.tokenizer.surface(token.id).strip()]
+        if not seen:
+            return []
+        text = self.tokenizer.decode([token.id for token in tokens])
+        start, end = (frame * self.hop + self.offset for frame in (seen[0].start, seen[-1].end))
+        probability = math.fsum(math.exp(min(token.score, 0.0)) for token in seen) / len(seen)
+        ids = tuple(int(token.id) for token in tokens)
+        return [Word(text, max(start, 0), max(end, 0), probability, ids, self.speaker)]

@@ -1,0 +1,261 @@
+"""CTC decoding against sums over all alignments, a naive search, and itself in other pieces."""
+
+import itertools
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slyther_cli.text.ctc import BeamDecoder, GreedyDecoder
+from slyther_cli.text.tokens import CharTokenizer
+from slyther_cli.text.words import Token, WordStream
+
+seeds = st.integers(0, 2**32 - 1)
+EXACT = {"beam": 10**6, "beam_prune_logp": -math.inf, "token_prune_min_logp": -math.inf, "max_delay": None}
+
+
+def emission(seed, frames, vocab, sharpness=1.0):
+    """Random log-probabilities [frames, vocab]."""
+    logits = np.random.default_rng(seed).standard_normal((frames, vocab)) * sharpness
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def collapse(path):
+    return tuple(token for token, _ in itertools.groupby(path) if token)
+
+
+def sums(log_probs):
+    """log p of every labelling: the sum over all of its alignments, one by one."""
+    total = {}
+    for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        p = math.exp(sum(log_probs[t, token] for t, token in enumerate(path)))
+        total[collapse(path)] = total.get(collapse(path), 0.0) + p
+    return {labels: math.log(p) for labels, p in total.items()}
+
+
+def naive(log_probs, beam, beam_prune, token_prune):
+    """Prefix beam search over tuples, as in the papers, with the same pruning."""
+    beams = {(): (0.0, -math.inf)}
+    for row in log_probs:
+        tried = {int(t) for t in np.flatnonzero(row >= token_prune)} | {int(row.argmax())}
+        new = {}
+
+        def add(prefix, b, n, new=new):
+            old = new.get(prefix, (-math.inf, -math.inf))
+            new[prefix] = (np.logaddexp(old[0], b), np.logaddexp(old[1], n))
+
+        for prefix, (b, n) in beams.items():
+            for token in tried:
+                p = row[token]
+                if token == 0:
+                    add(prefix, np.logaddexp(b, n) + p, -math.inf)
+                elif prefix and prefix[-1] == token:
+                    add(prefix, -math.inf, n + p)
+                    add((*prefix, token), -math.inf, b + p)
+                else:
+                    add((*prefix, token), -math.inf, np.logaddexp(b, n) + p)
+        ranked = sorted(new, key=lambda k: -np.logaddexp(*new[k]))
+        best = np.logaddexp(*new[ranked[0]])
+        beams = {k: new[k] for k in ranked[:beam] if np.logaddexp(*new[k]) >= max(best + beam_prune, -1e300)}
+    ranked = sorted(beams, key=lambda k: -np.logaddexp(*beams[k]))
+    return ranked[0], float(np.logaddexp(*beams[ranked[0]]))
+
+
+def run(decoder, log_probs, cuts=()):
+    tokens = []
+    for piece in np.split(log_probs, sorted(cuts)):
+        tokens += decoder.feed(piece)
+    return tokens + decoder.finish()
+
+
+def in_order(tokens, frames):
+    edges = [edge for token in tokens for edge in (token.start, token.end)]
+    return edges == sorted(edges) and all(0 <= edge <= frames for edge in edges)
+
+
+@given(seeds, st.integers(0, 6), st.integers(2, 4))
+@settings(max_examples=60, deadline=None)
+def test_beam_equals_the_sum_over_all_alignments(seed, frames, vocab):
+    log_probs = emission(seed, frames, vocab)
+    truth = sums(log_probs)
+    decoder = BeamDecoder(**EXACT)
+    tokens = run(decoder, log_probs)
+    assert truth[tuple(token.id for token in tokens)] == pytest.approx(max(truth.values()))
+    assert decoder.score == pytest.approx(max(truth.values()))
+    assert in_order(tokens, frames)
+
+
+class Ratings:
+    """A language model of two words of memory-less score and one of memory."""
+
+    def begin(self):
+        return ""
+
+    def score(self, word, state):
+        return {"a": -1.0, "b": -2.0, "ab": -0.5}.get(word, -6.0) - (state == word), word
+
+    def has_prefix(self, text):
+        return text in ("a", "b", "ab")
+
+    def knows(self, word):
+        return word in ("a", "b", "ab")
+
+
+@given(seeds, st.integers(1, 6))
+@settings(max_examples=60, deadline=None)
+def test_beam_with_words_equals_the_sum_over_all_alignments(seed, frames):
+    """Score = log p(labels) + weight * lm + bonuses, each word once, also the last one."""
+    tokenizer, lm = CharTokenizer(" ab"), Ratings()
+    options = {"lm_weight": 0.7, "word_bonus": 0.3, "unknown_bonus": -2.5}
+    log_probs = emission(seed, frames, 4, 2.0)
+
+    def rated(labels, logp):
+        state = ""
+        for word in "".join(" ab"[i - 1] for i in labels).split():
+            value, state = lm.score(word, state)
+            logp += 0.7 * value + 0.3 - 2.5 * (not lm.knows(word))
+        return logp
+
+    truth = {labels: rated(labels, logp) for labels, logp in sums(log_probs).items()}
+    decoder = BeamDecoder(**EXACT, tokenizer=tokenizer, lm=lm, **options)
+    tokens = run(decoder, log_probs)
+    assert truth[tuple(token.id for token in tokens)] == pytest.approx(max(truth.values()))
+    assert decoder.score == pytest.approx(max(truth.values()))
+
+
+@given(seeds, st.integers(1, 40), st.integers(1, 12), st.sampled_from([-1.2, -3.0, -20.0]))
+@settings(max_examples=60, deadline=None)
+def test_beam_equals_the_naive_search(seed, frames, beam, token_prune):
+    log_probs = emission(seed, frames, 5, 2.0)
+    labels, score = naive(log_probs, beam, -4.0, token_prune)
+    decoder = BeamDecoder(beam, beam_prune_logp=-4.0, token_prune_min_logp=token_prune, max_delay=None)
+    assert tuple(token.id for token in run(decoder, log_probs)) == labels
+    assert decoder.score == pytest.approx(score)
+
+
+@given(seeds, st.lists(st.integers(0, 60), max_size=8), st.sampled_from([None, 3, 10]), st.booleans())
+@settings(max_examples=80, deadline=None)
+def test_feeds_may_be_cut_anywhere(seed, cuts, max_delay, words):
+    log_probs = emission(seed, 60, 4, 3.0)
+    log_probs[20:30] = np.log([0.97, 0.01, 0.01, 0.01])
+    lm = {"lm": Ratings(), "tokenizer": CharTokenizer(" ab"), "lm_pause": 5} if words else {}
+
+    def made():
+        return BeamDecoder(20, token_prune_min_logp=-3, max_delay=max_delay, **lm)
+
+    whole = run(made(), log_probs)
+    assert run(made(), log_probs, cuts) == whole
+    assert in_order(whole, 60)
+    assert run(GreedyDecoder(), log_probs, cuts) == run(GreedyDecoder(), log_probs)
+
+
+@given(seeds, st.integers(0, 30))
+@settings(max_examples=60, deadline=None)
+def test_greedy_is_the_collapsed_best_path(seed, frames):
+    log_probs = emission(seed, frames, 3)
+    best = log_probs.argmax(axis=1) if frames else np.zeros(0, int)
+    tokens = run(GreedyDecoder(), log_probs, [frames // 3, frames // 2])
+    assert tuple(token.id for token in tokens) == collapse(best.tolist())
+    for token in tokens:
+        assert (best[token.start : token.end] == token.id).all()
+        assert token.score == log_probs[token.start : token.end, token.id].max()
+        assert token.end == frames or best[token.end] != token.id
+    assert in_order(tokens, frames)
+
+
+def peaks(frames, at, vocab=4, height=0.98):
+    """Blank nearly everywhere; token ``at[frame]`` in the frames given."""
+    p = np.full((frames, vocab), (1 - height) / (vocab - 1))
+    p[:, 0] = height
+    for frame, token in at.items():
+        p[frame] = (1 - height) / (vocab - 1)
+        p[frame, token] = height
+    return np.log(p)
+
+
+def test_times_are_the_frames_of_the_peaks():
+    log_probs = peaks(100, {10: 1, 11: 1, 12: 1, 40: 1, 70: 2, 71: 3})
+    for decoder in (GreedyDecoder(), BeamDecoder(token_prune_min_logp=-9)):
+        tokens = run(decoder, log_probs, [11, 41, 71])
+        assert [(token.id, token.start, token.end) for token in tokens] == [
+            (1, 10, 13),
+            (1, 40, 41),
+            (2, 70, 71),
+            (3, 71, 72),
+        ]
+        assert all(token.score == pytest.approx(math.log(0.98)) for token in tokens)
+
+
+def test_tokens_come_soon_and_partial_shows_the_rest():
+    decoder = BeamDecoder()
+    assert decoder.feed(peaks(50, {10: 1, 20: 2}))[0][:3] == (1, 10, 11)
+    assert decoder.feed(peaks(3, {2: 3})) == []
+    assert [token.id for token in decoder.partial()] == [3]
+    assert [token[:3] for token in decoder.finish()] == [(3, 52, 53)]
+    with pytest.raises(ValueError, match="finish"):
+        decoder.feed(peaks(1, {}))
+
+
+def tie(frames=20):
+    """One frame that may be 1 or 2, then nothing."""
+    log_probs = peaks(frames, {})
+    log_probs[2] = np.log([0.02, 0.49, 0.48, 0.01])
+    return log_probs
+
+
+def test_a_tie_is_decided_by_the_best_after_max_delay():
+    decoder = BeamDecoder(max_delay=8)
+    assert decoder.feed(tie()[:9]) == []
+    assert [token[:2] for token in decoder.feed(tie()[9:])] == [(1, 2)]
+    waiting = BeamDecoder(max_delay=None)
+    assert waiting.feed(tie()) == []
+    assert [token[:2] for token in waiting.finish()] == [(1, 2)]
+
+
+def test_a_word_that_may_not_be_there_is_decided_too():
+    log_probs = peaks(30, {})
+    log_probs[2] = np.log([0.51, 0.47, 0.01, 0.01])
+    decoder = BeamDecoder(max_delay=8, token_prune_min_logp=-2)
+    assert decoder.feed(log_probs) == [] and decoder.partial() == [] and decoder.finish() == []
+
+
+@pytest.mark.parametrize("delay", [40, None])
+def test_memory_does_not_grow_with_the_recording(delay):
+    """Endless speech: clear words (decided by agreement), or a tie every few frames (by delay)."""
+    block = np.concatenate([tie() if delay else peaks(20, {3: 1, 9: 2})] * 10)
+    decoder = BeamDecoder(30, max_delay=delay)
+    count = 0
+    for _ in range(3):
+        count += len(decoder.feed(block))
+    tracemalloc.start()
+    for _ in range(17):
+        count += len(decoder.feed(block))
+    grown = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert count + len(decoder.finish()) == (200 if delay else 400)
+    assert grown < 30_000  # the beams themselves; 170 words more would be twice that
+
+
+def test_senseless_input():
+    with pytest.raises(ValueError, match="shape"):
+        GreedyDecoder().feed(np.zeros(3))
+    with pytest.raises(ValueError, match="tokenizer"):
+        BeamDecoder(lm=Ratings())
+    with pytest.raises(ValueError, match="at least 1"):
+        BeamDecoder(0)
+
+
+def test_words_are_timed_in_samples_from_the_start():
+    tokenizer = CharTokenizer(" abc")
+    stream = WordStream(tokenizer, 640, offset=-100, speaker="S1")
+    tokens = [Token(1, 0, 1, -0.5), Token(2, 3, 4, 0.0), Token(3, 6, 8, math.log(0.5)), Token(1, 8, 9, 0.0)]
+    (first,) = stream.feed(tokens)
+    assert first == ("ab", 3 * 640 - 100, 8 * 640 - 100, 0.75, (1, 2, 3), "S1")
+    assert stream.feed([Token(4, 10**7, 10**7 + 1, -1.0)]) == []
+    assert stream.finish()[0].start == 10**7 * 640 - 100
+    assert stream.finish() == []
+    with pytest.raises(ValueError, match="hop"):
+        WordStream(tokenizer, 0)
