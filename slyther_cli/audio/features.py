@@ -164,7 +164,9 @@ class FbankStream:
         return out[0]
 
     def _push(self, samples: np.ndarray | Tensor) -> Tensor:
-        new = torch.as_tensor(samples, dtype=torch.float32, device=self.held.device)
+        if isinstance(samples, np.ndarray):
+            samples = torch.from_numpy(np.array(samples, np.float32))  # a copy: the block may be read-only
+        new = samples.to(self.held)
         self.samples += len(new)
         self.held = torch.cat([self.held, new])
         return self._give((self.samples - (self.fbank.n_fft - self.fbank.n_fft // 2)) // self.fbank.hop + 1)

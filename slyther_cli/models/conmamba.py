@@ -12,8 +12,7 @@ decoder layers; structure, sizes and names in papers.md 2 and 3.2. Written from 
       -> decoder(tokens so far, memory), seq_lin                   next-token logits [batch, tokens, vocab]
 
 The encoder has no positions and no padding mask; a batch of unequal lengths says them in ``lengths`` and then
-gives what each recording gives alone (the published code lets the padding leak in, papers.md section 0, trap
-2). Differences in structure from the published networks: none.
+gives what each recording gives alone (the published code lets the padding leak in, papers.md 0, trap 2).
 """
 
 from __future__ import annotations

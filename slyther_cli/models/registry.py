@@ -1,4 +1,4 @@
-"""Every architecture and its named sizes (papers.md 1.1, 2.4, 7.1). Adding a network means adding two lines here."""
+"""Every architecture and its named sizes (papers.md 1.1, 2.4, 7.1). A network more is a few lines more here."""
 
 from __future__ import annotations
 
