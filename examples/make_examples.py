@@ -2,9 +2,9 @@
 
     python examples/make_examples.py
 
-writes two_voices.flac: a woman's and a man's synthetic voice speaking at the same time (16 kHz, about 10 s), and
-voice_1.flac, voice_2.flac, what each of them said. No recorded person is in them. Synthetic voices are easier in some ways
-and odder in others than people; they show that the tool works, not how well.
+writes two_voices.flac: a woman's and a man's synthetic voice speaking at the same time (16 kHz, about 10
+s), and voice_1.flac, voice_2.flac, what each of them said. No recorded person is in them. Synthetic voices
+are easier in some ways and odder in others than people; they show that the tool works, not how well.
 """
 
 import subprocess

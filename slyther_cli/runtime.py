@@ -9,8 +9,8 @@ import sys
 def keep_freed_memory() -> bool:
     """Ask glibc to keep freed blocks instead of returning them to the kernel at once.
 
-    Large tensors otherwise cost a page fault for every 4 KiB on every use: a training step took 1.6 times as long
-    (docs/training.md). Returns False where the C library is not glibc; nothing else changes then.
+    Large tensors otherwise cost a page fault for every 4 KiB on every use: a training step took 1.6 times
+    as long (docs/training.md). Returns False where the C library is not glibc; nothing else changes then.
     """
     if sys.platform != "linux":
         return False
@@ -19,4 +19,5 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
-    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(M_TOP_PAD, 1 << 26))
+    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 1 << 26}
+    return all(mallopt(name, value) for name, value in settings.items())

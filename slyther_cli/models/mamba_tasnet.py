@@ -9,8 +9,8 @@ names of the published checkpoints in papers.md 1.1 and 3.1. Written from that d
       -> 1x1 to n_speakers masks, ReLU
       -> decoder(mask * w) for each speaker              stems [batch, n_speakers, samples]
 
-Every step but BiMamba sees one frame (the filterbank: two neighbours), nothing needs statistics of the whole recording,
-and the network is equivariant to level: a mixture twice as loud gives stems twice as loud.
+Every step but BiMamba sees one frame (the filterbank: two neighbours), nothing needs statistics of the
+whole recording, and the network is equivariant to level: a mixture twice as loud gives stems twice as loud.
 """
 
 from __future__ import annotations
@@ -79,16 +79,20 @@ class MambaTasNet(nn.Module):
         return self.decoder(self.masknet(w) * w.unsqueeze(1))[..., : mixture.shape[1]]
 
     def start_from_fourier(self) -> None:
-        """Initialise encoder and decoder as a tight windowed Fourier pair instead of noise (ours, not the paper's).
+        """Initialise encoder and decoder as a tight windowed Fourier pair instead of noise (ours, not the
+        paper's).
 
-        Each sine and cosine of a sqrt-Hann window comes twice, with both signs, so that the ReLU loses nothing:
-        relu(v) - relu(-v) = v. Training then starts from a perfect analysis and synthesis (measured in
-        docs/training.md). Filters beyond the basis stay random and are not yet heard.
+        Each sine and cosine of a sqrt-Hann window comes twice, with both signs, so that the ReLU loses
+        nothing: relu(v) - relu(-v) = v. Training then starts from a perfect analysis and synthesis
+        (measured in docs/training.md). Filters beyond the basis stay random and are not yet heard.
         """
         k = self.config.kernel_size
         n = torch.arange(k, dtype=torch.float64)
         window = torch.sin(torch.pi * (n + 0.5) / k)  # squares of half-overlapped windows sum to one
-        rows = [torch.cos(2 * torch.pi * f * n / k) * (1 / k if f in (0, k // 2) else 2 / k) ** 0.5 for f in range(k // 2 + 1)]
+        edge = {0: 0.5, k // 2: 0.5}  # the constant and the Nyquist row have half the energy
+        rows = [
+            torch.cos(2 * torch.pi * f * n / k) * (2 / k * edge.get(f, 1.0)) ** 0.5 for f in range(k // 2 + 1)
+        ]
         rows += [torch.sin(2 * torch.pi * f * n / k) * (2 / k) ** 0.5 for f in range(1, k // 2)]
         basis = torch.stack(rows) * window  # [k, k]
         count = min(self.config.n_filters // 2, k)
@@ -102,10 +106,11 @@ class MambaTasNet(nn.Module):
 
 
 class LiveSeparator:
-    """A causal MambaTasNet fed block by block: ``push`` samples as they come, get stems with one frame of delay.
+    """A causal MambaTasNet fed block by block: ``push`` samples as they come, get stems with one frame of
+    delay.
 
-    The delay is ``kernel_size - stride`` samples beyond the frame grid: a sample leaves when its last frame is in.
-    The concatenated output equals ``model(all samples)``.
+    The delay is ``kernel_size - stride`` samples beyond the frame grid: a sample leaves when its last frame
+    is in. The concatenated output equals ``model(all samples)``.
     """
 
     def __init__(self, model: MambaTasNet):

@@ -1,4 +1,5 @@
-"""Every architecture and its named sizes (papers.md 1.1, 2.4, 7.1). A network more is a few lines more here."""
+"""Every architecture and its named sizes (papers.md 1.1, 2.4, 7.1). A network more is a few lines more
+here."""
 
 from __future__ import annotations
 
@@ -38,7 +39,14 @@ for _size, _sizes in _CONMAMBA_SIZES.items():
 PRESETS["speech-mamba"] = ("speech-mamba", {})
 
 TASKS = {"mamba-tasnet": "separate", "conmamba": "transcribe", "speech-mamba": "transcribe"}
-_BOUNDS = {"n_layers": 256, "n_speakers": 16, "d_state": 1024, "kernel_size": 4096, "stride": 2048, "sample_rate": 768_000}
+_BOUNDS = {
+    "n_layers": 256,
+    "n_speakers": 16,
+    "d_state": 1024,
+    "kernel_size": 4096,
+    "stride": 2048,
+    "sample_rate": 768_000,
+}
 
 
 def _parts(architecture: str) -> tuple[type, type]:
@@ -58,16 +66,17 @@ def _parts(architecture: str) -> tuple[type, type]:
 
 
 def full_config(architecture: str, config: dict[str, Any]) -> dict[str, Any]:
-    """``config`` with every default filled in. Raises :class:`ModelError` on unknown keys and values out of bounds."""
+    """``config`` with every default filled in. Raises :class:`ModelError` on unknown keys and values out of
+    bounds."""
     kind, _ = _parts(architecture)
     known = {f.name: f for f in fields(kind)}
     for key, value in config.items():
         if key not in known:
             raise ModelError(f"{architecture}: unknown setting {key!r}; known: {', '.join(known)}")
-        wanted = type(known[key].default)
+        wanted: type = type(known[key].default)
         if type(value) is not wanted:
             raise ModelError(f"{architecture}: {key} must be {wanted.__name__}, not {value!r}")
-        if wanted is int and not 1 <= value <= _BOUNDS.get(key, 16_384):
+        if isinstance(value, int) and wanted is int and not 1 <= value <= _BOUNDS.get(key, 16_384):
             raise ModelError(f"{architecture}: {key} = {value} is out of bounds")
     return asdict(kind(**config))
 
