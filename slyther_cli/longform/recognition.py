@@ -1,0 +1,220 @@
+"""A recognition encoder over a whole recording: streamed features and front end, then the sweeps.
+
+The engine's layers are cut where a sweep can hold them. ConMamba's first feed-forward sees single frames, so
+it is computed at the end of the layer before, and its result goes on the tape. A sweep's share of two layers:
+
+    BiMamba's other direction -> convolution (halo of 15) -> FFN2 -> LN | FFN1 -> BiMamba's first direction
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slyther_cli.audio.features import FbankStream
+from slyther_cli.errors import DeviceError
+from slyther_cli.layers.frontend import FrontendStream
+from slyther_cli.longform import plan as planning
+from slyther_cli.longform.local import drain, feed
+from slyther_cli.longform.plan import Plan
+from slyther_cli.longform.sweep import TILE, Keeper, sweep, tape_floats
+from slyther_cli.longform.tape import FileTape, MemoryTape
+
+Blocks = Callable[[], Iterator[np.ndarray]]
+FRONT = 256  # frames that the front end computes at a time
+
+
+@torch.inference_mode()
+def encode_whole(
+    model,
+    blocks: Blocks,
+    plan: Plan,
+    on_progress: Callable[[float], None] | None = None,
+    *,
+    job: Any = None,
+    tile: int = TILE,
+) -> Iterator[Tensor]:
+    """Yield the encoder's frames [n, d_model], left to right: ``model.encode(model.features(recording))``.
+
+    ``blocks()`` starts the recording anew: float32 arrays [n], mono, at the model's rate; it is read twice,
+    first for its loudest feature (see ``audio.features``), once if the model is causal. Memory does not grow
+    with the recording when the plan's tape is a file. ``on_progress`` gets the share of the whole job that is
+    done. A ``job`` (a ``journal.Journal``) holds the tape and makes the work go on where it was interrupted.
+    Raises OutputError when a work file fails.
+    """
+    if model.config.causal:
+        yield from _live(model, blocks, plan, on_progress)
+        return
+    device = model.normalize.glob_mean.device
+    layers = swept_layers(model.transformer.encoder)
+    width = model.config.d_model
+    floats = tape_floats(layers, width, tile)
+    if job is not None:
+        tape: MemoryTape | FileTape = job.open_tape(floats, device)
+    elif plan.tape == "memory":
+        tape = MemoryTape(floats, device)
+    else:
+        tape = FileTape(floats, plan.work_dir, device=device)
+    keeper: Keeper | None = job
+    try:
+        ceiling = model.fbank.loudest(blocks())
+
+        def tiles(first: int) -> Iterator[Tensor]:
+            for x in _entering(model, blocks(), ceiling, tile, first):
+                yield model.transformer.encoder.layers[0].first(x)
+
+        for x in sweep(layers, tiles, tape, width, on_progress, plan.frames, keeper, tile):
+            yield x[0]
+    finally:
+        tape.close()
+
+
+class LiveEncoder:
+    """A causal encoder fed as the sound comes: ``push`` samples, get the frames [n, d_model] that they
+    complete.
+
+    The concatenated frames equal ``model.encode(model.features(all samples))``. Constant in memory.
+    """
+
+    def __init__(self, model):
+        if not model.config.causal:
+            raise TypeError("live recognition needs a causal model; this one is bidirectional")
+        self.model, self.states = model, None
+        self.fbank, self.frontend = FbankStream(model.fbank), FrontendStream(model.frontend)
+
+    @torch.inference_mode()
+    def push(self, samples: np.ndarray | Tensor) -> Tensor:
+        """[n] float32, any number of samples."""
+        return self._step(self.frontend.push(self.model.normalize(self.fbank.push(samples))))
+
+    @torch.inference_mode()
+    def finish(self) -> Tensor:
+        """The last frames, which see the end."""
+        last = self.frontend.push(self.model.normalize(self.fbank.finish()))
+        return torch.cat([self._step(last), self._step(self.frontend.finish())])
+
+    def _step(self, wide: list[Tensor]) -> Tensor:
+        out = [self.model.normalize.glob_mean.new_zeros(0, self.model.config.d_model)]
+        for x in wide:
+            y, self.states = self.model.transformer.encoder.step(self.model.transformer.enter(x), self.states)
+            out.append(y[0])
+        return torch.cat(out)
+
+
+class SweptLayer:
+    """A ConMamba layer as the sweep engine wants it (``sweep.SweepLayer``); its input has been through FFN1
+    already.
+
+    ``follow`` comes after the layer, frame by frame: the next layer's FFN1, or the encoder's last norm.
+    """
+
+    def __init__(self, layer, follow: Callable[[Tensor], Tensor]):
+        self.layer, self.follow = layer, follow
+
+    @property
+    def half_width(self) -> int:
+        return self.layer.mamba.d_inner
+
+    def begin(self, x: Tensor, state: Any, reverse: bool) -> tuple[Tensor, Any]:
+        mamba = self.layer.mamba
+        return mamba.direction(mamba.project(self.layer.norm1(x)), state, backward=reverse)
+
+    def finish(self, x: Tensor, half: Tensor, state: Any, reverse: bool) -> tuple[Tensor | None, Any]:
+        mamba, waiting = state or (None, None)
+        other, mamba = self.begin(x, mamba, reverse)
+        x = x + self.layer.mamba.combine(half, other)
+        convolution = self.layer.convolution_module
+        ready, waiting = feed((convolution.gated(x), x), waiting, convolution.halo, reverse)
+        return self._after(*ready) if ready else None, (mamba, waiting)
+
+    def flush(self, state: Any, reverse: bool) -> list[Tensor]:
+        halo = self.layer.convolution_module.halo
+        return [self._after(*ready) for ready in drain(state and state[1], halo, reverse)]
+
+    def _after(self, u: Tensor, x: Tensor) -> Tensor:
+        """u [1, frames + 30, d], the convolution's input with its halo; x [1, frames, d], the residual."""
+        return self.follow(self.layer.last(x + self.layer.convolution_module.convolved(u)))
+
+
+def swept_layers(encoder) -> list[SweptLayer]:
+    """The layers of a ConMambaEncoder for ``sweep``; the first one's input is
+    ``encoder.layers[0].first(x)``."""
+    follow = [layer.first for layer in encoder.layers[1:]] + [encoder.norm]
+    return [SweptLayer(layer, after) for layer, after in zip(encoder.layers, follow, strict=True)]
+
+
+def plan_recognition(
+    model,
+    samples: int,
+    *,
+    memory_limit: int | None = None,
+    work_dir: Path | None = None,
+    resume: bool = False,
+) -> Plan:
+    """The plan for a recording of about ``samples`` samples, as ``plan.plan_separation`` makes it, with its
+    errors."""
+    c = model.config
+    frames = model.frames(samples)
+    folder = Path(work_dir) if work_dir else Path(tempfile.gettempdir())
+    if c.causal:
+        return Plan(samples, frames, 1, TILE, "none", 0, 0, folder)
+    floats = tape_floats(swept_layers(model.transformer.encoder), c.d_model)
+    tape_bytes = 4 * floats * -(-frames // TILE)
+    weights = sum(p.numel() for p in model.parameters())
+    channels = 4 * c.d_model + c.d_ffn
+    working = planning.BASE_BYTES + 4 * (
+        planning.COPIES_OF_WEIGHTS * weights + TILE * channels * planning.FLOATS_PER_CHANNEL
+    )
+    limit = memory_limit if memory_limit is not None else working + planning._available() // 2
+    if working > limit:
+        size = planning._size
+        raise DeviceError(
+            f"--memory-limit {size(limit)} is too small: this model needs {size(working)} to work in"
+        )
+    tape = "memory" if working + tape_bytes <= limit and not resume else "file"
+    if tape == "file":
+        planning._check_disk(folder, tape_bytes + (min(tape_bytes, planning.GAP_BYTES) if resume else 0))
+    return Plan(samples, frames, c.n_layers + 1, TILE, tape, tape_bytes, working, folder)
+
+
+def _entering(model, blocks: Iterator[np.ndarray], ceiling: float, tile: int, first: int) -> Iterator[Tensor]:
+    """The first layer's input in tiles [1, tile, d_model], from number ``first`` on; the last is shorter.
+
+    The front end is wide, so it works on smaller tiles of its own.
+    """
+    stream, skip = FrontendStream(model.frontend, FRONT), first * tile
+    drop = skip % FRONT  # of the first piece that comes
+    held: list[Tensor] = []
+
+    def pieces() -> Iterator[Tensor]:
+        for mel in FbankStream(model.fbank, ceiling).frames(blocks):
+            yield from stream.push(model.normalize(mel), skip)
+        yield from stream.finish(skip)
+
+    for wide in pieces():
+        held.append(model.transformer.enter(wide)[:, drop:])
+        drop = 0
+        if sum(x.shape[1] for x in held) >= tile:
+            *whole, rest = torch.cat(held, 1).split(tile, 1)
+            held = [rest]
+            if rest.shape[1] == tile:
+                whole, held = [*whole, rest], []
+            yield from whole
+    if held:
+        yield torch.cat(held, 1)
+
+
+def _live(model, blocks: Blocks, plan: Plan, on_progress: Callable[[float], None] | None) -> Iterator[Tensor]:
+    live, done = LiveEncoder(model), 0
+    for block in blocks():
+        yield live.push(block)
+        done += len(block)
+        if on_progress:
+            on_progress(min(1.0, done / max(1, plan.samples)))
+    yield live.finish()
