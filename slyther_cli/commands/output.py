@@ -129,34 +129,42 @@ def speed(audio: float, wall: float) -> str:
 
 
 class Bar:
-    """A line on the terminal that is drawn over again."""
+    """A progress line on the terminal (tqdm), as wide as it is."""
 
     def __init__(self) -> None:
-        self._drawn = False
+        self._line: Any = None
 
     def draw(self, label: str, fraction: float, text: str) -> None:
-        """``label  42% |####    | text``, as wide as the terminal."""
+        """``label  42% |####    | text``."""
+        if self._line is None:
+            from tqdm import tqdm
+
+            tqdm.monitor_interval = 0  # no thread for one line
+            self._line = tqdm(
+                total=1.0,
+                bar_format="{desc} {percentage:3.0f}% |{bar}| {unit}",
+                ascii=" #",
+                leave=False,
+                mininterval=0,
+                nrows=20,  # a terminal that reports no size is drawn on all the same
+                file=sys.stderr,
+            )
         try:
             columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
         except (OSError, ValueError):
             columns = 80
-        label += f" {100 * fraction:3.0f}% "
-        width = columns - 3 - len(label) - len(text)
-        full = round(min(1.0, fraction) * width)
-        bar = f"|{'#' * full}{' ' * (width - full)}|" if width >= 5 else ""
-        self._write("\r" + (label + bar + text)[: columns - 1] + "\033[K")
-        self._drawn = True
+        self._line.ncols = columns - 1
+        self._line.set_description_str(label, refresh=False)
+        self._line.n, self._line.unit = min(1.0, fraction), text
+        with contextlib.suppress(OSError, ValueError):
+            self._line.refresh()
 
     def clear(self) -> None:
         """Take the line away, so that words can come in its place."""
-        if self._drawn:
-            self._write("\r\033[K")
-        self._drawn = False
-
-    def _write(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(text)
-            sys.stderr.flush()
+        if self._line is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._line.close()
+        self._line = None
 
 
 class Reporter:
