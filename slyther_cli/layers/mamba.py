@@ -1,7 +1,8 @@
 """Mamba and BiMamba (Mamba-1), with the parameter names of the published checkpoints.
 
 Sources: Gu & Dao 2023, "Mamba", section 3.4 and figure 3 (the block); Jiang et al. 2024, "Speech Slytherin",
-section on bidirectional Mamba (the shared in/out projections, the average of both directions before out_proj).
+section on bidirectional Mamba (the shared in/out projections, the average of both directions before
+out_proj).
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class Mamba(nn.Module):
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
 
     def _add_direction(self, tail: str) -> None:
-        """The parameters that one direction owns; ``tail`` is "" or "_b" (backward), as in the checkpoints."""
+        """The parameters that one direction owns; ``tail`` is "" or "_b" (backward), as in the
+        checkpoints.
+        """
         di, n, r = self.d_inner, self.d_state, self.dt_rank
         conv1d = nn.Conv1d(di, di, self.d_conv, groups=di, padding=self.d_conv - 1)
         x_proj, dt_proj = nn.Linear(di, r + 2 * n, bias=False), nn.Linear(r, di)
@@ -56,27 +59,34 @@ class Mamba(nn.Module):
         self.register_parameter(f"D{tail}", nn.Parameter(torch.ones(di)))
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """[batch, length, d_model] -> scan input and gate, [batch, length, d_inner] each, shared by both directions.
+        """[batch, length, d_model] -> scan input and gate, [batch, length, d_inner] each, shared by both
+        directions.
 
-        Two products instead of one that is split afterwards: the gradients then need not be joined again, which was
-        a tenth of a training step.
+        Two products instead of one that is split afterwards: the gradients then need not be joined again,
+        which was a tenth of a training step.
         """
-        w_x, w_z = self.in_proj.weight.chunk(2)
-        return F.linear(x, w_x), F.linear(x, w_z)
+        return self.scan_input(x), self.gate(x)
+
+    def scan_input(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.in_proj.weight[: self.d_inner])
+
+    def gate(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.in_proj.weight[self.d_inner :])
 
     def direction(
-        self, xz: tuple[Tensor, Tensor], state: MambaState | None = None, *, backward: bool = False
+        self, xz: tuple[Tensor, Tensor | None], state: MambaState | None = None, *, backward: bool = False
     ) -> tuple[Tensor, MambaState]:
         """One direction's gated output [batch, length, d_inner], before out_proj, and the state to carry on.
+        Without z it is not gated.
 
-        ``backward`` takes the parameters of the backward direction and walks from the last frame to the first.
+        ``backward`` takes the parameters of the backward direction and walks from the last frame to the
+        first.
         """
         tail, reverse = ("_b", True) if backward else ("", False)
         conv, x_proj, dt_proj = (getattr(self, f"{name}{tail}") for name in ("conv1d", "x_proj", "dt_proj"))
         x, z = xz
-        u, conv_state = causal_conv(
-            x, conv.weight.squeeze(1), conv.bias, initial_state=state and state.conv, reverse=reverse
-        )
+        past, h = state or (None, None)
+        u, conv_state = causal_conv(x, conv.weight.squeeze(1), conv.bias, initial_state=past, reverse=reverse)
         dt, B, C = x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         y, ssm_state = selective_scan(
             u,
@@ -87,7 +97,7 @@ class Mamba(nn.Module):
             getattr(self, f"D{tail}").float(),
             z,
             dt_proj.bias.float(),
-            initial_state=state and state.ssm,
+            initial_state=h,
             reverse=reverse,
         )
         return y, MambaState(conv_state, ssm_state)
@@ -96,7 +106,9 @@ class Mamba(nn.Module):
         return self.out_proj(self.direction(self.project(x))[0])
 
     def step(self, x: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
-        """[batch, length, d_model] for any length, 1 included, going on from ``state``: what ``forward`` would give."""
+        """[batch, length, d_model] for any length, 1 included, going on from ``state``: what ``forward``
+        would give.
+        """
         y, state = self.direction(self.project(x), state)
         return self.out_proj(y), state
 
@@ -116,15 +128,23 @@ class BiMamba(Mamba):
         return self.combine(self.direction(xz)[0], self.direction(xz, backward=True)[0])
 
     def combine(self, one: Tensor, other: Tensor) -> Tensor:
-        """out_proj of the mean of both directions; halving the small weight is exact and cheaper than the frames."""
+        """out_proj of the mean of both directions; halving the small weight is exact and cheaper than the
+        frames.
+        """
         return F.linear(one + other, self.out_proj.weight * 0.5)
+
+    def combine_ungated(self, one: Tensor, other: Tensor, z: Tensor) -> Tensor:
+        """The same of directions without their gate z; ``other`` and ``z`` are overwritten (no gradients)."""
+        return F.linear(other.add_(one).mul_(F.silu(z, inplace=True)), self.out_proj.weight * 0.5)
 
     def step(self, x: Tensor, state: MambaState | None) -> tuple[Tensor, MambaState]:
         raise TypeError("a bidirectional Mamba needs the whole recording; it cannot run step by step")
 
 
 class MambaLayer(nn.Module):
-    """Pre-norm residual layer of the separation networks: x + mixer(RMSNorm(x)) (Speech Slytherin, section 3)."""
+    """Pre-norm residual layer of the separation networks: x + mixer(RMSNorm(x)) (Speech Slytherin, section
+    3).
+    """
 
     def __init__(self, d_model: int, d_state: int = 16, causal: bool = False):
         super().__init__()
@@ -138,7 +158,8 @@ class MambaLayer(nn.Module):
         y, state = self.mixer.step(self.norm(x), state)
         return x + y, state
 
-    # The sweep interface (longform.sweep.SweepLayer): one direction now, the other in the sweep that comes back.
+    # The sweep interface (longform.sweep.SweepLayer): one direction now, the other in the sweep that comes
+    # back.
 
     @property
     def half_width(self) -> int:
@@ -146,15 +167,22 @@ class MambaLayer(nn.Module):
         return self.mixer.d_inner
 
     def begin(self, x: Tensor, state: MambaState | None, reverse: bool) -> tuple[Tensor, MambaState]:
-        """The direction that the sweep walks: x [1, frames, d_model] -> its gated output [1, frames, half_width]."""
-        return self.mixer.direction(self.mixer.project(self.norm(x)), state, backward=reverse)
+        """The direction that the sweep walks: x [1, frames, d_model] -> its output [1, frames, half_width],
+        not gated: the gate is common to both directions and need not be projected twice.
+        """
+        return self.mixer.direction((self.mixer.scan_input(self.norm(x)), None), state, backward=reverse)
 
     def finish(
         self, x: Tensor, half: Tensor, state: MambaState | None, reverse: bool
     ) -> tuple[Tensor, MambaState]:
-        """The other direction, and the layer's output: the same sum as ``forward``, in the same order of operations."""
-        y, state = self.begin(x, state, reverse)
-        return x + self.mixer.combine(half, y), state
+        """The other direction, and the layer's output: what ``forward`` gives, but for rounding."""
+        normed = self.norm(x)
+        y, state = self.mixer.direction((self.mixer.scan_input(normed), None), state, backward=reverse)
+        return x + self.mixer.combine_ungated(half, y, self.mixer.gate(normed)), state
+
+    def flush(self, state: MambaState | None, reverse: bool) -> list[Tensor]:
+        """Nothing waits: ``finish`` gives its own tile."""
+        return []
 
 
 class MambaStack(nn.Module):

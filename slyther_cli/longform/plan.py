@@ -1,4 +1,6 @@
-"""The plan: where the tape lies and what a job will need, chosen from the memory limit before anything is computed."""
+"""The plan: where the tape lies and what a job will need, chosen from the memory limit before anything is
+computed.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slyther_cli.errors import DeviceError, OutputError
-from slyther_cli.longform.sweep import TILE, tape_width, whole_tiles
+from slyther_cli.longform.journal import GAP_BYTES
+from slyther_cli.longform.sweep import TILE, tape_floats
 
-SEGMENT = 8 * TILE
-# What computing takes beside the tape: the buffers of one tile and one segment, the allocator's slack and the audio
-# blocks, measured with the shipped model and rounded up; grows with the width of the network only.
-WORKING_FLOATS_PER_CHANNEL = 60
+# Bytes that computing takes beside the tape, whatever the recording's length. Measured with all presets
+# (tests/test_longform_memory.py), rounded up: libraries and audio blocks, copies of the weights on their way
+# in, and the buffers of one tile.
+BASE_BYTES = 100 << 20
+COPIES_OF_WEIGHTS = 2
+FLOATS_PER_CHANNEL = 16
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``tape`` is "none" (a causal model keeps nothing), "memory" or "file". Sizes in bytes, beside the idle process."""
+    """``tape`` is "none" (a causal model keeps nothing), "memory" or "file". Sizes in bytes, beside the idle
+    process.
+    """
 
     samples: int
     frames: int
@@ -42,13 +49,19 @@ class Plan:
 
 
 def plan_separation(
-    model, samples: int, *, memory_limit: int | None = None, work_dir: Path | None = None, device: str = "cpu"
+    model,
+    samples: int,
+    *,
+    memory_limit: int | None = None,
+    work_dir: Path | None = None,
+    device: str = "cpu",
+    resume: bool = False,
 ) -> Plan:
     """The plan for a recording of about ``samples`` samples (at the model's rate).
 
-    Without a ``memory_limit`` (bytes beside the idle process) the tape may take half of the memory that is free now.
-    Raises :class:`DeviceError` when the limit is too small for any plan, :class:`OutputError` when the disk that a file
-    tape needs is not there.
+    Without a ``memory_limit`` (bytes beside the idle process) the tape may take half of the memory that is
+    free now. Raises :class:`DeviceError` when the limit is too small for any plan, :class:`OutputError` when
+    the disk that a file tape needs is not there.
     """
     c = model.config
     frames = model.encoder.frames(samples)
@@ -56,26 +69,38 @@ def plan_separation(
     if c.causal:
         return Plan(samples, frames, 1, TILE, "none", 0, 0, folder)
     layers = model.masknet.mamba_net.layers
-    width = tape_width(layers, c.d_model)
-    tape_bytes = 4 * width * frames
-    widest = max(width, 4 * c.d_model, c.n_speakers * c.n_filters)
-    segment = whole_tiles(min(SEGMENT, frames))
-    parameters = sum(p.numel() for p in model.parameters())
-    working = 4 * (TILE * widest * WORKING_FLOATS_PER_CHANNEL // 2 + 3 * segment * width + parameters)
+    slot = tape_floats(layers, c.d_model)
+    tiles = -(-frames // TILE)
+    tape_bytes = 4 * slot * tiles
+    working = working_bytes(model)
     limit = memory_limit if memory_limit is not None else working + _available() // 2
     if working > limit:
-        raise DeviceError(f"--memory-limit {_size(limit)} is too small: this model needs {_size(working)} to work in")
-    in_memory = working + tape_bytes <= limit
+        raise DeviceError(
+            f"--memory-limit {_size(limit)} is too small: this model needs {_size(working)} to work in"
+        )
+    in_memory = working + tape_bytes <= limit and not resume
     if not in_memory:
-        _check_disk(folder, tape_bytes)
-    return Plan(samples, frames, len(layers) + 1, segment, "memory" if in_memory else "file", tape_bytes, working, folder)
+        _check_disk(folder, tape_bytes + (min(tape_bytes, GAP_BYTES) if resume else 0))
+    return Plan(
+        samples, frames, len(layers) + 1, TILE, "memory" if in_memory else "file", tape_bytes, working, folder
+    )
+
+
+def working_bytes(model) -> int:
+    """What a job needs beside the tape, an upper bound. Grows with the network only."""
+    c = model.config
+    channels = 4 * c.d_model + 2 * c.n_speakers * c.n_filters
+    weights = sum(p.numel() for p in model.parameters())
+    return BASE_BYTES + 4 * (COPIES_OF_WEIGHTS * weights + TILE * channels * FLOATS_PER_CHANNEL)
 
 
 def _check_disk(folder: Path, need: int) -> None:
     existing = next((p for p in [folder, *folder.parents] if p.exists()), Path("/"))
     free = shutil.disk_usage(existing).free
     if free < need:
-        raise OutputError(f"{folder}: the work file needs {_size(need)}, {_size(free)} are free; choose another --work-dir")
+        raise OutputError(
+            f"{folder}: the work file needs {_size(need)}, {_size(free)} are free; choose another --work-dir"
+        )
 
 
 def _available() -> int:

@@ -1,7 +1,7 @@
 """A separation network over a whole recording: its encoder and decoder as streams at both ends of the sweeps.
 
-The recording is read twice, once for the first sweep and once beside the last, because encoding it again costs less than a
-tape for the encoder's output.
+The recording is read twice, once for the first sweep and once beside the last, because encoding it again
+costs less than a tape for the encoder's output.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from slyther_cli.errors import InputError
+from slyther_cli.longform.journal import Journal
 from slyther_cli.longform.plan import Plan
-from slyther_cli.longform.sweep import TILE, sweep, tape_width
+from slyther_cli.longform.sweep import TILE, sweep, tape_floats
 from slyther_cli.longform.tape import FileTape, MemoryTape
 
 Blocks = Callable[[], Iterator[np.ndarray]]
@@ -21,13 +23,23 @@ Blocks = Callable[[], Iterator[np.ndarray]]
 
 @torch.inference_mode()
 def separate_whole(
-    model, blocks: Blocks, plan: Plan, on_progress: Callable[[float], None] | None = None
+    model,
+    blocks: Blocks,
+    plan: Plan,
+    on_progress: Callable[[float], None] | None = None,
+    *,
+    job: Journal | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield stems [n_speakers, n] float32, left to right, as many samples as ``blocks()`` gives.
 
     ``blocks()`` starts the recording anew: float32 arrays [n], mono, at the model's rate. The result equals
-    ``model(whole recording)``; how nearly, docs/longform.md says. Memory does not grow with the recording when the
-    plan's tape is a file. ``on_progress`` gets the share of the whole job that is done.
+    ``model(whole recording)``; how nearly, docs/longform.md says. Memory does not grow with the recording
+    when the plan's tape is a file. ``on_progress`` gets the share of the whole job that is done. A ``job``
+    holds the tape and makes the work go on where it was interrupted, with the same result; the stems then
+    come from the beginning.
+
+    Raises :class:`InputError` when ``blocks`` does not give the same recording twice, :class:`OutputError`
+    when a work file fails.
     """
     device = next(model.parameters()).device
     if model.config.causal:
@@ -35,51 +47,55 @@ def separate_whole(
         return
     layers = list(model.masknet.mamba_net.layers)
     width = model.config.d_model
-    columns = tape_width(layers, width)
-    tape = MemoryTape(columns) if plan.tape == "memory" else FileTape(columns, plan.work_dir)
+    floats = tape_floats(layers, width)
+    if job is not None:
+        tape: MemoryTape | FileTape = job.open_tape(floats, device)
+    elif plan.tape == "memory":
+        tape = MemoryTape(floats)
+    else:
+        tape = FileTape(floats, plan.work_dir, device=device)
+
+    def entering(first: int) -> Iterator[Tensor]:
+        for w in _encoded(model, blocks(), device, first):
+            yield model.masknet.enter(w)
+
     try:
-        counter = _Counter(blocks)
-        entering = (model.masknet.enter(w) for w in _encoded(model, counter, device))
-        swept = sweep(layers, entering, tape, width, plan.segment, on_progress, plan.frames)
+        decoder, samples = _OverlapAdd(model), 0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal samples
+            for block in blocks():
+                samples += len(block)
+                yield block
+
         again: Iterator[Tensor] | None = None
-        decoder = _OverlapAdd(model)
-        for x in swept:
-            if again is None:
-                again = _encoded(model, blocks, device)
+        for x in sweep(layers, entering, tape, width, on_progress, plan.frames, job):
+            again = again or _encoded(model, counted(), device)
+            w = next(again, None)
+            if w is None or w.shape[1] != x.shape[1]:
+                raise InputError("the recording has changed while it was read")
             masks = model.masknet.masks(model.masknet.mamba_net.norm_f(x))
-            yield decoder.push(masks * next(again).unsqueeze(1), counter.samples)
-        yield decoder.flush(counter.samples)
+            yield decoder.push(masks * w.unsqueeze(1), samples)
+        yield decoder.flush(samples)
     finally:
         tape.close()
 
 
-class _Counter:
-    """``blocks`` that counts its samples."""
-
-    def __init__(self, blocks: Blocks):
-        self.blocks, self.samples = blocks, 0
-
-    def __call__(self) -> Iterator[np.ndarray]:
-        for block in self.blocks():
-            self.samples += len(block)
-            yield block
-
-
-def _encoded(model, blocks: Blocks, device) -> Iterator[Tensor]:
-    """The encoder's output in tiles [1, TILE, n_filters] on the grid from the recording's start; the last is shorter."""
+def _encoded(model, blocks: Iterator[np.ndarray], device, first: int = 0) -> Iterator[Tensor]:
+    """The encoder's output in tiles [1, TILE, n_filters], from number ``first`` on; the last is shorter."""
     stride = model.config.stride
     need = (TILE + 1) * stride
     held: list[np.ndarray] = []
-    count = total = 0
-    for block in blocks():
+    count = index = 0
+    for block in blocks:
         held.append(block)
         count += len(block)
-        total += len(block)
         while count > need:  # not >=: whether this is the last tile is known only when another sample comes
             samples = np.concatenate(held)
-            yield model.encoder.encode(torch.from_numpy(samples[:need]).to(device)[None])
-            held, count = [samples[TILE * stride :]], count - TILE * stride
-    if total:
+            if index >= first:
+                yield model.encoder.encode(torch.from_numpy(samples[:need]).to(device)[None])
+            held, count, index = [samples[TILE * stride :]], count - TILE * stride, index + 1
+    if count and index >= first:
         yield model.encoder(torch.from_numpy(np.concatenate(held)).to(device)[None])
 
 
@@ -90,7 +106,9 @@ class _OverlapAdd:
         self.model, self.tail, self.given = model, None, 0
 
     def push(self, w: Tensor, total: int) -> np.ndarray:
-        """w [1, n_speakers, frames, n_filters] -> the finished samples [n_speakers, n], never past ``total``."""
+        """w [1, n_speakers, frames, n_filters] -> the finished samples [n_speakers, n], never past
+        ``total``.
+        """
         out = self.model.decoder(w)[0]
         stride = self.model.config.stride
         if self.tail is not None:

@@ -1,4 +1,5 @@
-"""The sweep engine: a stack of bidirectional layers over a recording of any length, state carried over every border.
+"""The sweep engine: a stack of bidirectional layers over a recording of any length, state carried over every
+border.
 
     sweep 0  left to right   begin layer 0
     sweep 1  right to left   finish layer 0, begin layer 1
@@ -6,114 +7,164 @@
     ...
     sweep n                  finish layer n - 1
 
-Between sweeps the tape holds, for every frame, the input of the layer in work and the half that its first direction left.
-An odd n ends walking left; then one more pass reads the tape to the right, computing nothing.
+Between sweeps the tape holds, for every frame, the input of the layer in work and the half that its first
+direction left. An odd n ends walking left; then one more pass reads the tape to the right, computing nothing.
 
-Everything is computed on a fixed grid of tiles of ``TILE`` frames counted from the recording's start, so every
-matrix product has the same shape and every scan the same order, whatever the segment length: the result is the same bit for
-bit for all segment lengths (CPU, float32; docs/longform.md says what was checked).
+Everything is computed on a fixed grid of tiles of ``TILE`` frames counted from the recording's start, so
+every matrix product has the same shape and every scan the same order, wherever the tape lies and wherever the
+job was interrupted: the result is the same bit for bit (docs/longform.md says what was checked).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 
 from slyther_cli.longform.tape import FileTape, MemoryTape
 
-TILE = 1024
+TILE = 2048
 
 
 class SweepLayer(Protocol):
-    """What the engine asks of a layer. ``x`` is [1, frames, width]; a state is None at the recording's edge."""
+    """What the engine asks of a layer. Tensors are [1, frames, channels].
+
+    A state is None at the edge where the walk begins, else what the call before returned: a tensor or a
+    (nested) tuple of tensors and None, constant in size, never changed in place. A tuple may come back from a
+    journal as a plain tuple.
+    """
 
     @property
-    def half_width(self) -> int: ...
+    def half_width(self) -> int:
+        """Channels of what ``begin`` gives."""
+        ...
 
-    def begin(self, x: Tensor, state: Any, reverse: bool) -> tuple[Tensor, Any]: ...
+    def begin(self, x: Tensor, state: Any, reverse: bool) -> tuple[Tensor, Any]:
+        """The first direction: the layer's input x -> what ``finish`` will need of it [1, frames,
+        half_width].
+        """
+        ...
 
-    def finish(self, x: Tensor, half: Tensor, state: Any, reverse: bool) -> tuple[Tensor, Any]: ...
+    def finish(self, x: Tensor, half: Tensor, state: Any, reverse: bool) -> tuple[Tensor | None, Any]:
+        """The other direction: the layer's output for this tile. A layer that must see the next tile first
+        gives the one before, and None for the first (see ``local``). ``x`` and ``half`` are lent until it
+        gives their tile.
+        """
+        ...
+
+    def flush(self, state: Any, reverse: bool) -> list[Tensor]:
+        """The outputs that still wait when the walk has reached the other edge, in walking order."""
+        ...
+
+
+class Mark(NamedTuple):
+    """A place in a job from which it can go on: ``read`` tiles of ``sweep`` are taken in, ``written`` are on
+    the tape. ``frames``: of the recording, known when sweep 0 is over. ``states``: of the layers that end and
+    begin.
+    """
+
+    sweep: int
+    read: int
+    written: int
+    frames: int
+    states: tuple[Any, Any]
+
+
+START = Mark(0, 0, 0, 0, (None, None))
+
+
+class Keeper(Protocol):
+    """Who is told where the job is, and may keep a mark (``journal.Journal``)."""
+
+    def start(self) -> Mark:
+        """Where to begin."""
+        ...
+
+    def passed(self, mark: Mark, end_of_sweep: bool) -> None:
+        """``mark`` is reached. What the tape held there may be overwritten after the return."""
+        ...
 
 
 def sweep(
     layers: Sequence[SweepLayer],
-    tiles: Iterable[Tensor],
+    tiles: Callable[[int], Iterator[Tensor]],
     tape: MemoryTape | FileTape,
     width: int,
-    segment: int,
     on_progress: Callable[[float], None] | None = None,
     frames_expected: int = 0,
+    keeper: Keeper | None = None,
+    tile: int = TILE,
 ) -> Iterator[Tensor]:
-    """Run ``layers`` over a recording that arrives as tiles [1, TILE, width] (the last one shorter); yield the last
-    layer's output in the same tiles, left to right.
+    """Run ``layers`` over a recording; yield the last layer's output in tiles, left to right.
 
-    ``tape`` must be ``tape_width(layers, width)`` wide. ``segment`` frames are read and written at a time (rounded to
-    whole tiles). ``frames_expected`` serves the progress of the first sweep only; the true count is found there.
+    ``tiles(i)`` gives the recording's tiles [1, tile, width] from number i on, the last one shorter. ``tape``
+    has slots of ``tape_floats(layers, width, tile)``. ``frames_expected`` serves the progress of sweep 0
+    only; the true count is found there. A ``keeper`` makes the job go on from its mark; the last sweep begins
+    anew then.
     """
     n = len(layers)
-    total_sweeps = n + 1
-    report = on_progress or (lambda fraction: None)
-
-    frames, state, waiting = 0, None, []
-    for x in tiles:  # sweep 0
-        half, state = layers[0].begin(x, state, False)
-        waiting.append(torch.cat([x, half], -1)[0])
-        if sum(map(len, waiting)) >= segment:
-            frames = _append(tape, frames, waiting)
-        report(min(1.0, frames / max(1, frames_expected)) / total_sweeps)
-    frames = _append(tape, frames, waiting)
-
-    for k in range(1, n + 1):
-        reverse = k % 2 == 1
-        finishing, beginning = layers[k - 1], layers[k] if k < n else None
-        states: list[Any] = [None, None]
-        for start, stop in _segments(frames, segment, reverse):
-            rows = tape.read(start, stop)
-            for a, b in _segments(stop - start, TILE, reverse):
-                tile = rows[None, a:b]
-                layer_in, layer_half = tile[..., :width], tile[..., width : width + finishing.half_width]
-                x, states[0] = finishing.finish(layer_in, layer_half, states[0], reverse)
-                if beginning is None and not reverse:
-                    yield x
-                    continue
-                rows[a:b, :width] = x[0]
+    mark = keeper.start() if keeper else START
+    for k in range(mark.sweep, n + 1):
+        reverse, last = k % 2 == 1, k == n
+        ending, beginning = layers[k - 1] if k else None, None if last else layers[k]
+        read, written, frames, (state, next_state) = mark.read, mark.written, mark.frames, mark.states
+        if ending is None:
+            incoming: Iterator[Any] = tiles(read)
+        else:
+            incoming = _walk(tape, k - 1, read, frames, tile, (width, ending.half_width))
+        for piece in chain(incoming, [None]):
+            if piece is None:  # the edge is reached
+                complete = ending.flush(state, reverse) if ending else []
+            elif ending is None:
+                complete, frames, read = [piece], frames + piece.shape[1], read + 1
+            else:
+                x, state = ending.finish(piece[0], piece[1], state, reverse)
+                complete, read = [] if x is None else [x], read + 1
+            for x in complete:
+                index = -(-frames // tile) - 1 - written if reverse else written
+                written += 1
                 if beginning is not None:
-                    half, states[1] = beginning.begin(x, states[1], reverse)
-                    rows[a:b, width : width + half.shape[-1]] = half[0]
-            if beginning is not None or reverse:
-                tape.write(start, rows)
-            walked = frames - start if reverse else stop
-            report((k + walked / max(1, frames)) / total_sweeps)
+                    half, next_state = beginning.begin(x, next_state, reverse)
+                    tape.store(k, index, x[0], half[0])
+                elif reverse:
+                    tape.store(k, index, x[0])
+                else:
+                    yield x
+            if on_progress:
+                on_progress(_share(k, read * tile / max(1, frames if k else frames_expected), n))
+            if keeper and piece is not None and (reverse or not last):
+                keeper.passed(Mark(k, read, written, frames, (state, next_state)), False)
+        mark = Mark(k + 1, 0, 0, frames, (None, None))
+        if keeper and (reverse or not last):  # the last sweep to the right leaves the tape as it was
+            keeper.passed(mark, True)
     if n % 2 == 1:
-        for start, stop in _segments(frames, segment, False):
-            rows = tape.read(start, stop)
-            for a, b in _segments(stop - start, TILE, False):
-                yield rows[None, a:b, :width]
+        for (x,) in _walk(tape, n, 0, mark.frames, tile, (width,)):
+            yield x
 
 
-def tape_width(layers: Sequence[SweepLayer], width: int) -> int:
-    return width + max(layer.half_width for layer in layers)
+def tape_floats(layers: Sequence[SweepLayer], width: int, tile: int = TILE) -> int:
+    """Floats of a tape's slot: a tile of the layer's input and of the widest half."""
+    return tile * (width + max(layer.half_width for layer in layers))
 
 
-def whole_tiles(segment: int) -> int:
-    """``segment`` rounded up to the tile grid."""
-    return max(1, -(-segment // TILE)) * TILE
+def _walk(
+    tape: MemoryTape | FileTape, made_by: int, done: int, frames: int, tile: int, columns: tuple[int, ...]
+) -> Iterator[list[Tensor]]:
+    """What sweep ``made_by`` left on the tape, tile by tile back in the other direction, from the ``done``-th
+    on.
+    """
+    count = -(-frames // tile)
+    for i in range(done, count):
+        index = i if made_by % 2 else count - 1 - i
+        parts = tape.load(made_by, index, min(tile, frames - index * tile), *columns)
+        yield [part[None] for part in parts]
 
 
-def _append(tape, frames: int, waiting: list[Tensor]) -> int:
-    if waiting:
-        rows = torch.cat(waiting)
-        tape.write(frames, rows)
-        frames += len(rows)
-        waiting.clear()
-    return frames
-
-
-def _segments(frames: int, size: int, reverse: bool) -> Iterator[tuple[int, int]]:
-    """The grid of ``size`` from 0 to ``frames``, walked in either direction."""
-    starts = range(0, frames, size)
-    for start in reversed(starts) if reverse else starts:
-        yield start, min(frames, start + size)
+def _share(k: int, walked: float, n: int) -> float:
+    """The share of the whole job that is done. A sweep between the first and the last does the work of
+    both.
+    """
+    before, now = (2 * k - 1, 2) if 0 < k < n else (2 * k - (k > 0), 1)
+    return (before + now * min(1.0, walked)) / (2 * n)

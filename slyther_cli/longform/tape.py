@@ -1,91 +1,177 @@
-"""Tapes: rows of float32 that one sweep writes and the next one reads, in memory or in a file.
+"""Tapes: what one sweep writes and the next one reads, tile by tile, in memory or in a file.
 
-A file tape reads and writes with pread/pwrite into the caller's buffers, so its pages belong to the kernel's cache
-and not to the process: memory stays constant whatever the length.
+A tape holds for every tile some tensors [frames, columns] float32, one behind the other, in a slot of
+constant size. ``store(sweep, ...)`` says which sweep writes and ``load(sweep, ...)`` which one wrote. A
+memory tape overwrites in place and lends its own memory. A file tape may be given a ``gap``: then even sweeps
+write from slot 0 on, odd ones from slot ``gap`` on, so that each walks towards free slots, and what it read
+last is overwritten only ``gap`` tiles later:
+
+    sweep 0 ->   |0 1 2 3 4 5 . . |
+    sweep 1 <-   |. . 0 1 2 3 4 5 |     tile i of sweep 0 is overwritten by tile i - gap of sweep 1
+
+That is what lets a killed job go on (see ``journal``) with one tape and a gap instead of two tapes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import tempfile
+import threading
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from slyther_cli.errors import OutputError
 
-CHUNK = 1 << 16  # rows of one allocation of a memory tape
+CHUNK_BYTES = 64 << 20  # a memory tape grows by so much
 
 
 class MemoryTape:
-    """[rows, width] float32 that grows in chunks. ``write`` and ``read`` take any range that was written before or follows."""
+    """Slots of ``tile_floats`` floats in memory of the system's own, which goes back to it at ``close``.
 
-    def __init__(self, width: int):
-        self.width = width
-        self.chunks: list[Tensor] = []
+    ``device`` "cuda..." keeps them there instead.
+    """
 
-    def write(self, start: int, rows: Tensor) -> None:
-        """rows [n, width] at ``start``."""
-        for chunk, at, offset, n in self._pieces(start, len(rows)):
-            chunk[at : at + n].copy_(rows[offset : offset + n])
+    gap = 0
 
-    def read(self, start: int, stop: int) -> Tensor:
-        """[stop - start, width], a copy."""
-        out = torch.empty(stop - start, self.width)
-        for chunk, at, offset, n in self._pieces(start, stop - start):
-            out[offset : offset + n].copy_(chunk[at : at + n])
-        return out
+    def __init__(self, tile_floats: int, device: torch.device | str = "cpu"):
+        self.floats, self.device = tile_floats, torch.device(device)
+        self.slots: list[Tensor] = []
 
-    def _pieces(self, start: int, count: int):
-        done = 0
-        while done < count:
-            index, at = divmod(start + done, CHUNK)
-            while index >= len(self.chunks):
-                self.chunks.append(torch.empty(CHUNK, self.width))
-            n = min(count - done, CHUNK - at)
-            yield self.chunks[index], at, done, n
-            done += n
+    def store(self, sweep: int, index: int, *parts: Tensor) -> None:
+        """``parts`` [frames, columns], each, of tile ``index``."""
+        while index >= len(self.slots):
+            count = max(1, CHUNK_BYTES // (4 * self.floats))
+            self.slots += _pages(count * self.floats, self.device).split(self.floats)
+        for place, part in zip(_split(self.slots[index], parts), parts, strict=True):
+            place.copy_(part)
+
+    def load(self, sweep: int, index: int, frames: int, *columns: int) -> list[Tensor]:
+        """Tensors [frames, c] for c in ``columns``: the tape's own memory, lent until tile ``index`` is
+        stored anew.
+        """
+        return _cut(self.slots[index], frames, columns)
 
     def close(self) -> None:
-        self.chunks.clear()
+        self.slots.clear()
 
 
 class FileTape:
-    """The same in an unnamed temporary file of ``folder``; it is gone when the process ends, however it ends.
+    """The same in a file, through the kernel's page cache and buffers of one tile: the process does not grow.
 
-    Raises :class:`OutputError` when the folder cannot be written or the disk is full.
+    In ``folder`` it has no name and is gone when the process ends, however it ends; with a ``name`` it stays.
+    Raises :class:`OutputError` when it cannot be written or the disk is full.
     """
 
-    def __init__(self, width: int, folder: Path):
-        self.width = width
-        self.row_bytes = 4 * width
+    def __init__(
+        self,
+        tile_floats: int,
+        folder: Path,
+        name: str | None = None,
+        gap: int = 0,
+        device: torch.device | str = "cpu",
+    ):
+        self.slot_bytes, self.gap, self.device, self.folder = (
+            4 * tile_floats,
+            gap,
+            torch.device(device),
+            folder,
+        )
+        self._last, self._syncing = 0, threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.file = tempfile.TemporaryFile(dir=folder, prefix="slyther-tape-", buffering=0)  # noqa: SIM115
+            if name is None:
+                self.file = tempfile.TemporaryFile(dir=folder, prefix="slyther-tape-", buffering=0)  # noqa: SIM115
+            else:
+                fd = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                self.file = os.fdopen(fd, "r+b", buffering=0)
         except OSError as error:
             raise OutputError(f"{folder}: cannot hold the work file: {error.strerror}") from None
-        self.folder = folder
 
-    def write(self, start: int, rows: Tensor) -> None:
-        data = memoryview(rows.contiguous().numpy()).cast("B")
-        offset = start * self.row_bytes
+    def store(self, sweep: int, index: int, *parts: Tensor) -> None:
+        """As :meth:`MemoryTape.store`."""
+        offset = self._slot(sweep, index)
         try:
-            while data:
-                n = os.pwrite(self.file.fileno(), data, offset)
-                data, offset = data[n:], offset + n
+            for part in parts:
+                data = _bytes(part.detach().cpu().contiguous())
+                while data:
+                    n = os.pwrite(self.file.fileno(), data, offset)
+                    data, offset = data[n:], offset + n
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot write the work file: {error.strerror}") from None
 
-    def read(self, start: int, stop: int) -> Tensor:
-        out = torch.empty(stop - start, self.width)
-        view, offset = memoryview(out.numpy()).cast("B"), start * self.row_bytes
-        while view:
-            n = os.preadv(self.file.fileno(), [view], offset)
-            if n == 0:
-                raise OutputError(f"{self.folder}: the work file ends before it should")
-            view, offset = view[n:], offset + n
-        return out
+    def load(self, sweep: int, index: int, frames: int, *columns: int) -> list[Tensor]:
+        """As :meth:`MemoryTape.load`, but the caller's to keep."""
+        out = torch.empty(frames * sum(columns))
+        view, offset = _bytes(out), self._slot(sweep, index)
+        try:
+            while view:
+                n = os.preadv(self.file.fileno(), [view], offset)
+                if n == 0:
+                    raise OutputError(f"{self.folder}: the work file ends before it should")
+                view, offset = view[n:], offset + n
+            self._expect(2 * index - self._last, sweep, 4 * len(out))
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot read the work file: {error.strerror}") from None
+        self._last = index
+        return _cut(out.to(self.device), frames, columns)
+
+    def sync(self) -> None:
+        """Everything stored before the call is on the disk after it."""
+        try:
+            with self._syncing:
+                os.fdatasync(self.file.fileno())
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot write the work file: {error.strerror}") from None
+
+    def size(self) -> int:
+        """Bytes."""
+        return os.fstat(self.file.fileno()).st_size
+
+    def _slot(self, sweep: int, index: int) -> int:
+        return (index + (self.gap if sweep % 2 else 0)) * self.slot_bytes
+
+    def _expect(self, index: int, sweep: int, length: int) -> None:
+        """Have the next tile in walking order read ahead; the kernel does so by itself to the right only."""
+        if index >= 0 and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.file.fileno(), self._slot(sweep, index), length, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
-        self.file.close()
+        with self._syncing:  # a journal's thread may be at it
+            self.file.close()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """The memory of a dense tensor."""
+    array: Any = tensor.numpy()
+    return memoryview(array).cast("B")
+
+
+def _pages(floats: int, device: torch.device) -> Tensor:
+    """Memory past the allocator, whose freed blocks would stay with the process (see ``runtime``); in huge
+    pages, which are much faster to get, and taken from the system only when they are written to.
+    """
+    if device.type != "cpu" or not hasattr(mmap, "MAP_PRIVATE"):
+        return torch.empty(floats, device=device)
+    pages = mmap.mmap(-1, 4 * floats, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(pages, dtype=torch.float32)
+
+
+def _split(slot: Tensor, parts: tuple[Tensor, ...]) -> list[Tensor]:
+    return _cut(slot, len(parts[0]), tuple(part.shape[1] for part in parts))
+
+
+def _cut(flat: Tensor, frames: int, columns: tuple[int, ...]) -> list[Tensor]:
+    """[floats] -> [frames, c] for c in ``columns``, one behind the other."""
+    out, at = [], 0
+    for c in columns:
+        out.append(flat[at : at + frames * c].view(frames, c))
+        at += frames * c
+    return out

@@ -1,0 +1,323 @@
+"""The journal: a job that was killed at any moment goes on from its last mark, with the same result.
+
+A job has a folder of its own below ``--work-dir``, named by its input and outputs, with three files:
+
+    lock    held while a process works on the job
+    tape    the activations (``tape.FileTape`` with a gap)
+    mark    the last mark (``sweep.Mark``), the states of the layers, and what the job is: safetensors
+
+A mark is kept every few seconds, by a thread beside the computation: first the tape is brought to the disk,
+then the mark is written under another name, brought to the disk and renamed. Until that is done the engine
+overwrites nothing that the mark before needs: the tape's gap gives it room to go on meanwhile, and where the
+gap is used up, and at the end of a sweep, it waits. So the files of a killed process, or of a machine that
+lost power, are always those of some mark.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from slyther_cli.errors import InputError, ModelError, OutputError, UsageError
+from slyther_cli.longform.sweep import START, TILE, Mark
+from slyther_cli.longform.tape import FileTape
+
+EVERY = 5.0  # seconds between two marks
+GAP_BYTES = 256 << 20
+FORMAT = 1
+EDGE = 1 << 20  # bytes of a recording's head and tail that are hashed
+
+Facts = Mapping[str, Mapping[str, Any]]
+
+
+class Journal:
+    """One job's folder, locked. ``resumed`` says whether there is a mark to go on from.
+
+    ``facts``: what the job is, as "recording", "model", "options" and "engine", each a flat mapping of JSON
+    values (:func:`job_facts`). Raises :class:`UsageError`: another process works on the job, its files are
+    damaged, or they are of another recording, options or version; :class:`ModelError`: of another model;
+    :class:`OutputError`: the folder cannot be written.
+    """
+
+    def __init__(
+        self, work_dir: Path, name: str, facts: Facts, *, every: float = EVERY, gap_bytes: int = GAP_BYTES
+    ):
+        self.folder = work_dir / name
+        self.facts = json.loads(json.dumps(facts))
+        self.every, self.gap_bytes = every, gap_bytes
+        self._saving: Future[Mark] | None = None
+        self._thread = ThreadPoolExecutor(1, "slyther-journal")
+        self._tape: FileTape | None = None
+        self._lock: int | None = self._take_lock()
+        try:
+            self._safe, self._tape_bytes, self._gap = self._read()
+        except BaseException:
+            self.close()
+            raise
+        self.resumed = self._safe is not START
+        self._saved_at = time.monotonic()
+
+    def open_tape(self, tile_floats: int, device: torch.device | str = "cpu") -> FileTape:
+        """The job's tape; ``close`` closes it."""
+        gap = self._gap or max(2, self.gap_bytes // (4 * tile_floats))
+        self._gap = gap
+        self._tape = FileTape(tile_floats, self.folder, "tape", gap, device)
+        if self._tape.size() < self._tape_bytes:
+            raise UsageError(
+                f"{self.folder / 'tape'} is damaged: it is shorter than it was; {self._how_to_start_anew}"
+            )
+        self._safe = self._safe._replace(states=_moved(self._safe.states, device))
+        return self._tape
+
+    def start(self) -> Mark:
+        """Where the engine begins (``sweep.Keeper``)."""
+        return self._safe
+
+    def passed(self, mark: Mark, end_of_sweep: bool) -> None:
+        """Keep ``mark`` if it is time; wait where the tape must not be overwritten before a mark is kept."""
+        if self._saving is not None and self._saving.done():
+            self._wait()
+        if end_of_sweep:
+            self._wait()
+            self._save_soon(mark)
+            self._wait()
+        elif self._saving is None and time.monotonic() - self._saved_at >= self.every:
+            self._save_soon(mark)
+        if mark.sweep and mark.read >= self._safe.read + self._gap:
+            self._wait()
+            if mark.read >= self._safe.read + self._gap:
+                self._save_soon(mark)
+                self._wait()
+
+    def remove(self) -> None:
+        """The result is in its place: nothing of the job is left."""
+        self._close_tape()
+        for name in ("tape", "mark", "mark.new", "lock"):
+            (self.folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # someone put a file of theirs there
+            self.folder.rmdir()
+        self.close()
+
+    def close(self) -> None:
+        """Leave the job as it is, for a later run."""
+        self._close_tape()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # Marks on the disk
+
+    def _save_soon(self, mark: Mark) -> None:
+        self._saved_at = time.monotonic()
+        self._saving = self._thread.submit(self._save, mark)
+
+    def _wait(self) -> None:
+        """Until the mark that is being saved is on the disk. Raises what saving it raised."""
+        if self._saving is not None:
+            saving, self._saving = self._saving, None
+            self._safe = saving.result()
+
+    def _save(self, mark: Mark) -> Mark:
+        assert self._tape is not None
+        self._tape.sync()
+        tensors: dict[str, Tensor] = {}
+        place = {
+            "mark": [*mark[:4], _pack(mark.states, tensors)],
+            "tape_bytes": self._tape.size(),
+            "gap": self._gap,
+            "facts": self.facts,
+        }
+        text = json.dumps(place)
+        data = save(tensors, {"place": text, "sum": _checksum(text, tensors)})
+        try:
+            with open(self.folder / "mark.new", "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(self.folder / "mark.new", self.folder / "mark")
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot write the journal: {error.strerror}") from None
+        return mark
+
+    def _read(self) -> tuple[Mark, int, int]:
+        """The mark to begin at, the least size of its tape, and the tape's gap."""
+        path = self.folder / "mark"
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return START, 0, 0
+        except OSError as error:
+            raise OutputError(f"{path}: cannot read the journal: {error.strerror}") from None
+        try:
+            tensors = load(data)
+            # safetensors keeps metadata for open files only: read them from the head, as its format has it
+            head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+            text = head["place"]
+            if head["sum"] != _checksum(text, tensors):
+                raise ValueError("checksum")
+            place = json.loads(text)
+            sweep, read, written, frames, states = place["mark"]
+            mark = Mark(sweep, read, written, frames, _unpack(states, tensors))
+        except (SafetensorError, ValueError, KeyError, TypeError, IndexError):
+            raise UsageError(f"{path} is damaged; {self._how_to_start_anew}") from None
+        self._compare(place["facts"])
+        return mark, place["tape_bytes"], place["gap"]
+
+    def _compare(self, theirs: Any) -> None:
+        for kind, words, error in (
+            ("recording", "of another recording, or it has changed since", UsageError),
+            ("model", "of another model", ModelError),
+            ("options", "of a run with other options", UsageError),
+            ("engine", "of another version of slyther or torch, or another device", UsageError),
+        ):
+            if theirs.get(kind) != self.facts.get(kind):
+                told = _difference(theirs.get(kind) or {}, self.facts.get(kind) or {})
+                raise error(
+                    f"the unfinished work in {self.folder} is {words}{told}; {self._how_to_start_anew}"
+                )
+
+    @property
+    def _how_to_start_anew(self) -> str:
+        return "remove that folder to start anew, or leave out --resume"
+
+    # Folder and lock
+
+    def _take_lock(self) -> int:
+        """Descriptor of the lock file, locked. It is freed when the process ends, however it ends."""
+        import fcntl
+
+        path = self.folder / "lock"
+        try:
+            while True:
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                self.folder.mkdir(mode=0o700, exist_ok=True)
+                if self.folder.is_symlink() or self.folder.stat().st_uid != os.geteuid():
+                    raise OutputError(f"{self.folder} is not ours: choose another --work-dir")
+                try:
+                    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except FileNotFoundError:
+                    continue  # a process that finished the job removed the folder under us
+                except BlockingIOError:
+                    os.close(lock)
+                    raise UsageError(
+                        f"another slyther works on this job in {self.folder}: wait for it"
+                    ) from None
+                if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
+                    return lock
+                os.close(lock)  # likewise
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot hold the work files: {error.strerror}") from None
+
+    def _close_tape(self) -> None:
+        self._thread.shutdown()  # waits for a mark that is being saved
+        if self._tape is not None:
+            self._tape.close()
+            self._tape = None
+
+
+def job_name(source: Path, outputs: list[Path]) -> str:
+    """The name of the folder of the job that makes ``outputs`` of ``source``."""
+    key = "\0".join(os.path.abspath(path) for path in (source, *outputs))
+    stem = "".join(c if c.isascii() and c.isalnum() else "_" for c in source.stem)[:40]
+    return f"slyther-{stem}-{hashlib.sha256(os.fsencode(key)).hexdigest()[:16]}"
+
+
+def job_facts(
+    source: Path, model: torch.nn.Module, name: str, options: Mapping[str, Any], device: str
+) -> dict[str, Any]:
+    """What a job is: results are the same only if all of this is.
+
+    ``source``: the recording's file; its size, time and both ends are looked at. ``name``: of the model, for
+    messages; its config and weights are hashed. ``options``: what else the stems depend on. Raises
+    :class:`InputError` when the file cannot be read.
+    """
+    from slyther_cli import __version__
+    from slyther_cli.scan import live_backend
+
+    try:
+        with open(source, "rb") as file:
+            status = os.fstat(file.fileno())
+            edges = hashlib.sha256(file.read(EDGE))
+            file.seek(max(0, status.st_size - EDGE))
+            edges.update(file.read(EDGE))
+    except OSError as error:
+        raise InputError(f"{source} cannot be read: {error.strerror}") from None
+    weights = hashlib.sha256(repr(getattr(model, "config", None)).encode())
+    for key, tensor in sorted(model.state_dict().items()):
+        weights.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        weights.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
+    kind = torch.device(device).type
+    return {
+        "recording": {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "edges": edges.hexdigest()},
+        "model": {"name": name, "sha256": weights.hexdigest()},
+        "options": dict(options),
+        "engine": {
+            "slyther": __version__,
+            "torch": torch.__version__,
+            "format": FORMAT,
+            "tile": TILE,
+            "scan": live_backend(kind),
+            "device": kind,
+        },
+    }
+
+
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """The first thing that differs, where a person can make something of it."""
+    for key in sorted(theirs.keys() | ours.keys()):
+        a, b = theirs.get(key), ours.get(key)
+        if a != b and max(len(str(a)), len(str(b))) <= 40 and key != "mtime_ns":
+            return f" ({key} {a}, now {b})"
+    return ""
+
+
+def _pack(state: Any, tensors: dict[str, Tensor]) -> Any:
+    """A state as JSON: null, the number of a tensor, or a list of those."""
+    if isinstance(state, Tensor):
+        tensors[str(len(tensors))] = state.detach().cpu().contiguous().clone()
+        return len(tensors) - 1
+    return None if state is None else [_pack(part, tensors) for part in state]
+
+
+def _unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(packed, int):
+        return tensors[str(packed)]
+    return None if packed is None else tuple(_unpack(part, tensors) for part in packed)
+
+
+def _moved(state: Any, device: torch.device | str) -> Any:
+    if isinstance(state, Tensor):
+        return state.to(device)
+    return None if state is None else tuple(_moved(part, device) for part in state)
+
+
+def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
+    total = hashlib.sha256(text.encode())
+    for key in sorted(tensors, key=int):
+        total.update(key.encode() + str(tuple(tensors[key].shape)).encode())
+        total.update(tensors[key].numpy().tobytes())
+    return total.hexdigest()
