@@ -2,9 +2,10 @@
 
     python examples/make_examples.py
 
-writes two_voices.flac: a woman's and a man's synthetic voice speaking at the same time (16 kHz, about 10
-s), and voice_1.flac, voice_2.flac, what each of them said. No recorded person is in them. Synthetic voices
-are easier in some ways and odder in others than people; they show that the tool works, not how well.
+writes two_voices.flac: a man's and a woman's synthetic voice speaking at the same time (16 kHz, about 10 s),
+and voice_1.flac, voice_2.flac, what each of them said. No recorded person is in them. The pair was chosen among
+flite's voices because the shipped model improves it about as much as an average pair of unseen people; it does
+worse on others (flite's rms and slt: hardly at all).
 """
 
 import subprocess
@@ -37,10 +38,9 @@ def speak(voice: str, text: str) -> np.ndarray:
 
 
 def main() -> None:
-    voices = [speak("slt", ONE), speak("rms", TWO)]
+    voices = [speak("kal16", ONE), speak("slt", TWO)]
     length = max(map(len, voices))
     voices = [np.pad(v, (0, length - len(v))) for v in voices]
-    voices[1] *= 0.8
     for name, audio in (("two_voices", sum(voices)), ("voice_1", voices[0]), ("voice_2", voices[1])):
         sf.write(HERE / f"{name}.flac", np.clip(audio, -1, 1), RATE, subtype="PCM_16")
 
