@@ -3,9 +3,9 @@
     python examples/make_examples.py
 
 writes two_voices.flac: a man's and a woman's synthetic voice speaking at the same time (16 kHz, about 10 s),
-and voice_1.flac, voice_2.flac, what each of them said. No recorded person is in them. The pair was chosen among
-flite's voices because the shipped model improves it about as much as an average pair of unseen people; it does
-worse on others (flite's rms and slt: hardly at all).
+and voice_1.flac, voice_2.flac, what each of them said. No recorded person is in them. The pair was chosen
+among flite's voices because the shipped model improves it about as much as an average pair of unseen
+people; it does worse on others (flite's rms and slt: hardly at all).
 """
 
 import subprocess
