@@ -1,0 +1,276 @@
+"""Whisper's output files: txt, srt, vtt, tsv, json, byte for byte, written segment by segment.
+
+Segments are dictionaries as whisper's json has them (``Segment.as_dict`` makes them): ``start`` and ``end``
+in seconds, ``text``, and perhaps ``words`` of word, start, end; of ours, perhaps ``speaker``. The first
+segment says whether there are words. Compared, byte for byte, with the output of openai/whisper 20250625.
+Two differences, where whisper's files would be broken or it has nothing: an arrow is rewritten also
+in text that is laid out from words; and speakers are labelled ("[S1] text").
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+PAUSE = 3.0  # seconds between the starts of two words that part cues laid out across segments
+UNLIMITED = 1000  # characters or words: whisper's "no limit"
+CHUNK = 2**16
+
+
+def timestamp(seconds: float, *, hours: bool, mark: str) -> str:
+    """``seconds`` as [HH:]MM:SS<mark>mmm, rounded to milliseconds; hours always, or from one hour on."""
+    milliseconds = round(seconds * 1000.0)
+    if milliseconds < 0:
+        raise ValueError(f"negative time: {seconds}")
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    whole, minutes = divmod(minutes, 60)
+    head = f"{whole:02d}:" if hours or whole else ""
+    return f"{head}{minutes:02d}:{milliseconds // 1000:02d}{mark}{milliseconds % 1000:03d}"
+
+
+class Part(NamedTuple):
+    """One word of a cue: seconds, and its text with the space or line break before it."""
+
+    start: float
+    end: float
+    text: str
+
+
+class Cue(NamedTuple):
+    """What is shown at one time: seconds, text (``label`` before it); ``parts`` if it is known by words."""
+
+    start: float
+    end: float
+    label: str
+    text: str
+    parts: tuple[Part, ...] = ()
+
+
+class CueMaker:
+    """Lays segments out in lines and cues, in a stream, by whisper's rules.
+
+    Segments without words are one cue each. Otherwise lines are filled word by word up to
+    ``max_line_width`` characters. With both ``max_line_width`` and ``max_line_count``, cues are filled across
+    segments up to that many lines, until more than 3 s lie between the starts of two words; else
+    every segment starts a new cue, and so does every ``max_words_per_line``-th word in it.
+    Ours: another speaker starts a new cue; and no cue grows beyond ``max_seconds``, if that is given.
+    """
+
+    def __init__(
+        self,
+        max_line_width: int | None = None,
+        max_line_count: int | None = None,
+        max_words_per_line: int | None = None,
+        max_seconds: float | None = None,
+    ) -> None:
+        self.across = max_line_width is not None and max_line_count is not None
+        self.width, self.count = max_line_width or UNLIMITED, max_line_count
+        self.words, self.max_seconds = max_words_per_line or UNLIMITED, max_seconds
+        self._by_words: bool | None = None
+        self._parts: list[Part] = []
+        self._label = ""
+        self._line = 0  # characters in the last line
+        self._lines = 1
+        self._last: float | None = None  # where the last word starts
+
+    def feed(self, segment: Mapping[str, Any]) -> Iterator[Cue]:
+        """The cues that this segment completes."""
+        if self._by_words is None:
+            self._by_words = "words" in segment
+        label = _label(segment)
+        if not self._by_words:
+            text = segment["text"].strip().replace("-->", "->")
+            yield Cue(segment["start"], segment["end"], label, text)
+            return
+        for i, word in enumerate(segment["words"]):
+            begins = bool(self._parts) and (
+                (not self.across and i % self.words == 0)
+                or label != self._label
+                or (self.max_seconds is not None and word["end"] - self._parts[0].start > self.max_seconds)
+            )
+            yield from self._place(Part(word["start"], word["end"], word["word"]), label, begins)
+
+    def finish(self) -> Iterator[Cue]:
+        """The open cue, if there is one."""
+        if self._parts:
+            yield self._cue()
+
+    def _place(self, part: Part, label: str, begins: bool) -> Iterator[Cue]:
+        paused = self.across and self._last is not None and part.start - self._last > PAUSE
+        room = self._line + len(part.text) <= self.width
+        if self._line and room and not paused and not begins:
+            self._line += len(part.text)
+        else:
+            text = part.text.strip()
+            full = self.count is not None and (paused or self._lines >= self.count)
+            opened = not self._parts
+            if begins or (full and not opened):
+                yield self._cue()
+                opened = True
+            elif self._line:
+                self._lines += 1
+                text = "\n" + text
+            self._line = len(text.strip())
+            if opened:
+                self._label = label
+                self._line += len(label)
+            part = part._replace(text=text)
+        self._parts.append(part)
+        self._last = part.start
+
+    def _cue(self) -> Cue:
+        parts = tuple(part._replace(text=part.text.replace("-->", "->")) for part in self._parts)
+        self._parts, self._lines = [], 1
+        return Cue(parts[0].start, parts[-1].end, self._label, "".join(part.text for part in parts), parts)
+
+
+class Format:
+    """Turns segments into the text of one file, in a stream: ``head``, ``add`` for each, ``tail``."""
+
+    def head(self) -> str:
+        return ""
+
+    def add(self, segment: Mapping[str, Any]) -> str:
+        raise NotImplementedError
+
+    def tail(self) -> Iterator[str]:
+        return iter(())
+
+
+class Txt(Format):
+    """A line a segment."""
+
+    def add(self, segment: Mapping[str, Any]) -> str:
+        return _label(segment) + segment["text"].strip() + "\n"
+
+
+class Tsv(Format):
+    """Columns start, end (integer milliseconds), text."""
+
+    def head(self) -> str:
+        return "start\tend\ttext\n"
+
+    def add(self, segment: Mapping[str, Any]) -> str:
+        text = _label(segment) + segment["text"].strip().replace("\t", " ")
+        return f"{round(1000 * segment['start'])}\t{round(1000 * segment['end'])}\t{text}\n"
+
+
+class _Cues(Format):
+    """What srt and vtt share. ``highlight_words``: a cue for each word, with the word underlined."""
+
+    hours, mark = True, ","
+
+    def __init__(self, highlight_words: bool = False, **layout: Any) -> None:
+        self._maker, self._highlight = CueMaker(**layout), highlight_words
+        self._numbers = itertools.count(1)
+
+    def add(self, segment: Mapping[str, Any]) -> str:
+        return "".join(map(self._shown, self._maker.feed(segment)))
+
+    def tail(self) -> Iterator[str]:
+        return map(self._shown, self._maker.finish())
+
+    def _shown(self, cue: Cue) -> str:
+        if not (self._highlight and cue.parts):
+            return self._block(self._time(cue.start), self._time(cue.end), cue.label + cue.text)
+        blocks, last = [], self._time(cue.start)
+        texts = [part.text for part in cue.parts]
+        for i, part in enumerate(cue.parts):
+            start, end = self._time(part.start), self._time(part.end)
+            if start != last:
+                blocks.append(self._block(last, start, cue.label + cue.text))
+            text = "".join([*texts[:i], _underlined(part.text), *texts[i + 1 :]])
+            blocks.append(self._block(start, end, cue.label + text))
+            last = end
+        return "".join(blocks)
+
+    def _time(self, seconds: float) -> str:
+        return timestamp(seconds, hours=self.hours, mark=self.mark)
+
+    def _block(self, start: str, end: str, text: str) -> str:
+        raise NotImplementedError
+
+
+class Srt(_Cues):
+    """Numbered cues; hours always, a decimal comma."""
+
+    def _block(self, start: str, end: str, text: str) -> str:
+        return f"{next(self._numbers)}\n{start} --> {end}\n{text}\n\n"
+
+
+class Vtt(_Cues):
+    """Hours only from one hour on, a decimal point."""
+
+    hours, mark = False, "."
+
+    def head(self) -> str:
+        return "WEBVTT\n\n"
+
+    def _block(self, start: str, end: str, text: str) -> str:
+        return f"{start} --> {end}\n{text}\n\n"
+
+
+class Json(Format):
+    """``text``, ``segments``, ``language``. The text comes first in the file, so the segments wait: in memory
+    up to 4 MB, then in a nameless file in ``folder`` (None: where temporary files go)."""
+
+    def __init__(self, language: str = "en", folder: Path | None = None) -> None:
+        self.language = language
+        self._waiting: IO[str] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by tail
+            4 * 2**20, "w+", encoding="ascii", dir=None if folder is None else str(folder)
+        )
+        self._separator = ""
+
+    def head(self) -> str:
+        return '{"text": "'
+
+    def add(self, segment: Mapping[str, Any]) -> str:
+        self._waiting.write(self._separator + json.dumps(segment))
+        self._separator = ", "
+        return json.dumps(segment["text"])[1:-1]
+
+    def tail(self) -> Iterator[str]:
+        yield '", "segments": ['
+        self._waiting.seek(0)
+        while chunk := self._waiting.read(CHUNK):
+            yield chunk
+        self._waiting.close()
+        yield f'], "language": {json.dumps(self.language)}}}'
+
+
+FORMATS = ("txt", "vtt", "srt", "tsv", "json")  # "all": each of them
+
+
+def make_format(name: str, *, language: str = "en", folder: Path | None = None, **layout: Any) -> Format:
+    """The format of that name. ``layout``: highlight_words, max_line_width, max_line_count,
+    max_words_per_line, max_seconds, which only srt and vtt heed. Raises ValueError for an unknown name."""
+    if name in ("srt", "vtt"):
+        return {"srt": Srt, "vtt": Vtt}[name](**layout)
+    if name == "json":
+        return Json(language, folder)
+    if name in ("txt", "tsv"):
+        return {"txt": Txt, "tsv": Tsv}[name]()
+    raise ValueError(f"the format {name!r} is not known: {', '.join(FORMATS)}, all")
+
+
+def render(name: str, segments: Iterable[Mapping[str, Any]], **options: Any) -> Iterator[str]:
+    """The text of a whole file in pieces, as the segments come; for standard output."""
+    form = make_format(name, **options)
+    yield form.head()
+    for segment in segments:
+        yield form.add(segment)
+    yield from form.tail()
+
+
+def _label(segment: Mapping[str, Any]) -> str:
+    speaker = segment.get("speaker")
+    return f"[{speaker}] " if speaker else ""
+
+
+def _underlined(text: str) -> str:
+    word = text.lstrip()
+    return f"{text[: len(text) - len(word)]}<u>{word}</u>"
