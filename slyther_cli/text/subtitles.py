@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple
 
 PAUSE = 3.0  # seconds between the starts of two words that part cues laid out across segments
 UNLIMITED = 1000  # characters or words: whisper's "no limit"
+WAITING = 4 * 2**20  # bytes of json kept in memory
 CHUNK = 2**16
 
 
@@ -221,7 +222,7 @@ class Json(Format):
     def __init__(self, language: str = "en", folder: Path | None = None) -> None:
         self.language = language
         self._waiting: IO[str] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - closed by tail
-            4 * 2**20, "w+", encoding="ascii", dir=None if folder is None else str(folder)
+            WAITING, "w+", encoding="ascii", dir=None if folder is None else str(folder)
         )
         self._separator = ""
 
