@@ -142,8 +142,8 @@ class BiMamba(Mamba):
 
 
 class MambaLayer(nn.Module):
-    """Pre-norm residual layer of the separation networks: x + mixer(RMSNorm(x)) (Speech Slytherin, section
-    3).
+    """Pre-norm residual layer of the separation networks: x + mixer(RMSNorm(x)) (Speech
+    Slytherin, section 3).
     """
 
     def __init__(self, d_model: int, d_state: int = 16, causal: bool = False):
@@ -176,6 +176,7 @@ class MambaLayer(nn.Module):
         self, x: Tensor, half: Tensor, state: MambaState | None, reverse: bool
     ) -> tuple[Tensor, MambaState]:
         """The other direction, and the layer's output: what ``forward`` gives, but for rounding."""
+        assert isinstance(self.mixer, BiMamba)
         normed = self.norm(x)
         y, state = self.mixer.direction((self.mixer.scan_input(normed), None), state, backward=reverse)
         return x + self.mixer.combine_ungated(half, y, self.mixer.gate(normed)), state
@@ -202,6 +203,7 @@ class MambaStack(nn.Module):
         """The same for a piece of a recording; ``states`` holds one state a layer (None at the start)."""
         after: list[MambaState | None] = []
         for layer, state in zip(self.layers, states, strict=True):
+            assert isinstance(layer, MambaLayer)
             x, state = layer.step(x, state)
             after.append(state)
         return self.norm_f(x), after
