@@ -48,10 +48,13 @@ class Mamba(nn.Module):
         conv1d = nn.Conv1d(di, di, self.d_conv, groups=di, padding=self.d_conv - 1)
         x_proj, dt_proj = nn.Linear(di, r + 2 * n, bias=False), nn.Linear(r, di)
         nn.init.uniform_(dt_proj.weight, -(r**-0.5), r**-0.5)
-        dt = torch.exp(torch.empty(di).uniform_(math.log(1e-3), math.log(1e-1))).clamp(min=1e-4)
-        with torch.no_grad():  # softplus(bias) = dt
-            dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
-        A_log = nn.Parameter(torch.arange(1, n + 1, dtype=torch.float32).log().repeat(di, 1))
+        # Values are made on the CPU: the same mathematics on the meta device, where a checkpoint's shapes are
+        # checked, would load sympy and all of torch's compiler, 1.6 s and 150 MB.
+        dt = torch.exp(torch.empty(di, device="cpu").uniform_(math.log(1e-3), math.log(1e-1))).clamp(min=1e-4)
+        A_log = nn.Parameter(torch.empty(di, n))
+        with torch.no_grad():
+            dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # softplus(bias) = dt
+            A_log.copy_(torch.arange(1, n + 1, dtype=torch.float32, device="cpu").log())
         self.add_module(f"conv1d{tail}", conv1d)
         self.add_module(f"x_proj{tail}", x_proj)
         self.add_module(f"dt_proj{tail}", dt_proj)
