@@ -17,9 +17,9 @@ from slyther_cli.longform.sweep import TILE, tape_floats
 # Bytes that computing takes beside the tape, whatever the recording's length. Measured with all presets
 # (tests/test_longform_memory.py), rounded up: libraries and audio blocks, copies of the weights on their way
 # in, and the buffers of one tile.
-BASE_BYTES = 100 << 20
+BASE_BYTES = 64 << 20
 COPIES_OF_WEIGHTS = 2
-FLOATS_PER_CHANNEL = 16
+FLOATS_PER_CHANNEL = 3
 
 
 @dataclass(frozen=True)
