@@ -81,9 +81,10 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @linux
 def test_memory_stays_under_the_limit_and_does_not_grow(tmp_path):
     model, bound = made(tmp_path, kernel_size=32, stride=16, n_layers=2)
-    short = peak(tmp_path, 10, model, "--memory-limit", str(bound))
-    longer = peak(tmp_path, 120, model, "--memory-limit", str(bound))
-    assert longer < bound and longer < short + (8 << 20)
+    short = peak(tmp_path, 60, model, "--memory-limit", str(bound))
+    longer = peak(tmp_path, 240, model, "--memory-limit", str(bound))
+    # The tape grows by 140 MB; what the allocator keeps back differs by some MB from run to run.
+    assert longer < bound and longer < short + (16 << 20)
     assert peak(tmp_path, 60, model, "--memory-limit", str(bound + (60 << 20)), allocator="keep") < bound + (
         60 << 20
     )
