@@ -318,3 +318,17 @@ def test_any_damage_to_the_header_loads_or_is_a_model_error(saved, tmp_path, at,
         store.load(folder)
     except ModelError as error:
         assert "\n" not in str(error)
+
+
+def test_companions_stand_beside_the_weights_and_are_replaced_with_them(tmp_path):
+    from slyther_cli.text.tokens import CharTokenizer, load_tokenizer
+
+    model = tiny()
+    save(tmp_path / "m", model, companions=CharTokenizer("ab").save)
+    assert load_tokenizer(tmp_path / "m").encode("ba") == [2, 1]
+    save(tmp_path / "m", model, companions=CharTokenizer("xyz").save)
+    assert load_tokenizer(tmp_path / "m").encode("zx") == [3, 1]
+    (tmp_path / "m" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"notes\.txt"):
+        save(tmp_path / "m", model, companions=CharTokenizer("ab").save)
+    assert load_tokenizer(tmp_path / "m").encode("z") == [3]

@@ -1,4 +1,4 @@
-"""Saving and loading model folders: ``config.json`` + ``model.safetensors`` (+ ``CARD.md``).
+"""Saving and loading model folders: ``config.json`` + ``model.safetensors`` (+ ``CARD.md`` + companions).
 
 Nothing is unpickled here. A folder is trusted in this order: the config's values are bounded (``config``),
 compared with the tensors' shapes in the safetensors header (``layout``), the network is built on the meta
@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ __all__ = ["ModelConfig", "build", "check", "check_fit", "load", "read_config", 
 MAX_TENSORS = 100_000
 MAX_BYTES = 16 << 30
 """Of a weights file. Far above any speech model, and what keeps a sparse file from taking the machine."""
+COMPANIONS = {"tokens.json", "tokenizer.model", "lm.bin", "voice.safetensors"}
+"""What may stand beside the weights: an alphabet, a language model, a voice."""
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _FLOAT_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -55,12 +57,14 @@ def save(
     task: str,
     card: str | None = None,
     dtype: torch.dtype | None = None,
+    companions: Callable[[Path], None] | None = None,
     **meta: Any,
 ) -> Path:
     """Write ``model`` to ``folder``, whole or not at all, and return the folder.
 
     ``meta`` goes into ``config.json`` (``source``, ``license``, ``metrics`` and whatever else is JSON);
-    ``dtype`` stores floats in another type (``load`` gives float32 in any case). An earlier model in
+    ``dtype`` stores floats in another type (``load`` gives float32 in any case); ``companions`` writes the
+    files of :data:`COMPANIONS` that belong to it into the folder that it gets. An earlier model in
     ``folder`` is replaced, its ``CARD.md`` kept unless ``card`` is given; a folder that holds anything
     else is never touched.
 
@@ -96,6 +100,8 @@ def save(
     def fill(temporary: Path) -> None:
         save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
         (temporary / CONFIG_FILE).write_text(text, encoding="utf-8")
+        if companions is not None:
+            companions(temporary)
         if card is not None:
             (temporary / CARD_FILE).write_text(card, encoding="utf-8")
         elif (folder / CARD_FILE).is_file():
@@ -252,7 +258,7 @@ def _write_folder(folder: Path, fill: Any) -> None:
             return
         if not folder.is_dir():
             raise OutputError(f"{folder} is in the way: not a folder")
-        foreign = {p.name for p in folder.iterdir()} - {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE}
+        foreign = {p.name for p in folder.iterdir()} - {CONFIG_FILE, WEIGHTS_FILE, CARD_FILE} - COMPANIONS
         if foreign:
             raise OutputError(
                 f"{folder} is not replaced: it holds {shorten(min(foreign))}, which is no part of a model"
