@@ -126,6 +126,52 @@ def test_beam_with_words_equals_the_sum_over_all_alignments(seed, frames):
     assert decoder.score == pytest.approx(max(truth.values()))
 
 
+@given(seeds, st.integers(1, 5))
+@settings(max_examples=40, deadline=None)
+def test_every_prefix_holds_its_sum(seed, frames):
+    """Not the best alone: with nothing pruned the beams are all labellings, each with its sum."""
+    log_probs = emission(seed, frames, 3)
+    decoder = BeamDecoder(**EXACT)
+    decoder.feed(log_probs)
+    found = {
+        tuple(token.id for token in decoder._path(node)): node.total + decoder._shift
+        for node in decoder._beams
+    }
+    assert found == pytest.approx(sums(log_probs))
+
+
+@given(
+    seeds,
+    st.sampled_from([-6.0, -2.0, -0.5]),
+    st.integers(2, 30),
+    st.sampled_from([-3.0, 0.0, 2.0]),
+    st.sampled_from([-4.0, 0.0, 3.0]),
+    st.sampled_from([0.0, 0.7]),
+)
+@settings(max_examples=80, deadline=None)
+def test_pruning_ahead_changes_nothing(seed, beam_prune, beam, word_bonus, unknown_bonus, lm_weight):
+    """A child is not made when it would be pruned at once: same words and score as when it is."""
+
+    def made():
+        return BeamDecoder(
+            beam,
+            beam_prune_logp=beam_prune,
+            token_prune_min_logp=-9.0,
+            tokenizer=CharTokenizer(" ab"),
+            lm=Ratings(),
+            lm_weight=lm_weight,
+            word_bonus=word_bonus,
+            unknown_bonus=unknown_bonus,
+            max_delay=None,
+        )
+
+    log_probs = emission(seed, 30, 4, 2.0)
+    ahead, after = made(), made()
+    after._hope = math.inf  # every child is made
+    assert [token.id for token in run(ahead, log_probs)] == [token.id for token in run(after, log_probs)]
+    assert ahead.score == after.score
+
+
 @given(seeds, st.integers(1, 40), st.integers(1, 12), st.sampled_from([-1.2, -3.0, -20.0]))
 @settings(max_examples=60, deadline=None)
 def test_beam_equals_the_naive_search(seed, frames, beam, token_prune):
@@ -246,6 +292,8 @@ def test_senseless_input():
         BeamDecoder(lm=Ratings())
     with pytest.raises(ValueError, match="at least 1"):
         BeamDecoder(0)
+    with pytest.raises(ValueError, match="negative"):
+        BeamDecoder(lm=Ratings(), tokenizer=CharTokenizer(" ab"), lm_weight=-0.1)
 
 
 def test_words_are_timed_in_samples_from_the_start():

@@ -100,7 +100,7 @@ class _Node:
     """A prefix: its last token, and what is summed over all alignments that end in it at this frame."""
 
     __slots__ = (
-        "alive", "bonus", "children", "end", "fixed", "id", "parent", "peak", "score_b", "score_n",
+        "alive", "bonus", "children", "end", "fixed", "id", "owing", "parent", "peak", "score_b", "score_n",
         "start", "state", "text", "total",
     )  # fmt: skip
 
@@ -113,6 +113,7 @@ class _Node:
         self.text = ""  # of the word being spelt
         self.state: Any = None  # of the language model, after the words before
         self.fixed = 0.0  # language score of the finished words
+        self.owing = False  # no known word begins like the open one
         self.bonus = 0.0  # fixed, plus what the open word owes already
 
 
@@ -150,11 +151,16 @@ class BeamDecoder:
     ) -> None:
         if beam < 1 or beam_prune_logp > 0 or (max_delay is not None and max_delay < 1):
             raise ValueError("beam and max_delay must be at least 1, beam_prune_logp at most 0")
+        if lm is not None and lm_weight < 0:
+            raise ValueError("lm_weight must not be negative")
         if lm is not None and tokenizer is None:
             raise ValueError("a language model needs the tokenizer, to tell the words")
         self.beam, self.beam_prune, self.token_prune = beam, beam_prune_logp, token_prune_min_logp
         self.tokenizer, self.lm, self.max_delay, self.lm_pause = tokenizer, lm, max_delay, lm_pause
         self.lm_weight, self.word_bonus, self.unknown_bonus = lm_weight, word_bonus, unknown_bonus
+        self._begins = tokenizer.begins_word.tolist() if tokenizer else []
+        # the most that a token adds: one closes an unknown word and opens another
+        self._hope = max(word_bonus, 0.0) + 2 * max(unknown_bonus, 0.0) if lm else 0.0
         self._frame = 0
         self._shift = 0.0  # log-probability shared by all beams, kept apart
         self._root = _Node(None, BLANK)
@@ -239,17 +245,21 @@ class BeamDecoder:
             if node.score_n > node.score_b:
                 node.end = frame + 1
         fresh: list[_Node] = []
-        for node, score_b, _, total in old:
-            for token, value in heard.items():
+        best = max(max(node.score_b, node.score_n) + node.bonus for node in beams)  # of this frame, so far
+        for token, value in sorted(heard.items(), key=lambda item: -item[1]):
+            for node, score_b, _, total in old:
                 entering = (score_b if token == node.id else total) + value
                 if entering == NEVER:
                     continue
                 child = node.children.get(token)
-                if child is None:
-                    child = self._extend(node, token)
-                if not child.alive:
+                if child is None or not child.alive:
+                    if entering + node.bonus + self._hope < best + self.beam_prune:
+                        continue  # it would be pruned at once
+                    if child is None:
+                        child = self._extend(node, token)
                     child.alive, child.score_b, child.score_n, child.total = True, NEVER, NEVER, NEVER
                     fresh.append(child)
+                    best = max(best, entering + child.bonus)
                 if entering > _sum(child.score_b, child.score_n):
                     child.start, child.end, child.peak = frame, frame + 1, value
                 child.score_n = _sum(child.score_n, entering)
@@ -335,7 +345,7 @@ class BeamDecoder:
         if not self.lm or self.tokenizer is None:
             return child
         surface = self.tokenizer.surface(token)
-        if self.tokenizer.begins_word[token]:
+        if self._begins[token]:
             child.fixed, child.state = self._closed(node)
             child.text = surface.strip()
         else:
@@ -343,8 +353,10 @@ class BeamDecoder:
         paused = self.lm_pause is not None and self._frame - node.end >= self.lm_pause
         if paused and child.text == surface.strip():  # nothing of the word stands before the pause
             child.state = self.lm.begin()
-        owed = child.text and not self.lm.has_prefix(child.text)
-        child.bonus = child.fixed + (self.unknown_bonus if owed else 0.0)
+        child.owing = bool(child.text) and (
+            (node.owing and not self._begins[token]) or not self.lm.has_prefix(child.text)
+        )
+        child.bonus = child.fixed + (self.unknown_bonus if child.owing else 0.0)
         return child
 
     def _closed(self, node: _Node) -> tuple[float, Any]:

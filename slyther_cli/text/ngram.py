@@ -223,6 +223,7 @@ class Vocabulary:
         self.starts, self.text = starts, text
         self._bytes = np.ascontiguousarray(text).data if len(text) else memoryview(b"")
         self._ids: dict[str, int] = {}
+        self._prefixes: dict[str, bool] = {}
 
     @classmethod
     def of(cls, words: Sequence[bytes]) -> Vocabulary:
@@ -253,6 +254,12 @@ class Vocabulary:
 
     def has_prefix(self, text: str) -> bool:
         """Whether any word begins with ``text``."""
-        raw = text.encode("utf-8", "surrogatepass")
-        place = bisect.bisect_left(self, raw)
-        return place < len(self) and self[place].startswith(raw)
+        found = self._prefixes.get(text)
+        if found is None:
+            raw = text.encode("utf-8", "surrogatepass")
+            place = bisect.bisect_left(self, raw)
+            found = place < len(self) and self[place].startswith(raw)
+            if len(self._prefixes) >= REMEMBERED:
+                self._prefixes.clear()
+            self._prefixes[text] = found
+        return found
