@@ -37,8 +37,18 @@ _CONMAMBA_SIZES: dict[str, dict[str, Any]] = {
 for _size, _sizes in _CONMAMBA_SIZES.items():
     PRESETS[f"conmamba-{_size}"] = ("conmamba", _sizes)
 PRESETS["speech-mamba"] = ("speech-mamba", {})
+PRESETS["encodec-24khz"] = (
+    "seanet-codec",
+    {"sample_rate": 24_000, "n_filters": 32, "n_codebooks": 32, "lstm": True, "pad": "reflect"},
+)
+PRESETS["codec-16k"] = ("seanet-codec", {})
 
-TASKS = {"mamba-tasnet": "separate", "conmamba": "transcribe", "speech-mamba": "transcribe"}
+TASKS = {
+    "mamba-tasnet": "separate",
+    "conmamba": "transcribe",
+    "speech-mamba": "transcribe",
+    "seanet-codec": "codec",
+}
 _BOUNDS = {
     "n_layers": 256,
     "n_speakers": 16,
@@ -62,6 +72,10 @@ def _parts(architecture: str) -> tuple[type, type]:
         from slyther_cli.models.speech_mamba import SpeechMamba, SpeechMambaConfig
 
         return SpeechMambaConfig, SpeechMamba
+    if architecture == "seanet-codec":
+        from slyther_cli.models.codec import Codec, CodecConfig
+
+        return CodecConfig, Codec
     raise ModelError(f"unknown architecture {architecture!r}; known: {', '.join(TASKS)}")
 
 
@@ -69,16 +83,19 @@ def full_config(architecture: str, config: dict[str, Any]) -> dict[str, Any]:
     """``config`` with every default filled in. Raises :class:`ModelError` on unknown keys and values out of
     bounds."""
     kind, _ = _parts(architecture)
-    known = {f.name: f for f in fields(kind)}
+    known = {f.name: getattr(kind(), f.name) for f in fields(kind)}
     for key, value in config.items():
         if key not in known:
             raise ModelError(f"{architecture}: unknown setting {key!r}; known: {', '.join(known)}")
-        wanted: type = type(known[key].default)
+        wanted: type = type(known[key])
         if type(value) is not wanted:
             raise ModelError(f"{architecture}: {key} must be {wanted.__name__}, not {value!r}")
         if isinstance(value, int) and wanted is int and not 1 <= value <= _BOUNDS.get(key, 16_384):
             raise ModelError(f"{architecture}: {key} = {value} is out of bounds")
-    return asdict(kind(**config))
+    try:
+        return asdict(kind(**config))
+    except ValueError as error:
+        raise ModelError(f"{architecture}: {error}") from None
 
 
 def build(architecture: str, config: dict[str, Any]):

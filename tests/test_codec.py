@@ -1,0 +1,127 @@
+"""The codec against the encodec package's own forward, and its pieces against the whole."""
+
+import pytest
+import torch
+
+from slyther_cli.errors import ModelError
+from slyther_cli.models import registry
+from slyther_cli.models.codec import Codec, CodecConfig, CodecDecoder, CodecEncoder
+
+SMALL = {"n_filters": 4, "dimension": 16, "ratios": [4, 2], "n_codebooks": 3, "codebook_size": 32}
+KINDS = {
+    "ours": SMALL,
+    "as EnCodec": {**SMALL, "lstm": True, "pad": "reflect", "ratios": [5, 2, 4]},
+    "deep": {**SMALL, "ratios": [2, 3, 4, 5]},
+}
+
+
+@pytest.fixture(params=KINDS)
+def codec(request) -> Codec:
+    torch.manual_seed(3)
+    made = registry.build("seanet-codec", KINDS[request.param])
+    for layer in made.quantizer.vq.layers:  # spread the codes out, so that all are used
+        layer._codebook.embed.normal_(0, 0.1)
+    return made.eval()
+
+
+def pieces(total: int, sizes: list[int]) -> list[slice]:
+    cuts, at, i = [], 0, 0
+    while at < total:
+        cuts.append(slice(at, min(total, at + sizes[i % len(sizes)])))
+        at, i = cuts[-1].stop, i + 1
+    return cuts
+
+
+@pytest.mark.parametrize("sizes", [[1], [7, 1, 50], [160], [10_000], [0, 3]])
+@pytest.mark.parametrize("n", [1, 2, 5, 8, 40, 41, 313])
+def test_pieces_equal_the_whole(codec, n, sizes):
+    x = torch.randn(2, n) * 0.3
+    whole = codec.encode(x)
+    assert whole.shape == (2, 3, -(-n // codec.hop)) and whole.dtype == torch.int64
+    encoder = CodecEncoder(codec, batch=2)
+    codes = [encoder.push(x[:, cut]) for cut in pieces(n, sizes)]
+    assert torch.equal(torch.cat([*codes, encoder.finish()], 2), whole)
+
+    sound = codec.decode(whole)
+    assert sound.shape == (2, whole.shape[2] * codec.hop)
+    decoder = CodecDecoder(codec, batch=2)
+    out = [decoder.push(whole[..., cut]) for cut in pieces(whole.shape[2], sizes)]
+    torch.testing.assert_close(torch.cat([*out, decoder.finish()], 1), sound, atol=1e-5, rtol=0)
+
+
+def test_frames_equal_the_whole_before_they_are_rounded_to_codes(codec):
+    from slyther_cli.layers.seanet import piecewise
+
+    x = torch.randn(1, 1, 777)
+    network = piecewise(codec.encoder.model)
+    with torch.inference_mode():
+        got = [network(x[..., cut], False) for cut in pieces(777, [31, 2])] + [network(x[..., :0], True)]
+        torch.testing.assert_close(torch.cat(got, 2), codec.encoder(x), atol=1e-5, rtol=0)
+
+
+def test_nothing_gives_nothing(codec):
+    assert codec.encode(torch.zeros(2, 0)).shape == (2, 3, 0)
+    assert codec.decode(torch.zeros(2, 3, 0, dtype=torch.int64)).shape == (2, 0)
+    assert CodecEncoder(codec).finish().shape == (1, 3, 0)
+    assert CodecDecoder(codec).finish().shape == (1, 0)
+
+
+def test_both_directions_are_causal(codec):
+    x = torch.randn(1, 400)
+    later = x.clone()
+    later[:, 240:] += 1.0
+    unchanged = 240 // codec.hop
+    assert torch.equal(codec.encode(x)[..., :unchanged], codec.encode(later)[..., :unchanged])
+    codes = torch.randint(0, 32, (1, 3, 40))
+    other = codes.clone()
+    other[..., 20:] = (other[..., 20:] + 1) % 32
+    a, b = codec.decode(codes), codec.decode(other)
+    torch.testing.assert_close(a[:, : 20 * codec.hop], b[:, : 20 * codec.hop], atol=1e-6, rtol=0)
+    assert not torch.allclose(a[:, 20 * codec.hop :], b[:, 20 * codec.hop :], atol=1e-3)
+
+
+def test_fewer_codebooks_are_the_first_ones(codec):
+    x = torch.randn(1, 200)
+    codes = codec.encode(x)
+    assert torch.equal(codec.encode(x, 2), codes[:, :2])
+    assert codec.decode(codes[:, :1]).shape == codec.decode(codes).shape
+
+
+def test_foreign_codes_are_refused(codec):
+    with pytest.raises(ModelError, match="out of bounds"):
+        codec.decode(torch.full((1, 3, 4), 32))
+    with pytest.raises(ModelError, match="3 codebooks"):
+        codec.decode(torch.zeros(1, 4, 4, dtype=torch.int64))
+    with pytest.raises(ModelError, match="3 codebooks"):
+        codec.encode(torch.zeros(1, 99), 4)
+
+
+@pytest.mark.parametrize("wrong", [{"ratios": []}, {"ratios": [0]}, {"ratios": ["8"]}, {"pad": "zero"}])
+def test_settings_without_a_meaning_are_refused(wrong):
+    with pytest.raises(ModelError):
+        registry.build("seanet-codec", wrong)
+
+
+def test_the_encodec_preset_is_the_encodec_24_khz_model():
+    from slyther_cli.audio.torchaudio_compat import encodec
+
+    architecture, config = registry.PRESETS["encodec-24khz"]
+    ours = registry.build(architecture, config).eval()
+    assert (ours.sample_rate, ours.frame_rate, ours.hop) == (24_000, 75, 320)
+    theirs = encodec().EncodecModel._get_model([24.0], causal=True, model_norm="none").eval()
+    theirs.load_state_dict(ours.state_dict(), strict=False)
+    x = torch.randn(1, 1, 5000) * 0.1
+    with torch.inference_mode():
+        expected = theirs.encode(x)[0][0][:, :8]
+        assert torch.equal(ours.encode(x[:, 0], 8), expected)
+        torch.testing.assert_close(ours.decode(expected), theirs.decode([(expected, None)])[:, 0])
+
+
+def test_a_saved_codec_loads_the_same(tmp_path):
+    from slyther_cli.checkpoints import store
+
+    made = Codec(CodecConfig(**SMALL)).eval()
+    store.save(tmp_path / "c", made, name="c", architecture="seanet-codec", config=SMALL, task="codec")
+    loaded, config = store.load(tmp_path / "c", expect_task="codec")
+    x = torch.randn(1, 500)
+    assert config.task == "codec" and torch.equal(loaded.encode(x), made.encode(x))
