@@ -8,6 +8,7 @@ plain weights: the official ones' weight normalisation is resolved when they are
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
