@@ -63,16 +63,37 @@ def plan_separation(
     free now. Raises :class:`DeviceError` when the limit is too small for any plan, :class:`OutputError` when
     the disk that a file tape needs is not there.
     """
-    c = model.config
-    frames = model.encoder.frames(samples)
-    folder = Path(work_dir) if work_dir else Path(tempfile.gettempdir())
+    c, frames = model.config, model.encoder.frames(samples)
     if c.causal:
-        return Plan(samples, frames, 1, TILE, "none", 0, 0, folder)
+        return one_pass(samples, frames, work_dir)
     layers = model.masknet.mamba_net.layers
-    slot = tape_floats(layers, c.d_model)
-    tiles = -(-frames // TILE)
-    tape_bytes = 4 * slot * tiles
-    working = working_bytes(model)
+    return swept(
+        samples, frames, len(layers), tape_floats(layers, c.d_model), working_bytes(model),
+        memory_limit=memory_limit, work_dir=work_dir, resume=resume,
+    )  # fmt: skip
+
+
+def one_pass(samples: int, frames: int, work_dir: Path | None) -> Plan:
+    """The plan of a causal network."""
+    return Plan(samples, frames, 1, TILE, "none", 0, 0, Path(work_dir or tempfile.gettempdir()))
+
+
+def swept(
+    samples: int,
+    frames: int,
+    layers: int,
+    slot: int,
+    working: int,
+    *,
+    memory_limit: int | None,
+    work_dir: Path | None,
+    resume: bool,
+) -> Plan:
+    """The plan of ``layers`` bidirectional layers: ``slot`` floats of tape a tile, ``working`` bytes beside
+    the tape. Errors: see :func:`plan_separation`.
+    """
+    folder = Path(work_dir or tempfile.gettempdir())
+    tape_bytes = 4 * slot * -(-frames // TILE)
     limit = memory_limit if memory_limit is not None else working + _available() // 2
     if working > limit:
         raise DeviceError(
@@ -82,7 +103,7 @@ def plan_separation(
     if not in_memory:
         _check_disk(folder, tape_bytes + (min(tape_bytes, GAP_BYTES) if resume else 0))
     return Plan(
-        samples, frames, len(layers) + 1, TILE, "memory" if in_memory else "file", tape_bytes, working, folder
+        samples, frames, layers + 1, TILE, "memory" if in_memory else "file", tape_bytes, working, folder
     )
 
 

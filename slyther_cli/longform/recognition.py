@@ -8,7 +8,6 @@ it is computed at the end of the layer before, and its result goes on the tape. 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,16 @@ import torch
 from torch import Tensor
 
 from slyther_cli.audio.features import FbankStream
-from slyther_cli.errors import DeviceError
 from slyther_cli.layers.frontend import FrontendStream
-from slyther_cli.longform import plan as planning
 from slyther_cli.longform.local import drain, feed
-from slyther_cli.longform.plan import Plan
+from slyther_cli.longform.plan import (
+    BASE_BYTES,
+    COPIES_OF_WEIGHTS,
+    FLOATS_PER_CHANNEL,
+    Plan,
+    one_pass,
+    swept,
+)
 from slyther_cli.longform.sweep import TILE, Keeper, sweep, tape_floats
 from slyther_cli.longform.tape import FileTape, MemoryTape
 
@@ -159,28 +163,17 @@ def plan_recognition(
 ) -> Plan:
     """The plan for a recording of about ``samples`` samples, as ``plan.plan_separation`` makes it, with its
     errors."""
-    c = model.config
-    frames = model.frames(samples)
-    folder = Path(work_dir) if work_dir else Path(tempfile.gettempdir())
+    c, frames = model.config, model.frames(samples)
     if c.causal:
-        return Plan(samples, frames, 1, TILE, "none", 0, 0, folder)
-    floats = tape_floats(swept_layers(model.transformer.encoder), c.d_model)
-    tape_bytes = 4 * floats * -(-frames // TILE)
+        return one_pass(samples, frames, work_dir)
+    slot = tape_floats(swept_layers(model.transformer.encoder), c.d_model)
     weights = sum(p.numel() for p in model.parameters())
     channels = 4 * c.d_model + c.d_ffn
-    working = planning.BASE_BYTES + 4 * (
-        planning.COPIES_OF_WEIGHTS * weights + TILE * channels * planning.FLOATS_PER_CHANNEL
-    )
-    limit = memory_limit if memory_limit is not None else working + planning._available() // 2
-    if working > limit:
-        size = planning._size
-        raise DeviceError(
-            f"--memory-limit {size(limit)} is too small: this model needs {size(working)} to work in"
-        )
-    tape = "memory" if working + tape_bytes <= limit and not resume else "file"
-    if tape == "file":
-        planning._check_disk(folder, tape_bytes + (min(tape_bytes, planning.GAP_BYTES) if resume else 0))
-    return Plan(samples, frames, c.n_layers + 1, TILE, tape, tape_bytes, working, folder)
+    working = BASE_BYTES + 4 * (COPIES_OF_WEIGHTS * weights + TILE * channels * FLOATS_PER_CHANNEL)
+    return swept(
+        samples, frames, c.n_layers, slot, working,
+        memory_limit=memory_limit, work_dir=work_dir, resume=resume,
+    )  # fmt: skip
 
 
 def _entering(model, blocks: Iterator[np.ndarray], ceiling: float, tile: int, first: int) -> Iterator[Tensor]:
