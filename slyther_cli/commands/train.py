@@ -10,6 +10,7 @@ import typer
 
 from slyther_cli.commands import output
 from slyther_cli.commands.options import new_app
+from slyther_cli.commands.train_synthesize import synthesize
 
 app = new_app(help="Train models on speech of your own.")
 
@@ -17,6 +18,9 @@ app = new_app(help="Train models on speech of your own.")
 @app.callback()
 def _train() -> None:
     """Train models on speech of your own."""
+
+
+app.command("synthesize")(synthesize)
 
 
 @app.command("separate")
