@@ -56,7 +56,7 @@ def test_what_cannot_be_spoken_is_told(tmp_path: Path):
 
 def test_sentences_end_where_a_reader_stops_and_lose_no_word():
     found = list(
-        split_sentences("Mr. J. Smith paid $3.50. He left!\nReally?\n\nNew part of it. " + "word " * 99)
+        split_sentences("Mr. J. Smith paid $3.50. He left!\nReally?\n\nNew part of it. " + "Word " * 99)
     )
     assert [s.text for s in found][:4] == [
         "Mr. J. Smith paid $3.50.",
