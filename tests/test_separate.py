@@ -298,7 +298,7 @@ def test_a_failure_while_computing(capfd, monkeypatch, error, code):
 
     whole = longform.separate_whole
 
-    def fails(model, blocks, plan, on_progress=None):
+    def fails(model, blocks, plan, on_progress=None, **more):
         for i, stems in enumerate(whole(model, blocks, plan, on_progress)):
             yield stems
             if plan.samples == 4000 and i == 1:

@@ -38,6 +38,8 @@ class StemGroup:
                   "clamp": they are cut to [-1, 1). "none": written as they are; integer subtypes
                   saturate, they never wrap.
     ``metadata``  title, artist, comment, software, date, copyright, album, genre, for all stems.
+    ``part``      the beginning of the temporary names, for a job that goes on after a kill: what the killed
+                  process left under them is replaced. Only one process may use it. By default new names.
 
     Samples are rounded to the nearest step without dither, so what came from 16 bits goes back to
     the same 16 bits. Samples that are not finite are written as 0, and told in ``notes``.
@@ -60,10 +62,11 @@ class StemGroup:
         clip: str = "rescale",
         frames: int | None = None,
         metadata: Mapping[str, str] | None = None,
+        part: str | None = None,
     ) -> None:
         self.paths = [Path(path) for path in paths]
         self.rate, self.subtype, self.format, self.clip = rate, subtype, format, clip
-        self.frames, self.metadata = frames, dict(metadata or {})
+        self.frames, self.metadata, self._part = frames, dict(metadata or {}), part
         _check_options(self)
         self.notes: list[str] = []
         self.frames_written = 0
@@ -201,7 +204,10 @@ class StemGroup:
 
     def _create(self, path: Path) -> BinaryIO:
         """A new temporary file in the folder of ``path``, unbuffered, with ordinary permissions."""
-        temporary = path.parent / f".slyther-{secrets.token_hex(6)}.part"
+        name = f"{self._part}-{len(self._temporary)}" if self._part else f"slyther-{secrets.token_hex(6)}"
+        temporary = path.parent / f".{name}.part"
+        if self._part:
+            temporary.unlink(missing_ok=True)
         file = open(temporary, "x+b", buffering=0)  # noqa: SIM115 - closed by its sink
         self._temporary.append(temporary)
         return file  # type: ignore[return-value]

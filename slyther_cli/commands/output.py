@@ -284,8 +284,9 @@ def exit_code(errors: Sequence[Exception | None]) -> int:
 
 def _pace(event: dict[str, Any]) -> dict[str, Any]:
     fraction, wall = event["fraction"], event["wall_seconds"]
-    left = wall * (1 - fraction) / fraction if fraction > 0 else None
-    pace = event["seconds"] * fraction / wall if wall > 0 else 0.0
+    done = fraction - event.get("began", 0.0)  # in this run
+    left = wall * (1 - fraction) / done if done > 0 else None
+    pace = event["seconds"] * done / wall if wall > 0 else 0.0
     return {"speed": round(pace, 3), "left_seconds": None if left is None else round(left, 1)}
 
 

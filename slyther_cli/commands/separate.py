@@ -75,6 +75,12 @@ def separate(
     work_dir: Annotated[
         Path | None, typer.Option(help="Folder for temporary files, by default the system's.", metavar="DIR")
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Keep the work in files: the same command goes on after a crash or a kill."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
@@ -117,6 +123,7 @@ def separate(
             memory_limit=limit,
             work_dir=work_dir,
             dry_run=dry_run,
+            resume=resume,
             on_event=report,
         )
     raise typer.Exit(exit_code([result.error for result in results]))

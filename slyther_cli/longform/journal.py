@@ -52,11 +52,17 @@ class Journal:
     """
 
     def __init__(
-        self, work_dir: Path, name: str, facts: Facts, *, every: float = EVERY, gap_bytes: int = GAP_BYTES
+        self,
+        work_dir: Path,
+        name: str,
+        facts: Facts,
+        *,
+        every: float | None = None,
+        gap_bytes: int = GAP_BYTES,
     ):
         self.folder = work_dir / name
         self.facts = json.loads(json.dumps(facts))
-        self.every, self.gap_bytes = every, gap_bytes
+        self.every, self.gap_bytes = EVERY if every is None else every, gap_bytes
         self._saving: Future[Mark] | None = None
         self._thread = ThreadPoolExecutor(1, "slyther-journal")
         self._tape: FileTape | None = None
@@ -81,6 +87,11 @@ class Journal:
         self._safe = self._safe._replace(states=_moved(self._safe.states, device))
         return self._tape
 
+    @property
+    def token(self) -> str:
+        """A name for this job's files in other folders: the same in every run of it, and no other's."""
+        return f"slyther-{hashlib.sha256(os.fsencode(self.folder.absolute())).hexdigest()[:16]}"
+
     def start(self) -> Mark:
         """Where the engine begins (``sweep.Keeper``)."""
         return self._safe
@@ -102,7 +113,8 @@ class Journal:
                 self._wait()
 
     def remove(self) -> None:
-        """The result is in its place: nothing of the job is left."""
+        """The result is in its place: nothing of the job is left. The tape goes first: without it there is no
+        work to go on from."""
         self._close_tape()
         for name in ("tape", "mark", "mark.new", "lock"):
             (self.folder / name).unlink(missing_ok=True)
@@ -165,6 +177,8 @@ class Journal:
     def _read(self) -> tuple[Mark, int, int]:
         """The mark to begin at, the least size of its tape, and the tape's gap."""
         path = self.folder / "mark"
+        if not (self.folder / "tape").exists():  # killed while the work of a finished job was being removed
+            return START, 0, 0
         try:
             data = path.read_bytes()
         except FileNotFoundError:

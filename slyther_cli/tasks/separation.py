@@ -30,6 +30,7 @@ from slyther_cli.audio.writer import SUBTYPES as FORMATS
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import InputError, OutputError, SlytherError, UsageError
 from slyther_cli.tasks.results import SeparationResult, summarise
+from slyther_cli.tasks.resuming import check_source, is_unfinished, open_job, work_place
 from slyther_cli.tasks.setup import choose_model, count_speakers, describe_error, out_of_memory, pick_device
 from slyther_cli.tasks.streams import BLOCK, Lockstep, at_source_rate
 
@@ -60,6 +61,7 @@ def separate(
     memory_limit: int | None = None,
     work_dir: str | os.PathLike[str] | None = None,
     dry_run: bool = False,
+    resume: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> list[SeparationResult]:
     """Separate recordings into one file a speaker, and return one result an input.
@@ -77,6 +79,9 @@ def separate(
     ``channel``       "mix" (the mean) or a number from 1 up.
     ``memory_limit``  bytes beside the idle process; what does not fit goes to a file in ``work_dir``.
     ``dry_run``       read headers and plan, write nothing.
+    ``resume``        keep the work in files of ``work_dir`` (by default below the cache) and go on from those
+                      that a killed run left: the result is the same (docs/longform.md). Outputs that are all
+                      there are left, as with "skip".
     ``on_event``      called with dictionaries: "event" is start, plan, progress, file_done, error or summary.
 
     An input that fails does not stop the others: its result has the error. Raised is only what stops all of
@@ -101,13 +106,14 @@ def separate(
         filename=filename,
         device=device,
         threads=threads,
-        existing=existing,
+        existing="skip" if resume and existing == "refuse" else existing,
         residual=residual,
         clip=clip,
         channel=channel,
         memory_limit=memory_limit,
         work_dir=Path(work_dir) if work_dir is not None else None,
         dry_run=dry_run,
+        resume=resume,
         tell=on_event or (lambda event: None),
     )
     return job.run([os.fspath(item) for item in named])
@@ -129,6 +135,7 @@ class _Job:
     memory_limit: int | None
     work_dir: Path | None
     dry_run: bool
+    resume: bool
     tell: Callable[[Event], None]
     model: Any = None
 
@@ -199,7 +206,9 @@ class _Job:
         outputs = dict(zip(stems, paths, strict=True))
         with ExitStack() as stack:
             try:
-                if self._all_there(paths):
+                if self.resume:
+                    check_source(name)
+                if self._all_there(name, paths):
                     return SeparationResult(name, "skipped", outputs)
                 self._check_folder(paths[0])
                 source_file, reader = self._open(source, stack)
@@ -223,10 +232,12 @@ class _Job:
                 full = out_of_memory(error)
                 return SeparationResult(name, "failed", error=full or error)
 
-    def _all_there(self, paths: list[Path]) -> bool:
+    def _all_there(self, name: str, paths: list[Path]) -> bool:
         """Whether the input can be skipped. Raises OutputError when something is in the way."""
         there = [path for path in paths if os.path.lexists(path)]
         if not there or self.existing == "replace":
+            return False
+        if self.resume and is_unfinished(name, paths, self.work_dir):  # killed between its last two acts
             return False
         if self.existing == "skip":
             if len(there) == len(paths):
@@ -295,8 +306,9 @@ class _Job:
             self.model,
             reader.frames,
             memory_limit=self.memory_limit,
-            work_dir=self.work_dir,
+            work_dir=work_place(self.work_dir) if self.resume else self.work_dir,
             device=self.device,
+            resume=self.resume,
         )
         lines, seconds = tuple(plan.describe()), reader.source_frames / reader.source_rate
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)
@@ -304,18 +316,33 @@ class _Job:
             result = SeparationResult(name, "planned", outputs, reader.source_rate, reader.source_frames)
             return replace(result, notes=tuple(reader.notes), plan=lines)
 
+        job = None
+        notes: list[str] = []
+        began: float | None = None  # the share that an earlier run did
+
         def progress(fraction: float) -> None:
+            nonlocal began
+            if began is None:
+                began = fraction if job is not None and job.resumed else 0.0
             self._tell(
                 "progress",
                 file=name,
                 index=turn[0],
                 files=turn[1],
                 fraction=fraction,
+                began=began,
                 seconds=seconds,
                 wall_seconds=time.monotonic() - started,
             )
 
         with ExitStack() as stack:
+            if self.resume and plan.tape == "file":  # a causal model has nothing to keep
+                paths, options = list(outputs.values()), self._options()
+                job = stack.enter_context(
+                    open_job(name, paths, self.model, self.config.name, options, self.work_dir, self.device)
+                )
+                if job.resumed:
+                    notes.append("went on from the work of an earlier run")
             group = stack.enter_context(
                 StemGroup(
                     list(outputs.values()),
@@ -328,13 +355,14 @@ class _Job:
                         "software": f"slyther {slyther_cli.__version__}",
                         "comment": f"separated with {self.config.name}",
                     },
+                    part=job.token if job is not None else None,
                 )
             )
             mixture = None
             if self.residual:
                 again = stack.enter_context(AudioReader(file, self.channel, work_dir=self.work_dir))
                 mixture = Lockstep(again.blocks(BLOCK))
-            stems = separate_whole(self.model, lambda: reader.blocks(BLOCK), plan, progress)
+            stems = separate_whole(self.model, lambda: reader.blocks(BLOCK), plan, progress, job=job)
             stack.callback(getattr(stems, "close", lambda: None))
             for block in at_source_rate(stems, reader):
                 if mixture is not None:
@@ -344,10 +372,16 @@ class _Job:
             if group.frames_written != reader.source_frames:
                 raise AssertionError(f"{group.frames_written} samples came of {reader.source_frames}")
             group.commit()
+            if job is not None:
+                job.remove()
         result = SeparationResult(name, "done", outputs, reader.source_rate, reader.source_frames)
-        return replace(
-            result, notes=(*reader.notes, *group.notes), plan=lines, wall_seconds=time.monotonic() - started
-        )
+        notes += [*reader.notes, *group.notes]
+        return replace(result, notes=tuple(notes), plan=lines, wall_seconds=time.monotonic() - started)
+
+    def _options(self) -> dict[str, Any]:
+        """What the stems depend on beside the recording and the model."""
+        names = ("channel", "format", "subtype", "clip", "residual")
+        return {name: getattr(self, name) for name in names}
 
     def _tell(self, event: str, **details: Any) -> None:
         self.tell({"event": event, **details})
