@@ -16,6 +16,7 @@ from slyther_cli.errors import ModelError, OutputError
 from slyther_cli.text.arpa import load_language_model, read_arpa, write_arpa
 from slyther_cli.text.kneser_ney import FALLBACK, perplexity, train
 from slyther_cli.text.ngram import ABSENT_UNKNOWN, BEGIN, END, HEADER, UNKNOWN
+from slyther_cli.text.pruning import size_of
 
 corpora = st.lists(
     st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8).map(" ".join), min_size=1, max_size=25
@@ -298,3 +299,60 @@ def test_repeated_contexts_are_remembered_right():
                 assert model.score(word, state) == model._score(word, state)
                 state = model.score(word, state)[1]
     assert all(len(found) == 1 for found in counts.values())
+
+
+@given(corpora, st.integers(2, 4), st.floats(0.3, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_a_pruned_model_fits_and_sums_to_one(lines, order, share):
+    whole = train(lines, order, least_counts=(1, 1, 1, 1))
+    largest = int(size_of(whole) * share)
+    model = train(lines, order, least_counts=(1, 1, 1, 1), largest=largest)
+    assert size_of(model) <= largest or not len(model.levels[1].keys)
+    assert size_of(model) <= size_of(whole)
+    contexts = {tuple([BEGIN, *line.split()][i : i + 3]) for line in lines for i in range(4)}
+    for context in [(), *sorted(contexts)[:20]]:
+        state = after(model, context)
+        total = math.fsum(math.exp(model.score(word, state)[0]) for word in outcomes(model))
+        assert total == pytest.approx(1, abs=1e-5)
+
+
+def test_the_cost_of_an_ngram_is_the_divergence_without_it():
+    """Stolcke's formula against the sum over all words of the models with and without one row."""
+    from slyther_cli.text.pruning import _costs, _suffixes, _without
+
+    model = train(TEXT, 3, least_counts=(1, 1, 1))
+    p = [np.exp(level.logp.astype(float) * math.log(10)) for level in model.levels]
+    suffixes = _suffixes(model)
+    ones = [np.ones(len(level.logp), np.int64) for level in model.levels]
+    costs = _costs(model, p, suffixes, ones)[2]
+    for row, (ids, *_) in enumerate(zip(np.concatenate([r[0] for r in model.rows(3)]), strict=True)):
+        kept = [np.ones(len(level.logp), bool) for level in model.levels]
+        kept[2][row] = False
+        less = _without(model, p, suffixes, kept)
+        context = [model.words[i].decode() for i in ids[:2]]
+        state, other = after(model, context), after(less, context)
+        divergence = 0.0
+        for word in outcomes(model):
+            a, b = model.score(word, state)[0], less.score(word, other)[0]
+            divergence += math.exp(a) * (a - b)
+        assert costs[row] == pytest.approx(divergence, rel=1e-3, abs=1e-5)
+
+
+def test_hard_pruning_by_entropy_beats_dropping_what_is_rare(tmp_path):
+    rng = np.random.default_rng(0)
+    words = np.array([f"w{i}" for i in range(40)])
+    chain = rng.dirichlet(np.full(40, 0.1), 40)
+
+    def sentence():
+        at, out = int(rng.integers(40)), []
+        for _ in range(int(rng.integers(4, 12))):
+            at = int(rng.choice(40, p=chain[at]))
+            out.append(words[at])
+        return " ".join(out)
+
+    text, unseen = [sentence() for _ in range(1500)], [sentence() for _ in range(200)]
+    rare = train(text, 3, least_counts=(1, 10, 10))
+    pruned = train(text, 3, least_counts=(1, 1, 1), largest=size_of(rare))
+    pruned.save(tmp_path / "lm.bin")
+    assert (tmp_path / "lm.bin").stat().st_size == size_of(pruned) <= size_of(rare)
+    assert perplexity(pruned, unseen) < perplexity(rare, unseen)

@@ -32,6 +32,7 @@ from slyther_cli.text.ngram import (
     NGram,
     Vocabulary,
 )
+from slyther_cli.text.pruning import prune_to_size
 
 FALLBACK = (0.5, 1.0, 1.5)  # discounts where a text is too small to tell
 NO_PROBABILITY = -99.0  # log10, of <s>, which is never predicted
@@ -46,12 +47,14 @@ def train(
     *,
     least_counts: Sequence[int] = (1, 1, 2, 2),
     least_word_count: int = 1,
+    largest: int | None = None,
 ) -> NGram:
     """A model of the sentences in ``lines``, words parted by white space, normalised by the caller.
 
     ``least_counts``      occurrences below which an n-gram of order 1, 2, ... is left out; never falling,
                           the first must be 1.
     ``least_word_count``  words that occur less often are counted as <unk>.
+    ``largest``           bytes of the binary file; the n-grams that matter least are left out until it fits.
     Raises ValueError if the text has no word, or for senseless options.
     """
     least = list(least_counts)[:order]
@@ -61,7 +64,13 @@ def train(
         raise ValueError("least_counts must begin with 1, never fall, and have a number for every order")
     words, text = _read(lines, least_word_count)
     tables = _count(text, order, words.find(BEGIN))
-    return NGram(words, _estimate(tables, least, words))
+    model = NGram(words, _estimate(tables, least, words))
+    if largest is None:
+        return model
+    occurs = [table.occurs[table.occurs >= n] for table, n in zip(tables[1:], least[1:], strict=True)]
+    first = np.zeros(len(words), np.int64)
+    first[: len(tables[0].occurs)] = tables[0].occurs
+    return prune_to_size(model, [first, *occurs], largest)
 
 
 class _Table:
