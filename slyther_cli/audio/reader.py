@@ -29,16 +29,34 @@ class _Sequential(soundfile.SoundFile):
         return False
 
 
-class _Tally:
-    """What one pass over the file sees: damage, silent channels, what the mix loses."""
+class Tally:
+    """One pass over the sound to mono: damage, silent channels, what the mix loses. ``channel`` counts from
+    0; None is the mix.
+    """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, channel: int | None) -> None:
+        self.channel = channel
         self.damaged = 0
         self.power = np.zeros(channels)
         self.mix_power = 0.0
 
-    def notes(self, mixing: bool) -> list[str]:
-        notes = []
+    def mono(self, piece: FloatArray) -> FloatArray:
+        """[n, channels], changed where it is damaged -> [n]."""
+        bad = ~(np.abs(piece) <= ABSURD)
+        if bad.any():
+            self.damaged += int(bad.sum())
+            piece[bad] = 0
+        self.power += np.square(piece, dtype=np.float64).sum(axis=0)
+        if self.channel is not None:
+            return np.ascontiguousarray(piece[:, self.channel])
+        if len(self.power) == 1:
+            return piece[:, 0]
+        mono = piece.mean(axis=1, dtype=np.float64).astype(np.float32)
+        self.mix_power += float(np.square(mono, dtype=np.float64).sum())
+        return mono
+
+    def notes(self) -> list[str]:
+        notes, mixing = [], self.channel is None and len(self.power) > 1
         if self.damaged:
             kind = "sample" if self.damaged == 1 else "samples"
             notes.append(f"{self.damaged} non-finite {kind} replaced by zero")
@@ -85,7 +103,7 @@ class AudioReader:
         *,
         work_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._channel = _channel_number(channel)
+        self._channel = channel_number(channel)
         if rate is not None and not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UsageError(f"a rate of {rate} Hz is outside {LOWEST_RATE} Hz to {HIGHEST_RATE} Hz")
         self._turn = 0  # counts rewinds: an iterator of an earlier turn is stale
@@ -119,29 +137,15 @@ class AudioReader:
         self.rate = rate or self.source_rate
         if self.source_frames == 0:
             raise InputError(f"{self.name} has a header but no samples")
-        if not LOWEST_RATE <= self.source_rate <= HIGHEST_RATE:
-            raise InputError(
-                f"{self.name} has a sampling rate of {self.source_rate} Hz; "
-                f"{LOWEST_RATE} Hz to {HIGHEST_RATE} Hz can be read"
-            )
-        if self._channel is not None and self._channel >= self.channels:
-            count = "1 channel" if self.channels == 1 else f"{self.channels} channels"
-            raise InputError(f"{self.name} has {count}: there is no channel {self._channel + 1}")
-        self._tally = _Tally(self.channels)
+        check_layout(self.name, self.source_rate, self.channels, self._channel)
+        self._tally = Tally(self.channels, self._channel)
         self._notes = self._opening_notes(self._file.extra_info)
 
     def _opening_notes(self, log: str) -> list[str]:
         notes = list(self._opening.notes)
         if not notes and self.format not in ("WAV", "WAVEX", "RF64") and (cut := containers.cut_short(log)):
             notes.append(cut)
-        if self.channels > 1:
-            if self._channel is None:
-                notes.append(f"{self.channels} channels mixed down to one")
-            else:
-                notes.append(f"channel {self._channel + 1} of {self.channels} is used")
-        if self.rate != self.source_rate:
-            notes.append(f"resampled {self.source_rate} Hz -> {self.rate} Hz")
-        return notes
+        return notes + conversion_notes(self.channels, self._channel, self.source_rate, self.rate)
 
     @property
     def frames(self) -> int | None:
@@ -153,7 +157,7 @@ class AudioReader:
     @property
     def notes(self) -> list[str]:
         """What was done to the sound and found in it, one sentence each."""
-        return self._notes + self._tally.notes(self._channel is None and self.channels > 1)
+        return self._notes + self._tally.notes()
 
     def blocks(self, size: int) -> Iterator[FloatArray]:
         """The whole recording from its beginning: float32 arrays [size], the last one shorter.
@@ -205,7 +209,7 @@ class AudioReader:
         """The channel asked for, or the mean, at the source rate, in pieces of a size of our own."""
         file = self._file = self._open()
         size = max(PIECE_SAMPLES // self.channels, 256)
-        tally, done = _Tally(self.channels), 0
+        tally, done = Tally(self.channels, self._channel), 0
         while True:
             try:
                 piece = file.read(size, dtype="float32", always_2d=True)
@@ -214,19 +218,7 @@ class AudioReader:
             if not len(piece):
                 break
             done += len(piece)
-            bad = ~(np.abs(piece) <= ABSURD)
-            if bad.any():
-                tally.damaged += int(bad.sum())
-                piece[bad] = 0
-            tally.power += np.square(piece, dtype=np.float64).sum(axis=0)
-            if self._channel is not None:
-                mono = np.ascontiguousarray(piece[:, self._channel])
-            elif self.channels == 1:
-                mono = piece[:, 0]
-            else:
-                mono = piece.mean(axis=1, dtype=np.float64).astype(np.float32)
-                tally.mix_power += float(np.square(mono, dtype=np.float64).sum())
-            yield mono
+            yield tally.mono(piece)
         self._check_length(done)
         self.source_frames, self._tally = done, tally
 
@@ -271,7 +263,31 @@ class AudioReader:
             self._view = None
 
 
-def _channel_number(channel: int | str) -> int | None:
+def check_layout(name: str, rate: int, channels: int, channel: int | None) -> None:
+    """Raises InputError when the sound's rate is out of bounds, or when it has no such channel (from 0)."""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise InputError(
+            f"{name} has a sampling rate of {rate} Hz; {LOWEST_RATE} Hz to {HIGHEST_RATE} Hz can be read"
+        )
+    if channel is not None and channel >= channels:
+        count = "1 channel" if channels == 1 else f"{channels} channels"
+        raise InputError(f"{name} has {count}: there is no channel {channel + 1}")
+
+
+def conversion_notes(channels: int, channel: int | None, source_rate: int, rate: int) -> list[str]:
+    """What is done to the sound on its way to mono at ``rate``."""
+    notes = []
+    if channels > 1:
+        if channel is None:
+            notes.append(f"{channels} channels mixed down to one")
+        else:
+            notes.append(f"channel {channel + 1} of {channels} is used")
+    if rate != source_rate:
+        notes.append(f"resampled {source_rate} Hz -> {rate} Hz")
+    return notes
+
+
+def channel_number(channel: int | str) -> int | None:
     """0-based, or None for the mix. Raises UsageError."""
     if channel == "mix":
         return None

@@ -92,11 +92,14 @@ def read_header(file: BinaryIO) -> WavHeader | None:
     return None
 
 
-def make_header(fmt: bytes, data_size: int, *, room: bool = False, extra: int = 0) -> bytes:
+def make_header(
+    fmt: bytes, data_size: int, *, room: bool = False, extra: int = 0, growing: bool = False
+) -> bytes:
     """All bytes before the first sample. RF64 when ``data_size`` passes 4 GiB.
 
     ``room`` keeps a place of 36 bytes free in a short file, so that it has the length of a long one's
-    header. ``extra`` counts the bytes of chunks behind the samples.
+    header. ``extra`` counts the bytes of chunks behind the samples. ``growing``: the sizes are not known yet,
+    and a reader takes all that there is.
     """
     long = data_size > LIMIT
     body = b"fmt " + struct.pack("<I", len(fmt)) + fmt
@@ -109,7 +112,7 @@ def make_header(fmt: bytes, data_size: int, *, room: bool = False, extra: int = 
         body = b"ds64" + struct.pack("<IQQQI", 28, riff, data_size, frames, 0) + body
     elif room:
         body = b"JUNK" + struct.pack("<I", 28) + bytes(28) + body
-    sizes = (0xFFFFFFFF, 0xFFFFFFFF) if long else (riff, data_size)
+    sizes = (0xFFFFFFFF, 0xFFFFFFFF) if long or growing else (riff, data_size)
     name = b"RF64" if long else b"RIFF"
     return name + struct.pack("<I", sizes[0]) + b"WAVE" + body + b"data" + struct.pack("<I", sizes[1])
 
@@ -146,7 +149,8 @@ class WavWriter:
 
     With ``frames`` (the expected number) that stay below 4 GiB the header is the plain one of 44
     bytes; otherwise room for RF64 is kept and the header is chosen at ``close``, when the size is
-    known. Raises OSError on a failing disk, and when more was written than the header can say.
+    known. With ``growing`` the file can be read while it is written. Raises OSError on a failing
+    disk, and when more was written than the header can say.
     """
 
     def __init__(
@@ -156,6 +160,7 @@ class WavWriter:
         subtype: str,
         frames: int | None = None,
         metadata: Mapping[str, str] | None = None,
+        growing: bool = False,
     ) -> None:
         width = SAMPLE_BYTES[subtype]
         tag = 3 if subtype == "FLOAT" else 1
@@ -165,8 +170,9 @@ class WavWriter:
         self._room = frames is None or frames * width > LIMIT
         self._file, self._subtype, self._size = file, subtype, 0
         self._info = _info_chunk(metadata or {})
-        self._start = len(make_header(self._fmt, 0, room=self._room))
-        write_all(file, bytes(self._start))
+        header = make_header(self._fmt, 0, room=self._room, growing=True)
+        self._start = len(header)
+        write_all(file, header if growing else bytes(self._start))
 
     def write(self, block: npt.NDArray[np.float32]) -> None:
         """Append float32 samples [n]."""

@@ -132,8 +132,8 @@ def _live(model, blocks: Blocks, plan: Plan, on_progress) -> Iterator[np.ndarray
 
     live, done = LiveSeparator(model), 0
     for block in blocks():
-        yield live.push(torch.from_numpy(block)).numpy()
+        yield live.push(torch.from_numpy(block)).cpu().numpy()
         done += len(block)
         if on_progress:
             on_progress(min(1.0, done / max(1, plan.samples)))
-    yield live.finish().numpy()
+    yield live.finish().cpu().numpy()

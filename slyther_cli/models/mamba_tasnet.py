@@ -109,31 +109,32 @@ class LiveSeparator:
     """A causal MambaTasNet fed block by block: ``push`` samples as they come, get stems with one frame of
     delay.
 
-    The delay is ``kernel_size - stride`` samples beyond the frame grid: a sample leaves when its last frame
-    is in. The concatenated output equals ``model(all samples)``.
+    A sample leaves when its last frame is in: fewer than ``delay`` samples wait. The concatenated output
+    equals ``model(all samples)``.
     """
 
     def __init__(self, model: MambaTasNet):
         if not model.config.causal:
             raise TypeError("live separation needs a causal model; this one is bidirectional")
-        self.model = model
-        self.pending = torch.zeros(1, 0)
+        self.model, self.device = model, model.decoder.weight.device
+        self.pending = torch.zeros(1, 0, device=self.device)
         self.states: list[MambaState | None] = [None] * model.config.n_layers
         self.tail: Tensor | None = None  # the half window that waits for the next frame
         self.taken = self.given = 0
+        self.delay = 2 * model.config.stride
 
     @torch.inference_mode()
     def push(self, samples: Tensor) -> Tensor:
         """[n] new samples -> [n_speakers, m] finished ones."""
         self.taken += samples.shape[-1]
-        return self._run(samples.reshape(1, -1))
+        return self._run(samples.to(self.device).reshape(1, -1))
 
     def _run(self, samples: Tensor) -> Tensor:
         c, m = self.model.config, self.model
         self.pending = torch.cat([self.pending, samples], 1)
         frames = self.pending.shape[1] // c.stride - 1
         if frames < 1:
-            return torch.zeros(c.n_speakers, 0)
+            return torch.zeros(c.n_speakers, 0, device=self.device)
         w = m.encoder.encode(self.pending[:, : (frames + 1) * c.stride])
         self.pending = self.pending[:, frames * c.stride :]
         x, self.states = m.masknet.mamba_net.step(m.masknet.enter(w), self.states)
@@ -150,7 +151,7 @@ class LiveSeparator:
         """[n_speakers, m]: what was held back, cut to the samples that came."""
         before, total = self.given, self.taken
         pad = (self.model.encoder.frames(total) + 1) * self.model.config.stride - total if total else 0
-        last = self._run(torch.zeros(1, pad)) if pad else torch.zeros(self.model.config.n_speakers, 0)
+        last = self._run(torch.zeros(1, pad, device=self.device))
         if self.tail is not None:
             last = torch.cat([last, self.tail], 1)
         self.given = total
