@@ -24,6 +24,7 @@ from slyther_cli.errors import SlytherError
 # new command is a new line; its help is the docstring of the command, or ``help`` of the group.
 TABLE = {
     "separate": "separate",
+    "transcribe": "transcribe",
     "models": "models",
     "weights": "weights",
     "train": "train",

@@ -1,9 +1,10 @@
 """What a job is, from audio file to result files: the Python API that the commands use.
 
-``separation`` separates recordings into one file a speaker; ``setup`` is what every task needs before it
-computes: the model, the device, the words for a full memory; ``results`` is what there is to say at the end;
-``streams`` keeps streams of samples together. Tasks report through a callback of plain dictionaries and never
-print.
+``separation`` separates recordings into one file a speaker; ``transcription`` writes down what is said, with
+a ``recogniser``; ``batch`` is what a job does around each recording; ``setup`` is what every task needs
+before it computes: the model, the device, the words for a full memory; ``resuming`` finds the work of a
+killed job; ``results`` is what there is to say at the end; ``streams`` keeps streams of samples together.
+Tasks report through a callback of plain dictionaries and never print.
 
 What may not live here: options parsing, terminals, networks. This file imports nothing.
 """

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class SeparationResult:
+class Result:
     """What became of one input.
 
     ``status``: "done"; "skipped", all its outputs were there; "planned", a dry run; "failed", see ``error``.
@@ -18,7 +19,7 @@ class SeparationResult:
     """As it was named; "-" is standard input."""
     status: Literal["done", "skipped", "planned", "failed"]
     outputs: dict[str, Path] = field(default_factory=dict)
-    """Stem ("s1", "s2", ..., "residual") -> file."""
+    """Stem ("s1", "s2", ..., "residual") or format ("txt", "srt", ...) -> file."""
     sample_rate: int = 0
     frames: int = 0
     notes: tuple[str, ...] = ()
@@ -46,7 +47,29 @@ class SeparationResult:
         }
 
 
-def summarise(results: list[SeparationResult], wall_seconds: float) -> dict[str, Any]:
+class SeparationResult(Result):
+    """What became of one recording to separate."""
+
+
+@dataclass(frozen=True)
+class TranscriptionResult(Result):
+    """What became of one recording to transcribe."""
+
+    segments: tuple[dict[str, Any], ...] = ()
+    """As whisper's json has them, unless they were not to be kept."""
+    words: int = 0
+    """How many were heard."""
+
+    @property
+    def text(self) -> str:
+        """All that was said, if the segments were kept."""
+        return "".join(segment["text"] for segment in self.segments).strip()
+
+    def as_event(self) -> dict[str, Any]:
+        return super().as_event() | {"words": self.words}
+
+
+def summarise(results: Sequence[Result], wall_seconds: float) -> dict[str, Any]:
     """The details of a "summary" event."""
     counts = {s: sum(r.status == s for r in results) for s in ("done", "skipped", "planned", "failed")}
     audio = sum(r.seconds for r in results if r.status == "done")

@@ -132,6 +132,16 @@ class Segmenter:
                 done += self.finish()
         return done
 
+    def settle(self, now: int) -> list[Segment]:
+        """The open segment, if it is over because no word starts before the sample ``now``."""
+        over = bool(self._open) and now - self._open[-1].end >= self.pause * self.rate
+        return self.finish() if over else []
+
+    def preview(self, words: Iterable[Word]) -> Segment | None:
+        """What is open, with ``words`` that are not certain yet; nothing is changed."""
+        every = (*self._open, *words)
+        return Segment(every) if every else None
+
     def finish(self) -> list[Segment]:
         """The open segment: a list of one or none. The segmenter can be fed again."""
         words, self._open = self._open, []

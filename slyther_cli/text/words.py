@@ -36,25 +36,47 @@ class WordStream:
 
     ``hop`` samples a frame, ``offset`` the sample where frame 0 begins. A word begins at ``start * hop +
     offset`` of its first token that shows a character and ends with its last one: times are counted
-    from the start of the recording, never added up from lengths, so they cannot drift.
+    from the start of the recording, never added up from lengths, so they cannot drift. ``pause``: so many
+    frames between two tokens end a word, too.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, hop: int, *, offset: int = 0, speaker: str | None = None
+        self,
+        tokenizer: Tokenizer,
+        hop: int,
+        *,
+        offset: int = 0,
+        pause: int | None = None,
+        speaker: str | None = None,
     ) -> None:
         if hop < 1:
             raise ValueError(f"hop must be at least one sample, not {hop}")
         self.tokenizer, self.hop, self.offset, self.speaker = tokenizer, int(hop), int(offset), speaker
+        self.pause = math.inf if pause is None else pause
         self._open: list[Token] = []
 
     def feed(self, tokens: Iterable[Token]) -> list[Word]:
         """The words that these tokens complete."""
         words = []
         for token in tokens:
+            words += self.settle(token.start)
             if self.tokenizer.begins_word[token.id]:
                 words += self.finish()
             self._open.append(token)
         return words
+
+    def settle(self, frame: int) -> list[Word]:
+        """The last word, if it is over because no token starts before ``frame``."""
+        over = bool(self._open) and frame - self._open[-1].end >= self.pause
+        return self.finish() if over else []
+
+    def preview(self, tokens: Iterable[Token]) -> list[Word]:
+        """What :meth:`feed` and :meth:`finish` would give; nothing is changed."""
+        held = list(self._open)
+        try:
+            return self.feed(tokens) + self.finish()
+        finally:
+            self._open = held
 
     def finish(self) -> list[Word]:
         """The last word, if one is open: a list of one or none. The stream can be fed again."""

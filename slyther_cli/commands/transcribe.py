@@ -1,0 +1,236 @@
+"""``slyther transcribe``: what was said in a recording, and when."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slyther_cli.commands.options import new_app, parse_size
+from slyther_cli.commands.output import Reporter, exit_code
+from slyther_cli.errors import UsageError
+
+app = new_app()
+FLAGS = {"true": True, "false": False, "1": True, "0": False}
+
+
+def _flag(text: str | None) -> bool | None:
+    """Whisper's True and False."""
+    if text is not None and text.lower() not in FLAGS:
+        raise typer.BadParameter(f"{text!r} is neither True nor False")
+    return None if text is None else FLAGS[text.lower()]
+
+
+@app.command("transcribe")
+def transcribe(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Files, folders, globs, or - for standard input.", metavar="INPUTS...")
+    ],
+    output_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--output-dir",
+            "--output_dir",
+            "-o",
+            help="Folder for the results; - is standard output.",
+            metavar="DIR",
+        ),
+    ] = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "--output-format",
+            "--output_format",
+            "-f",
+            help="txt, srt, vtt, tsv, json, several of them (srt,txt), or all.",
+            metavar="FORMAT",
+        ),
+    ] = "txt",
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Name or folder of a model.", metavar="NAME|PATH")
+    ] = None,
+    decode: Annotated[
+        str | None,
+        typer.Option(help="greedy or beam; by default beam where there is a language model.", metavar="HOW"),
+    ] = None,
+    lm: Annotated[
+        str,
+        typer.Option(help="Language model: auto (the model's own), none, or a file.", metavar="LM"),
+    ] = "auto",
+    beam: Annotated[
+        int | None, typer.Option("--beam", "--beam_size", min=1, max=10_000, help="Width of the beam.")
+    ] = None,
+    lm_weight: Annotated[float | None, typer.Option(min=0.0, help="Weight of the language model.")] = None,
+    word_bonus: Annotated[float | None, typer.Option(help="Added for every word.")] = None,
+    language: Annotated[str | None, typer.Option(help="en: the models know English.", metavar="LANG")] = None,
+    max_line_width: Annotated[
+        int | None,
+        typer.Option(
+            "--max-line-width", "--max_line_width", min=1, help="Characters in a line, srt and vtt."
+        ),
+    ] = None,
+    max_line_count: Annotated[
+        int | None,
+        typer.Option("--max-line-count", "--max_line_count", min=1, help="Lines in a cue of srt and vtt."),
+    ] = None,
+    max_words_per_line: Annotated[
+        int | None,
+        typer.Option("--max-words-per-line", "--max_words_per_line", min=1, help="Words in a cue."),
+    ] = None,
+    highlight_words: Annotated[
+        bool, typer.Option("--highlight-words", help="Underline each word of srt and vtt as it is said.")
+    ] = False,
+    whisper_highlight: Annotated[
+        str | None, typer.Option("--highlight_words", hidden=True, metavar="BOOL")
+    ] = None,
+    word_times: Annotated[
+        str,
+        typer.Option(
+            "--word-timestamps",
+            "--word_timestamps",
+            help="False leaves the words out of json.",
+            metavar="BOOL",
+        ),
+    ] = "True",
+    task: Annotated[str, typer.Option(hidden=True)] = "transcribe",
+    channel: Annotated[
+        str, typer.Option(help="mix (the mean of all channels) or one, from 1 up.", metavar="mix|N")
+    ] = "mix",
+    force: Annotated[bool, typer.Option("--force", help="Replace results that are there.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out inputs whose results are there.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="CPU threads; by default one a core.")
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            help="Working memory, as 1GB; what does not fit goes to a file. By default half of what is free.",
+            metavar="SIZE",
+        ),
+    ] = None,
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Folder for temporary files, by default the system's.", metavar="DIR")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also the model, the device and the plan.")
+    ] = False,
+) -> None:
+    """Write down what is said in recordings, with the times of every word.
+
+    A recording is heard as one whole, however long, in constant memory. Without -o, one recording in one
+    format goes to standard output; several go to files beside the recordings. Files have whisper's names and
+    formats; their paths are printed on stdout.
+
+    Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or
+    download, 6 device or memory, 130 and 143 when stopped by a signal.
+    """
+    limit = parse_size(memory_limit)
+    words, highlighted = _flag(word_times), _flag(whisper_highlight)
+    if force and skip_existing:
+        raise UsageError("--force and --skip-existing contradict each other: choose one")
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose contradict each other: choose one")
+    if task != "transcribe":
+        raise UsageError(f"--task {task}: the models write down what is said, they do not {task}")
+    formats = [name.strip() for name in format.split(",") if name.strip()]
+    layout: dict[str, Any] = {
+        "max_line_width": max_line_width,
+        "max_line_count": max_line_count,
+        "max_words_per_line": max_words_per_line,
+        "highlight_words": highlight_words or bool(highlighted),
+    }
+    to_stdout = output_dir == "-" or (output_dir is None and _is_one(inputs, formats))
+    if output_dir == "-" and not _is_one(inputs, formats):
+        raise UsageError("-o - takes one recording and one format: name a folder for more")
+    if to_stdout and skip_existing:
+        raise UsageError("--skip-existing needs results in files: name their folder with -o")
+    report = _Teller(as_json, quiet, verbose or dry_run)
+    with report:
+        from slyther_cli.tasks.transcription import transcribe as run
+
+        if to_stdout and not as_json:
+            report.print_as(formats, layout)
+        results = run(
+            inputs,
+            None if to_stdout else output_dir,
+            model,
+            formats=formats,
+            beside=output_dir is None and not to_stdout,
+            decode=decode,  # type: ignore[arg-type]
+            lm=lm,
+            beam=beam,
+            lm_weight=lm_weight,
+            word_bonus=word_bonus,
+            language=language,
+            words=bool(words),
+            **layout,
+            channel=channel,
+            device=device,
+            threads=threads,
+            existing="replace" if force else "skip" if skip_existing else "refuse",
+            memory_limit=limit,
+            work_dir=work_dir,
+            dry_run=dry_run,
+            keep=False,
+            on_event=report,
+        )
+    raise typer.Exit(exit_code([result.error for result in results]))
+
+
+def _is_one(inputs: list[str], formats: list[str]) -> bool:
+    """Whether there is one result: one recording, named itself, in one format."""
+    if len(inputs) != 1 or len(formats) != 1 or formats == ["all"]:
+        return False
+    name = inputs[0]
+    return name == "-" or not (os.path.isdir(name) or (glob.has_magic(name) and not os.path.lexists(name)))
+
+
+class _Teller(Reporter):
+    """Also prints the transcript, as it comes, where it goes to standard output."""
+
+    def __init__(self, as_json: bool, quiet: bool, verbose: bool) -> None:
+        super().__init__(as_json=as_json, quiet=quiet, verbose=verbose)
+        self._format: Any = None
+
+    def print_as(self, formats: list[str], layout: dict[str, Any]) -> None:
+        """From now on, segments are printed in the one format of ``formats``. Raises UsageError."""
+        from slyther_cli.text.subtitles import make_format
+        from slyther_cli.text.transcript import chosen_formats
+
+        (name,) = chosen_formats(formats)
+        self._format, self._begun = make_format(name, **layout), False
+
+    def _segment(self, event: dict[str, Any]) -> None:
+        if self._format is not None:
+            row = {key: value for key, value in event.items() if key not in ("event", "file")}
+            self._print(self._format.add(row))
+
+    def _file_done(self, event: dict[str, Any]) -> None:
+        if self._format is not None and event["status"] == "done":
+            self._print("")
+            for piece in self._format.tail():
+                self._print(piece)
+        super()._file_done(event)
+
+    def _print(self, text: str) -> None:
+        if sys.stdout is None:
+            return
+        if not self._begun:
+            text, self._begun = self._format.head() + text, True
+        sys.stdout.write(text)
+        sys.stdout.flush()

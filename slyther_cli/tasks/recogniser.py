@@ -1,0 +1,230 @@
+"""A recognition model ready to use: network, alphabet, language model, and how they are put together.
+
+blocks of samples -> longform.encode_whole -> CTC log-probabilities -> text.TextStream -> segments
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slyther_cli.audio.discover import shown
+from slyther_cli.checkpoints import store
+from slyther_cli.checkpoints.config import ModelConfig
+from slyther_cli.errors import ModelError, UsageError
+from slyther_cli.longform.plan import Plan
+from slyther_cli.longform.recognition import LiveEncoder, encode_whole, plan_recognition
+from slyther_cli.tasks.setup import out_of_memory
+from slyther_cli.text.ctc import BeamDecoder, GreedyDecoder
+from slyther_cli.text.segments import Segment, Segmenter
+from slyther_cli.text.stream import TextStream
+from slyther_cli.text.tokens import load_tokenizer
+from slyther_cli.text.words import WordStream
+
+LM_FILE = "lm.bin"
+CHUNK = 256  # frames whose log-probabilities are computed at once: a large alphabet takes memory
+PAUSE = 0.8  # seconds without a token that end a segment, and a sentence for the language model
+LIVE_DELAY = 3.0  # seconds that a beam may keep back a word of live speech
+WIDTH, LINES = 42, 2  # of a segment, where nobody asks for others: what subtitles have
+
+Blocks = Callable[[], Iterator[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How text is searched. ``beam`` prefixes (0: greedy); the rest is for the beam, see ``text.ctc``."""
+
+    beam: int = 0
+    lm_weight: float = 0.5
+    word_bonus: float = 1.0
+    unknown_bonus: float = -10.0
+    beam_prune_logp: float = -12.0
+    token_prune_min_logp: float = -1.2
+
+    def updated(self, values: dict[str, Any], where: str) -> Decoding:
+        """With ``values`` from a model's config. Raises ModelError for what makes no sense."""
+        for key, value in values.items():
+            if key not in self.__dataclass_fields__ or type(value) not in (int, float):
+                raise ModelError(f"{where}: decoding has {key!r} = {value!r}, which makes no sense")
+            if not math.isfinite(value) or (key == "beam" and not 1 <= value <= 10_000):
+                raise ModelError(f"{where}: decoding has {key} = {value}, which is out of bounds")
+        return replace(self, **values | ({"beam": int(values["beam"])} if "beam" in values else {}))
+
+
+class Recogniser:
+    """Raises ModelError: weights, alphabet or language model damaged, missing, or not made for each other;
+    UsageError: options that contradict the model or each other.
+
+    ``decode``  "greedy", "beam", or None: the beam if the model brings a language model, or ``lm`` names one.
+    ``lm``      "auto" (the model's own, if there is one), "none", or a file: ARPA or our binary.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        device: str = "cpu",
+        *,
+        decode: str | None = None,
+        lm: str = "auto",
+        beam: int | None = None,
+        lm_weight: float | None = None,
+        word_bonus: float | None = None,
+    ) -> None:
+        assert config.path is not None
+        self.config, self.device = config, device
+        if config.architecture != "conmamba":
+            raise ModelError(
+                f"model {config.name} is a {config.architecture}: transcribe runs the CTC head of a conmamba"
+            )
+        self.tokenizer = load_tokenizer(config.path)
+        self.model = self._network()
+        c = self.model.config
+        if self.tokenizer.size != c.vocab:
+            raise ModelError(
+                f"model {config.name} writes {c.vocab} tokens, its alphabet has {self.tokenizer.size}"
+            )
+        self.rate, self.hop, self.causal = int(c.sample_rate), 4 * int(c.hop), bool(c.causal)
+        self.pause = round(PAUSE * self.rate / self.hop)  # frames
+        self.lm, self.lm_name = self._language_model(lm, decode)
+        self.decoding = self._decoding(decode, beam, lm_weight, word_bonus)
+
+    def describe(self) -> list[str]:
+        """Plain lines for ``-v``."""
+        d = self.decoding
+        if not d.beam:
+            return ["greedy decoding"]
+        scored = f"language model {self.lm_name}, weight {d.lm_weight:g}" if self.lm else "no language model"
+        return [f"beam of {d.beam}, {scored}"]
+
+    def plan(self, samples: int, **options: Any) -> Plan:
+        """See ``longform.recognition.plan_recognition``."""
+        return plan_recognition(self.model, samples, **options)
+
+    def segments(
+        self,
+        blocks: Blocks,
+        plan: Plan,
+        on_progress: Callable[[float], None] | None = None,
+        *,
+        job: Any = None,
+        speaker: str | None = None,
+        width: int | None = None,
+        lines: int | None = None,
+    ) -> Iterator[Segment]:
+        """What is said in a recording, ``blocks()`` of float32 [n] at ``self.rate``, in order of time."""
+        text, samples = self._text(speaker, width, lines), 0
+
+        def counted() -> Iterator[np.ndarray]:
+            nonlocal samples
+            samples = 0
+            for block in blocks():
+                samples += len(block)
+                yield block
+
+        frames = encode_whole(self.model, counted, plan, on_progress, job=job)
+        try:
+            for memory in frames:
+                for log_probs in self._log_probs(memory):
+                    yield from text.feed(log_probs)
+        finally:
+            frames.close()  # type: ignore[attr-defined]
+        yield from text.finish(samples)
+
+    def live(
+        self, blocks: Iterator[np.ndarray], width: int | None = None, lines: int | None = None
+    ) -> Iterator[tuple[list[Segment], Segment | None]]:
+        """As the sound comes: after each block, what has become final, and what is heard beyond it."""
+        text = self._text(None, width, lines, delay=LIVE_DELAY)
+        encoder, samples = LiveEncoder(self.model), 0
+        for block in blocks:
+            samples += len(block)
+            done = self._fed(text, encoder.push(block))
+            yield done, text.partial()
+        done = self._fed(text, encoder.finish())
+        yield done + text.finish(samples), None
+
+    def _fed(self, text: TextStream, memory: Tensor) -> list[Segment]:
+        return [one for log_probs in self._log_probs(memory) for one in text.feed(log_probs)]
+
+    @torch.inference_mode()
+    def _log_probs(self, memory: Tensor) -> Iterator[np.ndarray]:
+        """memory [n, d] -> float32 [n, vocab], in pieces."""
+        for piece in memory.split(CHUNK):
+            if len(piece):
+                yield torch.log_softmax(self.model.ctc(piece[None])[0].float(), -1).cpu().numpy()
+
+    def _text(
+        self, speaker: str | None, width: int | None, lines: int | None, delay: float | None = None
+    ) -> TextStream:
+        d = self.decoding
+        decoder: GreedyDecoder | BeamDecoder = GreedyDecoder()
+        if d.beam:
+            waits = {} if delay is None else {"max_delay": round(delay * self.rate / self.hop)}
+            decoder = BeamDecoder(
+                d.beam,
+                beam_prune_logp=d.beam_prune_logp,
+                token_prune_min_logp=d.token_prune_min_logp,
+                tokenizer=self.tokenizer,
+                lm=self.lm,
+                lm_weight=d.lm_weight,
+                word_bonus=d.word_bonus,
+                unknown_bonus=d.unknown_bonus,
+                lm_pause=self.pause,
+                **waits,
+            )
+        # frame i is centred on sample i * hop
+        words = WordStream(
+            self.tokenizer, self.hop, offset=-(self.hop // 2), pause=self.pause, speaker=speaker
+        )
+        segmenter = Segmenter(
+            self.rate, pause=PAUSE, max_line_width=width or WIDTH, max_line_count=lines or LINES
+        )
+        return TextStream(decoder, words, segmenter)
+
+    def _network(self) -> Any:
+        try:
+            return store.load(self.config.path, expect_task="transcribe")[0].to(self.device)  # type: ignore[arg-type]
+        except (RuntimeError, MemoryError) as error:
+            raise (out_of_memory(error) or error) from None
+
+    def _language_model(self, lm: str, decode: str | None) -> tuple[Any, str]:
+        assert self.config.path is not None
+        own = self.config.path / LM_FILE
+        if lm == "none" or (lm == "auto" and (decode == "greedy" or not own.is_file())):
+            return None, ""
+        if decode == "greedy":
+            raise UsageError("--lm needs the beam: leave out --decode greedy")
+        from slyther_cli.text.arpa import load_language_model
+
+        path = own if lm == "auto" else Path(lm)
+        return load_language_model(path), f"of {self.config.name}" if lm == "auto" else shown(path)
+
+    def _decoding(
+        self, decode: str | None, beam: int | None, lm_weight: float | None, word_bonus: float | None
+    ) -> Decoding:
+        if decode not in (None, "greedy", "beam"):
+            raise UsageError(f"the decoding {decode!r} is not known: greedy, beam")
+        asked = {"lm_weight": lm_weight, "word_bonus": word_bonus}
+        given = {key: value for key, value in asked.items() if value is not None}
+        if given and self.lm is None:
+            raise UsageError(
+                f"--{next(iter(given)).replace('_', '-')} needs a language model: name one with --lm"
+            )
+        if decode == "greedy" or (decode is None and self.lm is None and beam is None):
+            if beam is not None:
+                raise UsageError("--beam contradicts --decode greedy: leave one out")
+            return Decoding()
+        own = self.config.extra.get("decoding", {})
+        if not isinstance(own, dict):
+            raise ModelError(f"model {self.config.name}: its decoding makes no sense")
+        found = Decoding(beam=100).updated(own, f"model {self.config.name}")
+        for key, value in given.items():
+            found = replace(found, **{key: value})  # type: ignore[arg-type]
+        return replace(found, beam=beam or found.beam)

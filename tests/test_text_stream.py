@@ -1,0 +1,137 @@
+"""From log-probabilities to segments in a stream: the same however it is fed, with the times of the whole."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slyther_cli.text.align import align
+from slyther_cli.text.ctc import BeamDecoder, GreedyDecoder
+from slyther_cli.text.retime import Retimer
+from slyther_cli.text.segments import Segmenter
+from slyther_cli.text.stream import TextStream
+from slyther_cli.text.tokens import CharTokenizer
+from slyther_cli.text.words import Token, WordStream
+
+ALPHABET = CharTokenizer(" abc")
+HOP, RATE = 640, 16_000
+
+
+def spoken(frames, seed, sureness=6.0):
+    """Log-probabilities [frames, 5] as of speech: spikes of tokens, pauses of up to four seconds."""
+    rng = np.random.default_rng(seed)
+    logits = rng.standard_normal((frames, ALPHABET.size))
+    logits[:, 0] += sureness
+    at = 0
+    while at < frames:
+        if rng.random() < 0.08:
+            at += int(rng.integers(10, 100))
+            continue
+        logits[at : at + int(rng.integers(1, 4)), rng.integers(1, ALPHABET.size)] += 2 * sureness
+        at += int(rng.integers(2, 7))
+    logits -= np.log(np.exp(logits).sum(1, keepdims=True))
+    return logits.astype(np.float32)
+
+
+def stream(beam, delay=60):
+    decoder = BeamDecoder(beam, token_prune_min_logp=-4.0, max_delay=delay) if beam else GreedyDecoder()
+    words = WordStream(ALPHABET, HOP, offset=-HOP // 2, pause=20)
+    return TextStream(decoder, words, Segmenter(RATE))
+
+
+def segments(log_probs, beam, cuts=()):
+    text, done = stream(beam), []
+    for part in np.split(log_probs, sorted(cuts)):
+        done += text.feed(part)
+    return done + text.finish(len(log_probs) * HOP)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    frames=st.integers(1, 700),
+    beam=st.sampled_from([0, 0, 4]),
+    cuts=st.lists(st.integers(0, 700), max_size=12),
+)
+def test_feeds_do_not_matter(seed, frames, beam, cuts):
+    log_probs = spoken(frames, seed)
+    whole = segments(log_probs, beam)
+    assert segments(log_probs, beam, [min(cut, frames) for cut in cuts]) == whole
+    assert segments(log_probs, beam, range(1, frames)) == whole
+    assert all(one.start >= 0 and one.end <= frames * HOP for one in whole)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_greedy_path_is_its_own_alignment(seed):
+    log_probs = spoken(600, seed)
+    decoder = GreedyDecoder()
+    tokens = decoder.feed(log_probs) + decoder.finish()
+    aligned = align(log_probs, [token.id for token in tokens])
+    assert len(tokens) > 50
+    assert [(t.start, t.end) for t in tokens] == [(t.start, t.end) for t in aligned]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), blur=st.integers(0, 8), size=st.integers(1, 400))
+def test_times_are_those_of_the_whole_alignment(seed, blur, size):
+    """Tokens at about their places, frames that come in pieces and are forgotten again."""
+    log_probs, rng = spoken(1500, seed), np.random.default_rng(seed)
+    decoder = GreedyDecoder()
+    tokens = decoder.feed(log_probs) + decoder.finish()
+    shift = np.sort(rng.integers(-blur, blur + 1, len(tokens)))
+    blurred, last = [], 0
+    for token, by in zip(tokens, shift.tolist(), strict=True):
+        start = min(max(token.start + by, last), 1498)
+        last = max(start + 1, min(token.end + by, 1499))
+        blurred.append(Token(token.id, start, last, 0.0))
+    retimer, found, given = Retimer(delay=50), [], 0
+    for low in range(0, 1500, size):
+        retimer.hear(log_probs[low : low + size])
+        heard = min(low + size, 1500)
+        ready = [t for t in blurred[given:] if t.end <= heard - 10]
+        given += len(ready)
+        found += retimer.feed(ready) + retimer.settle(min(heard - 50, 1500))
+    found += retimer.feed(blurred[given:]) + retimer.finish()
+    assert [(t.id, t.start, t.end) for t in found] == [(t.id, t.start, t.end) for t in tokens]
+
+
+def test_a_beam_gives_the_times_of_its_alignment():
+    log_probs = spoken(800, 5)
+    text, tokens = stream(8), []
+    feed = text.words.feed
+    text.words.feed = lambda given: feed(tokens.extend(given) or given)
+    text.feed(log_probs)
+    text.finish(800 * HOP)
+    aligned = align(log_probs, [token.id for token in tokens])
+    assert len(tokens) > 60 and tokens == aligned
+
+
+def test_what_is_over_is_told_without_waiting():
+    """Live: 0.8 s after the last token a segment is final; what is not yet is shown as partial."""
+    log_probs = np.full((200, ALPHABET.size), -20.0, np.float32)
+    log_probs[:, 0] = 0
+    for frame, token in ((10, 2), (14, 3), (17, 1), (20, 4)):  # "ab c"
+        log_probs[frame, token], log_probs[frame, 0] = 0, -20
+    text = stream(0)
+    for i in range(200):
+        done = text.feed(log_probs[i : i + 1])
+        shown, heard = text.partial(), {10: "a", 14: "ab", 17: "ab", 20: "ab c", 40: ""}
+        assert (shown.text if shown else "") == ([""] + [heard[k] for k in heard if k <= i])[-1]
+        assert bool(done) == (i == 40)
+    (one,) = segments(log_probs, 0)
+    assert [(w.text, w.start, w.end) for w in one.words] == [
+        ("ab", 10 * HOP - 320, 15 * HOP - 320),
+        ("c", 20 * HOP - 320, 21 * HOP - 320),
+    ]
+    with pytest.raises(ValueError, match="for ever"):
+        stream(4, delay=None)
+
+
+def test_hours_of_silence_are_forgotten():
+    text = stream(2)
+    quiet = np.full((1000, ALPHABET.size), -20.0, np.float32)
+    quiet[:, 0] = 0
+    for _ in range(100):
+        assert text.feed(quiet) == [] and text.partial() is None
+    assert sum(map(len, text._retimer._pieces)) <= 2000
+    assert text.finish(100_000 * HOP) == []
