@@ -75,10 +75,10 @@ class ConvBlock(nn.Module):
         n = x.shape[1]
         x = _reflected(x, 1, self.pad, False, last)
         if lengths is not None:
-            at, rows = torch.arange(x.shape[1], device=x.device), torch.arange(len(x), device=x.device)
+            rows = torch.arange(len(x), device=x.device)
             for i in range(self.pad):  # the frame i beyond the end mirrors the one i before it
                 mirror = x[rows, (lengths - 2 - i).clamp(0, n - 1)]
-                x = torch.where((at == (lengths + i)[:, None])[..., None, None], mirror[:, None], x)
+                x = x.index_put_((rows, lengths + i), mirror)
         return _reflected(x, 1, self.pad, first, False)
 
 

@@ -1,7 +1,7 @@
 """Speech pools: the utterances of manifests, resampled once and kept as 16-bit samples in one mapped file.
 
 A manifest is a TSV without quoting and with a header; needed columns: path (relative to the manifest),
-speaker, split; used when there: sex, transcript.
+speaker, split; used when there: sex, transcript, normalized (a transcript with its numbers written out).
 """
 
 from __future__ import annotations
@@ -62,7 +62,11 @@ def read_manifest(path: Path) -> list[Utterance]:
     base = path.resolve().parent
     return [
         Utterance(
-            base / r["path"], r["speaker"], r["split"], r.get("transcript", ""), r.get("sex", "").upper()
+            base / r["path"],
+            r["speaker"],
+            r["split"],
+            r.get("normalized") or r.get("transcript", ""),
+            r.get("sex", "").upper(),
         )
         for r in rows
     ]
@@ -84,7 +88,8 @@ def read_mono(path: Path, rate: int) -> np.ndarray:
 
 
 class SpeechPool:
-    """The speech of one split by speaker: ``speakers[name]`` is a list of int16 arrays at ``rate`` Hz.
+    """The speech of one split by speaker: ``speakers[name]`` is a list of int16 arrays at ``rate`` Hz,
+    ``transcripts[name]`` the list of their texts, "" where the manifest has none.
 
     Silence at both ends is trimmed (frames 40 dB below the utterance's loudest), and every utterance is
     scaled to the same level, -25 dB RMS, so that mixing levels mean what they say; what is then shorter than
@@ -115,14 +120,21 @@ class SpeechPool:
             raise InputError(f"nothing but silence in split {split!r} of {names}")
         samples = np.load(stem.with_suffix(".npy"), mmap_mode="r")
         self.speakers: dict[str, list[np.ndarray]] = {}
-        for speaker, start, stop in index:
-            self.speakers.setdefault(speaker, []).append(samples[start:stop])
+        self.transcripts: dict[str, list[str]] = {}
+        for number, start, stop in index:
+            u = utterances[number]
+            self.speakers.setdefault(u.speaker, []).append(samples[start:stop])
+            self.transcripts.setdefault(u.speaker, []).append(u.transcript)
         self.seconds = len(samples) / rate
+
+    def all_transcripts(self) -> list[str]:
+        """Every text that is not empty."""
+        return [text for texts in self.transcripts.values() for text in texts if text]
 
 
 def _key(utterances: list[Utterance]) -> str:
     """A short hash of all that the pool's samples and index depend on."""
-    rows: list[list] = [[3]]
+    rows: list[list] = [[4]]
     for u in utterances:
         try:
             stat = u.path.stat()
@@ -141,11 +153,11 @@ def _build(utterances: list[Utterance], rate: int, stem: Path) -> None:
     try:
         with file:
             _header(file, 0)
-            for u in utterances:
+            for number, u in enumerate(utterances):
                 mono = trim_and_level(read_mono(u.path, rate), rate)
                 if len(mono) < rate // 4:
                     continue
-                index.append((u.speaker, total, total + len(mono)))
+                index.append((number, total, total + len(mono)))
                 file.write(np.clip(np.round(mono * 32767), -32768, 32767).astype("<i2").tobytes())
                 total += len(mono)
             file.seek(0)

@@ -32,8 +32,9 @@ class LoopConfig:
 
     ``optimizer``: "adamw", or "muon" for the inner weight matrices with AdamW for the rest (Muon's rate is
     ``muon_lr``). ``average``: decay of the running average of the weights, which is what is validated and
-    exported; 0 is off. ``clip``: the largest norm of a gradient. Raises :class:`UsageError` on values without
-    a meaning.
+    exported; 0 is off. ``clip``: the largest norm of a gradient. ``precision``: "fp32", or "bf16" for the
+    products of matrices (torch's autocast; faster where the processor has instructions for it). Raises
+    :class:`UsageError` on values without a meaning.
     """
 
     steps: int = 200_000
@@ -45,6 +46,7 @@ class LoopConfig:
     weight_decay: float = 0.0
     clip: float = 5.0
     average: float = 0.999
+    precision: str = "fp32"
     save_minutes: float = 3.0
     validate_minutes: float = 10.0
     log_seconds: float = 20.0
@@ -53,6 +55,8 @@ class LoopConfig:
     def __post_init__(self) -> None:
         if self.optimizer not in ("adamw", "muon"):
             raise UsageError(f"unknown optimizer {self.optimizer!r}; choose adamw or muon")
+        if self.precision not in ("fp32", "bf16"):
+            raise UsageError(f"unknown precision {self.precision!r}; choose fp32 or bf16")
         if self.steps < 1 or min(self.minutes, self.warmup, self.seed) < 0:
             raise UsageError("steps must be 1 or more; minutes, warmup and seed 0 or more")
         if min(self.lr, self.muon_lr, self.clip) <= 0 or not 0 <= self.average < 1:
@@ -71,7 +75,10 @@ class Task(Protocol):
 
 STATE = "last.pt"
 UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, EOFError, TypeError, pickle.UnpicklingError)
-INNER = (".in_proj.weight", ".out_proj.weight", ".x_proj.weight", ".x_proj_b.weight")
+INNER = (
+    *(".in_proj.weight", ".out_proj.weight", ".x_proj.weight", ".x_proj_b.weight"),  # Mamba
+    *(".ffn.0.weight", ".ffn.3.weight", ".after_conv.2.weight"),  # feed-forward and convolution modules
+)
 """The matrices that Muon takes."""
 GIVE_UP = 50  # batches without a finite gradient in a row: the weights are past saving
 
@@ -165,6 +172,7 @@ class _Run:
         self.task, self.model, self.c, self.folder, self.tell = task, task.model, c, folder, tell
         self.peers = Peers()
         self.leads = self.peers.rank == 0
+        self.where = next(self.model.parameters()).device.type
         torch.manual_seed(c.seed)
         self.optimizers = Optimizers(self.model, c)
         self.averaged = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
@@ -251,7 +259,8 @@ class _Run:
         losses: list[tuple[float, float]] = []
         try:
             while True:
-                loss, metric = self.task.loss(self.step)
+                with torch.autocast(self.where, torch.bfloat16, enabled=self.c.precision == "bf16"):
+                    loss, metric = self.task.loss(self.step)
                 loss.backward()
                 passed = self.peers.mean_gradients(self.model, self._progress())
                 if passed >= 1.0:

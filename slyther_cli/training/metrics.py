@@ -85,3 +85,14 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0, level: float = 0.
     )
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def edits(reference: Sequence, hypothesis: Sequence) -> int:
+    """The fewest insertions, deletions and substitutions that turn one sequence into the other
+    (Levenshtein): of words for the word error rate, of characters for the character error rate."""
+    row = list(range(len(hypothesis) + 1))
+    for i, wanted in enumerate(reference, 1):
+        corner, row[0] = row[0], i
+        for j, got in enumerate(hypothesis, 1):
+            corner, row[j] = row[j], min(corner + (wanted != got), row[j] + 1, row[j - 1] + 1)
+    return row[-1]

@@ -1,0 +1,230 @@
+"""Training a recogniser by CTC: the configuration file, the batches, the validation (papers.md 2.6).
+
+The file is TOML with the tables [model] (a preset's name and settings), [text], [data], [augment], [batch]
+and [loop]; see examples/train-transcribe.toml. Its paths are relative to its own folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from slyther_cli.errors import UsageError
+from slyther_cli.text.ctc import GreedyDecoder
+from slyther_cli.text.tokens import (
+    CharTokenizer,
+    SentencePieceTokenizer,
+    load_tokenizer,
+)
+from slyther_cli.training.loop import LoopConfig, Peers
+from slyther_cli.training.metrics import edits
+from slyther_cli.training.settings import DataConfig, read_settings, starting_model
+from slyther_cli.training.transcribed import AugmentConfig, TranscribedSpeech, padded, spec_augment
+from slyther_cli.training.workers import run
+
+AHEAD = 4  # batches made while the network computes
+FITTED_ON = 300  # utterances that the features' mean and deviation are taken from
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """``units``: "characters", "unigram" or "bpe"; ``size``: how many pieces of the latter two."""
+
+    units: str = "characters"
+    size: int = 500
+
+    def __post_init__(self) -> None:
+        if self.units not in ("characters", "unigram", "bpe"):
+            raise UsageError(f"units must be characters, unigram or bpe, not {self.units!r}")
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """A batch holds about ``seconds`` of speech. ``intermediate``: the weight of a second CTC loss half way
+    up the encoder (Lee and Watanabe 2021), 0 for none. Validation hears up to ``dev_utterances``."""
+
+    seconds: float = 60.0
+    intermediate: float = 0.3
+    dev_utterances: int = 200
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or self.dev_utterances < 1 or not 0 <= self.intermediate < 1:
+            raise UsageError("seconds and dev_utterances must be above 0, intermediate from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class RecognitionConfig:
+    """``model`` is what is set apart from the preset's, or the architecture's, own values. ``start_from``:
+    weights to go on from, a name or a folder; they bring their own settings and alphabet."""
+
+    name: str = "my-recogniser"
+    architecture: str = "conmamba"
+    model: dict[str, Any] = field(default_factory=lambda: {"preset": "conmamba-ctc-small"})
+    start_from: str = ""
+    text: TextConfig = field(default_factory=TextConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+def read_config(path: Path) -> RecognitionConfig:
+    """Raises :class:`UsageError` on anything that the file should not hold."""
+    return read_settings(path, RecognitionConfig)
+
+
+class RecognitionTask:
+    """What the loop needs; see :mod:`slyther_cli.training.loop`."""
+
+    def __init__(self, config: RecognitionConfig, base: Path, device: str = "cpu"):
+        self.config, self.peers, self.device = config, Peers(), device
+        torch.manual_seed(config.loop.seed)
+        if config.start_from:
+            model, self.architecture, self.settings = starting_model(config, base, "transcribe")
+            beside = base / config.start_from
+            from slyther_cli.checkpoints import store
+
+            self.tokenizer = load_tokenizer(beside if beside.exists() else store.resolve(config.start_from))
+            pools = config.data.pools(base, model.config.sample_rate)
+        else:
+            rate = int(config.model.get("sample_rate", 16000))
+            pools = config.data.pools(base, rate)
+            self.tokenizer = _tokenizer(config.text, pools[0].all_transcripts())
+            config = replace(config, model={**config.model, "vocab": self.tokenizer.size})
+            model, self.architecture, self.settings = starting_model(config, base, "transcribe")
+            model.start_from_s4d()
+        self.speech, self.dev = (TranscribedSpeech(pool, self.tokenizer) for pool in pools)
+        if not config.start_from:
+            model.normalize.fit(self._features(model, i) for i in self._sample())
+        self.model = model.to(device)
+        self.hop_s = model.config.hop / model.config.sample_rate
+        self._heard_midway: list[Tensor] = []
+        if config.batch.intermediate:
+            layers = model.transformer.encoder.layers
+            layers[len(layers) // 2 - 1].register_forward_hook(self._midway)
+        self._feeder = ThreadPoolExecutor(1)
+        self._ahead: dict[int, Future] = {}
+
+    def _sample(self) -> np.ndarray:
+        rng = np.random.default_rng(self.config.loop.seed)
+        n = len(self.speech.samples)
+        return rng.choice(n, min(n, FITTED_ON), replace=False)
+
+    def _features(self, model, i: int) -> Tensor:
+        return model.fbank(torch.from_numpy(self.speech.samples[i].astype(np.float32) / 32768)[None])
+
+    def _midway(self, layer, inputs, output: Tensor) -> None:
+        if self.model.training:
+            self._heard_midway.append(output)
+
+    @torch.no_grad()
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features [batch, frames, n_mels] and their lengths, tokens [total] and their counts, of that step;
+        other ones for every peer."""
+        c = self.config
+        rng = np.random.default_rng([c.loop.seed, step, self.peers.rank, 2])
+        features, tokens = [], []
+        for samples, written in self.speech.batch(c.augment, rng, c.batch.seconds):
+            x = self.model.normalize(self.model.fbank(torch.from_numpy(samples)[None].to(self.device)))[0]
+            features.append(spec_augment(x, c.augment, rng, self.hop_s))
+            tokens.append(torch.tensor(written, dtype=torch.long))
+        counts = torch.tensor([len(t) for t in tokens])
+        return (*padded(features), torch.cat(tokens), counts)
+
+    def loss(self, step: int) -> tuple[Tensor, float]:
+        """The CTC loss of that step's batch, in nats a token, and that of the last layer alone."""
+        for ahead in range(step, step + AHEAD):
+            if ahead not in self._ahead:
+                self._ahead[ahead] = self._feeder.submit(self.batch, ahead)
+        features, lengths, tokens, counts = self._ahead.pop(step).result()
+        frames = self.model.frontend.frames(lengths)
+        lengths = lengths.to(self.device)
+        self._heard_midway.clear()
+
+        def ctc(logits: Tensor) -> Tensor:
+            log_probs = logits.float().log_softmax(-1).transpose(0, 1)
+            total = F.ctc_loss(log_probs, tokens, frames, counts, reduction="sum", zero_infinity=True)
+            return total / max(1, int(counts.sum()))
+
+        last = ctc(self.model(features, lengths))
+        weight = self.config.batch.intermediate
+        if not weight:
+            return last, float(last.detach())
+        early = ctc(self.model.ctc(self.model.transformer.encoder.norm(self._heard_midway[0])))
+        return (1 - weight) * last + weight * early, float(last.detach())
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, Any]:
+        """Word and character error rates in percent, greedy, on utterances of the dev speakers."""
+        rng = np.random.default_rng(0)
+        n = len(self.dev.samples)
+        chosen = np.sort(rng.choice(n, min(n, self.config.batch.dev_utterances), replace=False))
+        words, wrong_words, characters, wrong_characters = 0, 0, 0, 0
+        for i in chosen:
+            heard = self._heard(np.asarray(self.dev.samples[i], np.float32) / 32768)
+            said = self.dev.texts[i]
+            words, characters = words + len(said.split()), characters + len(said)
+            wrong_words += edits(said.split(), heard.split())
+            wrong_characters += edits(said, heard)
+        wer, cer = (round(100 * x, 2) for x in (wrong_words / words, wrong_characters / characters))
+        return {"score": -wer, "wer": wer, "cer": cer, "utterances": len(chosen)}
+
+    def _heard(self, samples: np.ndarray) -> str:
+        x = torch.from_numpy(samples)[None].to(self.device)
+        log_probs = self.model(self.model.features(x)).log_softmax(-1)[0].cpu().numpy()
+        decoder = GreedyDecoder()
+        return self.tokenizer.decode(t.id for t in [*decoder.feed(log_probs), *decoder.finish()])
+
+    def export(self, folder: Path, metrics: dict[str, Any]) -> None:
+        """Write the weights and the alphabet as a model folder of slyther's."""
+        from slyther_cli.checkpoints import store
+
+        store.save(
+            folder,
+            self.model,
+            name=self.config.name,
+            architecture=self.architecture,
+            config=self.settings,
+            task="transcribe",
+            companions=self.tokenizer.save,
+            metrics={"dev_wer": metrics["wer"], "dev_cer": metrics["cer"], "steps": metrics["step"]},
+        )
+
+    def about(self) -> dict[str, Any]:
+        """What the run is made of, for the event that starts it."""
+        return {
+            "config": self.settings,
+            "train_hours": round(self.speech.hours, 2),
+            "speakers": len(set(self.speech.speakers)),
+            "left_out": self.speech.left_out,
+        }
+
+
+def _tokenizer(c: TextConfig, lines: list[str]) -> CharTokenizer | SentencePieceTokenizer:
+    if c.units == "characters":
+        return CharTokenizer()
+    try:
+        return SentencePieceTokenizer.train(lines, c.size, kind=c.units)
+    except ValueError as error:
+        raise UsageError(f"[text] {error}") from None
+
+
+def train(
+    config_path: Path,
+    folder: Path,
+    resume: bool,
+    on_event: Callable[[dict], None],
+    workers: int = 1,
+    device: str = "cpu",
+) -> None:
+    """Train as ``config_path`` says; see :func:`slyther_cli.training.workers.run`."""
+    config = read_config(config_path)
+    run(RecognitionTask, config, config_path, folder, resume, on_event, workers, device)

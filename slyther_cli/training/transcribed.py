@@ -1,0 +1,182 @@
+"""Examples for a recogniser: utterances or joins of them, made noisy and warped in time, with their texts.
+
+An example is a pure function of (seed, index), so that a resumed run sees what the unbroken one would have
+seen. Sources: papers.md 2.6 (speed perturbation, SpecAugment) and 7.3 (joined utterances).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slyther_cli.errors import InputError, UsageError
+from slyther_cli.text.tokens import Tokenizer
+from slyther_cli.training.data import SpeechPool
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """``speed``: factors of speed perturbation. ``gain_db``: levels are shifted by up to so much. ``noise``:
+    the share of examples with noise under them, ``snr_db`` (least, most) below the speech.
+
+    ``joined``: the share of examples that are several utterances with pauses of ``pause_s`` between them, as
+    long as one of ``joined_seconds``. ``wordless``: the share that has no speech, only noise or tones.
+    SpecAugment: ``bands`` masks of up to ``band_width`` mel bands, and one mask of up to ``mask_s`` seconds
+    for every ``mask_every_s``. Raises :class:`UsageError` on values without a meaning.
+    """
+
+    speed: tuple[float, ...] = (0.9, 1.0, 1.1)
+    gain_db: float = 8.0
+    noise: float = 0.3
+    snr_db: tuple[float, ...] = (8.0, 35.0)
+    joined: float = 0.3
+    joined_seconds: tuple[float, ...] = (20.0, 40.0)
+    pause_s: tuple[float, ...] = (0.1, 2.0)
+    wordless: float = 0.01
+    bands: int = 2
+    band_width: int = 20
+    mask_every_s: float = 2.5
+    mask_s: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not self.speed or not all(0.5 <= s <= 2 for s in self.speed):
+            raise UsageError("speed must hold factors from 0.5 to 2")
+        for name in ("pause_s", "snr_db"):
+            if len(pair := getattr(self, name)) != 2 or pair[0] > pair[1]:
+                raise UsageError(f"{name} must hold the least and the most")
+        if self.pause_s[0] < 0 or not self.joined_seconds or min(self.joined_seconds) <= 0:
+            raise UsageError("pauses must be 0 or more seconds, joined_seconds above 0")
+        if not 0 <= min(self.noise, self.joined, self.wordless) <= max(self.noise, self.joined) <= 1:
+            raise UsageError("noise, joined and wordless must be from 0 to 1")
+        if min(self.bands, self.band_width, self.mask_s, self.gain_db) < 0 or self.mask_every_s <= 0:
+            raise UsageError("bands, band_width, mask_s, gain_db must be 0 or more, mask_every_s above 0")
+
+
+class TranscribedSpeech:
+    """The utterances of a pool that have a text which ``tokenizer`` can write, by length.
+
+    ``seconds`` float [n] ascending, ``texts`` and ``tokens`` [n]; ``left_out`` counts those without. Raises
+    :class:`InputError` when there is none.
+    """
+
+    def __init__(self, pool: SpeechPool, tokenizer: Tokenizer):
+        self.rate = pool.rate
+        rows: list[tuple[str, np.ndarray, str, list[int]]] = []
+        self.left_out = 0
+        for speaker in sorted(pool.speakers):
+            for samples, raw in zip(pool.speakers[speaker], pool.transcripts[speaker], strict=True):
+                text = tokenizer.normalise(raw)
+                try:
+                    tokens = tokenizer.encode(text)
+                except ValueError:
+                    tokens = []
+                if tokens:
+                    rows.append((speaker, samples, text, tokens))
+                else:
+                    self.left_out += 1
+        if not rows:
+            raise InputError("the speech has no transcripts that the model's alphabet can write")
+        rows.sort(key=lambda row: len(row[1]))
+        self.speakers, self.samples, self.texts, self.tokens = map(list, zip(*rows, strict=True))
+        self.seconds = np.array([len(s) / pool.rate for s in self.samples])
+        self.hours = float(self.seconds.sum()) / 3600
+        self._encode = tokenizer.encode
+
+    def batch(
+        self, c: AugmentConfig, rng: np.random.Generator, seconds: float
+    ) -> list[tuple[np.ndarray, list[int]]]:
+        """About ``seconds`` of speech: (float32 samples, tokens) of utterances about equally long."""
+        if rng.random() < c.joined:
+            length = c.joined_seconds[rng.integers(len(c.joined_seconds))]
+            return [self._join(c, rng, length) for _ in range(max(1, round(seconds / length)))]
+        at = int(rng.choice(len(self.seconds), p=self.seconds / self.seconds.sum()))
+        count = max(1, round(seconds / self.seconds[at]))
+        near = np.arange(max(0, at - 2 * count), min(len(self.seconds), at + 2 * count + 1))
+        picked = rng.choice(near, min(count, len(near)), replace=False)
+        return [self._example(c, rng, int(i)) for i in picked]
+
+    def _example(self, c: AugmentConfig, rng: np.random.Generator, i: int) -> tuple[np.ndarray, list[int]]:
+        if rng.random() < c.wordless:
+            return _wordless(rng, len(self.samples[i]), self.rate), []
+        return self._finished(c, rng, self._speech(c, rng, i)), self.tokens[i]
+
+    def _join(self, c: AugmentConfig, rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, list]:
+        """Utterances of one speaker, or of two in turns."""
+        everyone = sorted(set(self.speakers))
+        chosen = set(rng.choice(everyone, min(len(everyone), int(rng.integers(1, 3))), replace=False))
+        own = [i for i, s in enumerate(self.speakers) if s in chosen]
+        parts, texts, total = [], [], 0
+        while True:
+            i = own[rng.integers(len(own))]
+            speech = self._speech(c, rng, i)
+            pause = np.zeros(int(rng.uniform(*c.pause_s) * self.rate), np.float32)
+            if parts and total + len(speech) + len(pause) > seconds * self.rate:
+                break
+            parts += [speech, pause]
+            texts.append(self.texts[i])
+            total += len(speech) + len(pause)
+        return self._finished(c, rng, np.concatenate(parts)), self._encode(" ".join(texts))
+
+    def _speech(self, c: AugmentConfig, rng: np.random.Generator, i: int) -> np.ndarray:
+        x = np.asarray(self.samples[i], np.float32) / 32768
+        factor = c.speed[rng.integers(len(c.speed))]
+        if factor == 1.0:
+            return x
+        import soxr
+
+        return soxr.resample(x, self.rate * factor, self.rate, quality="QQ")
+
+    def _finished(self, c: AugmentConfig, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+        if c.gain_db:
+            x = x * np.float32(10 ** (rng.uniform(-c.gain_db, c.gain_db) / 20))
+        if rng.random() < c.noise:
+            noise = _noise(rng, len(x))
+            level = np.sqrt(np.mean(x**2)) * 10 ** (-rng.uniform(*c.snr_db) / 20)
+            x = x + noise * np.float32(level)
+        return x
+
+
+def _noise(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Unit noise whose spectrum falls with a random slope, from white to brown; float32 [n]."""
+    white = np.fft.rfft(rng.standard_normal(n, np.float32))
+    slope = np.arange(1, len(white) + 1, dtype=np.float32) ** np.float32(-rng.uniform(0, 1))
+    x = np.fft.irfft(white * slope, n).astype(np.float32)
+    return x / max(1e-9, float(x.std()))
+
+
+def _wordless(rng: np.random.Generator, n: int, rate: int) -> np.ndarray:
+    """Silence, noise or chords of a few steady tones; float32 [n]."""
+    kind = rng.integers(3)
+    level = np.float32(10 ** (-rng.uniform(10, 60) / 20))
+    if kind == 0:
+        return np.zeros(n, np.float32)
+    if kind == 1:
+        return _noise(rng, n) * level
+    t = np.arange(n, dtype=np.float32) / rate
+    pitches = 110 * 2 ** (rng.integers(0, 36, 4) / 12)
+    tones = sum(np.sin(2 * np.pi * p * k * t) / k for p in pitches for k in (1, 2, 3))
+    beat = np.interp(t, np.arange(0, t[-1] + 1, 0.5), rng.uniform(0, 1, len(np.arange(0, t[-1] + 1, 0.5))))
+    return (tones * beat * level / 4).astype(np.float32)
+
+
+def spec_augment(features: Tensor, c: AugmentConfig, rng: np.random.Generator, hop_s: float) -> Tensor:
+    """Masks on normalised features [frames, bands], in place: what is masked becomes the mean, 0."""
+    frames, bands = features.shape
+    for _ in range(c.bands):
+        width = int(rng.integers(0, min(c.band_width, bands) + 1))
+        at = int(rng.integers(0, bands - width + 1))
+        features[:, at : at + width] = 0
+    for _ in range(round(frames * hop_s / c.mask_every_s)):
+        width = min(int(rng.uniform(0, c.mask_s) / hop_s), frames)
+        at = int(rng.integers(0, frames - width + 1))
+        features[at : at + width] = 0
+    return features
+
+
+def padded(features: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """[frames, bands] each -> [batch, most frames, bands], lengths [batch]."""
+    lengths = torch.tensor([len(f) for f in features])
+    return torch.nn.utils.rnn.pad_sequence(features, batch_first=True), lengths
