@@ -1,0 +1,99 @@
+"""Text for synthesis: nothing is lost or read wrongly, whatever is typed."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slyther_cli.errors import ModelError
+from slyther_cli.text.normalise_english import LETTERS, MARKS, normalise, number
+from slyther_cli.text.phonemes import ALPHABETS, espeak_missing, pronounce, spell
+from slyther_cli.training.lexicon import align, learn_rules
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Mr. Hale paid $3.50!", "mister hale paid three dollars and fifty cents!"),
+        ("on May 17, 1999", "on may seventeenth, nineteen ninety nine"),
+        ("2024-05-17", "may seventeenth, twenty twenty four"),
+        ("3:45 p.m.; 12% of it", "three forty five p m; twelve percent of it"),
+        ("in 1905, the 1990s, 007", "in nineteen oh five, the nineteen nineties, zero zero seven"),
+        ("£1,234,567.89", "one million two hundred thirty four thousand five hundred sixty seven pounds "
+         "and eighty nine pence"),
+        ("NASA, the FBI and J. R. Smith", "nasa, the f b i and j r smith"),
+        ("No. 5? no. 1/2, the 21st", "number five? no. one half, the twenty first"),
+        ("10-20 kg, 5km, -3", "ten to twenty kilograms, five kilometers, minus three"),
+        ("20°C", "twenty degrees celsius"),
+        ("$5 million; 100,000 words", "five million dollars; one hundred thousand words"),
+        ("mail bob@example.com", "mail bob at example dot com"),
+        ("a café — “naïve” ‘quote’ don’t", "a cafe, naive quote don't"),
+        ("WHY ARE YOU HERE", "why are you here"),
+    ],
+)  # fmt: skip
+def test_what_is_written_is_said_as_it_is_read(text, said):
+    assert normalise(text).text == said
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=80))
+def test_any_text_becomes_words_and_marks(text):
+    said, dropped = normalise(text)
+    assert set(said) <= set(LETTERS + MARKS + " ") and said == " ".join(said.split())
+    assert normalise(said).text == said
+    for alphabet in ("graphemes", "arpabet"):
+        symbols = spell(text, alphabet).symbols
+        assert all(0 < s < len(ALPHABETS[alphabet]) for s in symbols)
+        assert bool(symbols) == any(c.isalpha() for c in said)
+    assert all(c in text or c.isprintable() for c in dropped)
+
+
+@given(st.integers(0, 10**15 - 1))
+def test_numbers_are_read_back_as_they_were(n):
+    small = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+    units = {w: i for i, w in enumerate(f"{small} sixteen seventeen eighteen nineteen".split())}
+    tens = "twenty thirty forty fifty sixty seventy eighty ninety"
+    units |= {w: 10 * i for i, w in enumerate(tens.split(), 2)}
+    scales = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+    total = part = 0
+    for word in number(str(n)).split():
+        if word in scales:
+            total, part = total + part * scales[word], 0
+        else:
+            part = part * 100 if word == "hundred" else part + units[word]
+    assert total + part == n
+    assert number(f"{n:,}") == number(str(n))
+
+
+def test_unknown_words_are_spelled_by_rules_as_the_dictionary_does():
+    assert pronounce("hale's") == (("HH", "EY1", "L", "Z"), True)
+    assert pronounce("bus's")[0][-2:] == ("AH0", "Z")
+    phones, known = pronounce("blargish")
+    assert not known and phones[:2] == ("B", "L") and sum(p.endswith("1") for p in phones) == 1
+    assert spell("Zyxolotl.", "arpabet").by_rule == ("zyxolotl",)
+    assert spell("one two", "arpabet").spoken == 5
+
+
+def test_rules_are_learnt_from_a_dictionary():
+    random.seed(1)
+    said = {"a": ("AA1",), "k": ("K",), "t": ("T",), "s": ("S",)}
+    words = []
+    for _ in range(400):  # h is silent, but makes a t before it a TH; x is two phones
+        word = "".join(random.choice(["a", "k", "t", "s", "th", "x"]) for _ in range(5))
+        phones = word.replace("th", "Θ").replace("x", "ks")
+        words.append((word, tuple("TH" if c == "Θ" else said[c][0] for c in phones)))
+    rules = learn_rules(align(words))
+    assert rules["[x]"] == "K S" and rules["[k]"] == "K"
+    assert rules["[t]h"] + rules["[h]"] == "TH"
+
+
+def test_alphabets_are_told_apart():
+    with pytest.raises(ModelError, match="unknown alphabet"):
+        spell("hello", "runes")
+    if espeak_missing():
+        with pytest.raises(ModelError, match="slyther-cli\\[speak\\]"):
+            spell("hello", "espeak")
+    else:
+        ipa = "".join(ALPHABETS["espeak"][i] for i in spell("Why not, Bob?", "espeak").symbols)
+        assert ipa.startswith("waɪ") and "," in ipa and ipa.endswith("?")
