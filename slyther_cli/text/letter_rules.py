@@ -18,3 +18,8 @@ def windows(word: str, i: int) -> list[str]:
 def lookup(rules: dict[str, str], keys: Iterable[str]) -> str | None:
     """What the first of ``keys`` that has a rule says."""
     return next((rules[key] for key in keys if key in rules), None)
+
+
+def apply_rules(rules: dict[str, str], word: str) -> list[str]:
+    """The phones of a word in small letters, each letter by the widest rule that fits it."""
+    return [p for i in range(len(word)) for p in (lookup(rules, reversed(windows(word, i))) or "").split()]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from slyther_cli.errors import ModelError
-from slyther_cli.text.letter_rules import lookup, windows
+from slyther_cli.text.letter_rules import apply_rules
 from slyther_cli.text.normalise_english import LETTERS, MARKS, normalise
 
 PAD, BLANK = "_", " "
@@ -103,10 +103,9 @@ def pronounce(word: str) -> tuple[tuple[str, ...], bool]:
 def _by_rule(word: str) -> tuple[str, ...]:
     _, rules = _lexicon()
     phones: list[str] = []
-    for i in range(len(word)):
-        for phone in (lookup(rules, reversed(windows(word, i))) or "").split():
-            if not phones or phone != phones[-1] or phone[-1].isdigit():
-                phones.append(phone)
+    for phone in apply_rules(rules, word):
+        if not phones or phone != phones[-1] or phone[-1].isdigit():
+            phones.append(phone)
     vowels = [i for i, phone in enumerate(phones) if phone[-1].isdigit()]
     stressed = [i for i in vowels if phones[i][-1] == "1"]
     for i in stressed[1:]:
