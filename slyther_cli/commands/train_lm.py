@@ -1,0 +1,105 @@
+"""``slyther train lm``: a word n-gram model from plain text, for decoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slyther_cli.commands import output
+from slyther_cli.commands.options import parse_size
+from slyther_cli.errors import UsageError
+
+
+def train_lm(
+    texts: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Text files, UTF-8: a sentence or a paragraph a line.", metavar="TEXT..."),
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the model goes.", metavar="FILE")
+    ] = None,
+    arpa: Annotated[
+        Path | None,
+        typer.Option(help="Also, or instead, as ARPA text; gzipped if the name ends in .gz.", metavar="FILE"),
+    ] = None,
+    manifest: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="TSV of speech (path, split, transcript): the transcripts of its train split are learnt, those "
+            "of its dev split tell the perplexity, and text that shares six words in a row with any but train "
+            "is left out. May be repeated.",
+            metavar="TSV",
+        ),
+    ] = None,
+    order: Annotated[int, typer.Option(min=1, max=4, help="Words that an n-gram has at most.")] = 3,
+    max_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Leave out what matters least until the file fits, as 12MB; by default nothing.",
+            metavar="SIZE",
+        ),
+    ] = None,
+    least_word_count: Annotated[
+        int, typer.Option(min=1, help="Words that occur less often are taken as unknown.", metavar="N")
+    ] = 1,
+    wrapped: Annotated[
+        bool, typer.Option(help="Lines are wrapped: an empty line ends a paragraph, not every line.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+) -> None:
+    """Train a language model on text (modified Kneser-Ney), for `slyther transcribe --lm FILE`.
+
+    Text is split into sentences and written as recognisers write: lower case, no punctuation, numbers in
+    words. Memory: about 250 MB a million words. The path of the model is printed on stdout.
+
+    Exit codes: 0 done, 2 usage, 3 a file cannot be read or written.
+    """
+    output.json_asked = as_json
+    largest = parse_size(max_size)
+    if not texts and not manifest:
+        raise UsageError("name text files, or transcripts with --manifest")
+    if target is None and arpa is None:
+        raise UsageError("say where the model goes: -o lm.bin, or --arpa lm.arpa")
+    for path in (target, arpa):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise UsageError(f"{path}: the folder does not exist")
+    from slyther_cli.text.arpa import write_arpa
+    from slyther_cli.training.language import train_language_model
+
+    def tell(event: dict) -> None:
+        kind = event.pop("event")
+        if as_json:
+            output.json_line(kind, **event)
+        elif not quiet:
+            left_out = f", {event['left_out']:,} left out" if event["left_out"] else ""
+            output.words(
+                f"{event['file']}: {event['sentences']:,} sentences, {event['words']:,} words{left_out}"
+            )
+
+    model, report = train_language_model(
+        texts or [],
+        manifest or [],
+        order=order,
+        largest=largest,
+        least_word_count=least_word_count,
+        wrapped=wrapped,
+        on_event=tell,
+    )
+    if target is not None:
+        model.save(target)
+    if arpa is not None:
+        write_arpa(model, arpa)
+    if as_json:
+        output.json_line("summary", task="train_lm", model=str(target or arpa), **report)
+        return
+    output.data(str(target or arpa))
+    if not quiet:
+        rows = " + ".join(f"{n:,}" for n in report["ngrams"])
+        output.words(f"{rows} n-grams, {output.size(report['bytes'])}")
+        for name, value in report["dev_perplexity"].items():
+            output.words(
+                f"perplexity of {name}: {value['perplexity']:.0f}, {value['unknown']:.1%} unknown words"
+            )
