@@ -85,7 +85,7 @@ def test_rules_are_learnt_from_a_dictionary():
         phones = word.replace("th", "Θ").replace("x", "ks")
         words.append((word, tuple("TH" if c == "Θ" else said[c][0] for c in phones)))
     rules = learn_rules(align(words))
-    for word, phones in (("thaxthat", "TH AA1 K S TH AA1 T"), ("ttsaks", "T T S AA1 K S")):
+    for word, phones in (("thaxthat", "TH AA1 K S TH AA1 T"), ("tasaks", "T AA1 S AA1 K S")):
         assert " ".join(apply_rules(rules, word)) == phones
 
 
