@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slyther_cli.errors import UsageError
+from slyther_cli.models import registry
 from slyther_cli.text.ctc import GreedyDecoder
 from slyther_cli.text.tokens import (
     CharTokenizer,
@@ -67,7 +68,7 @@ class RecognitionConfig:
 
     name: str = "my-recogniser"
     architecture: str = "conmamba"
-    model: dict[str, Any] = field(default_factory=lambda: {"preset": "conmamba-ctc-small"})
+    model: dict[str, Any] = field(default_factory=dict)
     start_from: str = ""
     text: TextConfig = field(default_factory=TextConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -77,8 +78,12 @@ class RecognitionConfig:
 
 
 def read_config(path: Path) -> RecognitionConfig:
-    """Raises :class:`UsageError` on anything that the file should not hold."""
-    return read_settings(path, RecognitionConfig)
+    """The settings; without [model] and ``start_from``, of the preset conmamba-ctc-small. Raises
+    :class:`UsageError` on anything that the file should not hold."""
+    config = read_settings(path, RecognitionConfig)
+    if not config.start_from and not config.model:
+        config = replace(config, model=dict(registry.PRESETS["conmamba-ctc-small"][1]))
+    return config
 
 
 class RecognitionTask:
@@ -105,6 +110,8 @@ class RecognitionTask:
         if not config.start_from:
             model.normalize.fit(self._features(model, i) for i in self._sample())
         self.model = model.to(device)
+        if self.architecture != "conmamba" or model.config.decoder != "none":
+            raise UsageError('only CTC models can be trained so far: a conmamba with decoder = "none"')
         self.hop_s = model.config.hop / model.config.sample_rate
         self._heard_midway: list[Tensor] = []
         if config.batch.intermediate:

@@ -1,0 +1,232 @@
+"""``slyther train transcribe``: examples, a run from speech and text to a model that reads, the command. The
+speech is a code of tones: every letter is a pitch."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slyther_cli.app import main
+from slyther_cli.checkpoints import store
+from slyther_cli.errors import InputError, UsageError
+from slyther_cli.text.tokens import CharTokenizer, load_tokenizer
+from slyther_cli.training.data import SpeechPool
+from slyther_cli.training.metrics import edits
+from slyther_cli.training.recognition import RecognitionTask, read_config, train
+from slyther_cli.training.transcribed import AugmentConfig, TranscribedSpeech, spec_augment
+
+RATE = 16000
+PITCH = {"a": 300, "b": 900, "c": 2400}
+PLAIN = AugmentConfig(speed=(1.0,), gain_db=0, noise=0, joined=0, wordless=0, bands=0, mask_s=0)
+CONFIG = """
+name = "tones"
+[model]
+decoder = "none"
+d_model = 24
+n_layers = 2
+d_ffn = 32
+d_state = 4
+kernel_size = 3
+n_heads = 2
+n_mels = 20
+max_positions = 1
+dropout = 0.0
+[data]
+manifests = ["manifest.tsv"]
+cache = "cache"
+[augment]
+speed = [1.0]
+joined = 0.2
+joined_seconds = [2.0]
+noise = 0.0
+band_width = 1
+mask_s = 0.0
+[batch]
+seconds = 8.0
+[loop]
+steps = STEPS
+warmup = 5
+optimizer = "muon"
+lr = 2e-2
+average = 0.9
+log_seconds = 0.0
+validate_minutes = 1000
+"""
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def spoken(text, rng):
+    """float32 [n]: 0.16 s of a tone for a letter, 0.24 s of silence for a space."""
+    parts = []
+    for letter in text:
+        t = np.arange(int(RATE * (0.24 if letter == " " else 0.16))) / RATE
+        tone = np.sin(2 * np.pi * PITCH.get(letter, 0) * t) * np.hanning(len(t))
+        parts.append(0.3 * tone + 0.001 * rng.standard_normal(len(t)))
+    return np.concatenate(parts).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tones")
+    rng = np.random.default_rng(0)
+    lines = ["path\tspeaker\tsplit\ttranscript"]
+    for i in range(60):
+        split = "train" if i < 44 else "dev"
+        words = ["".join(rng.choice(list("abc"), rng.integers(1, 4))) for _ in range(rng.integers(2, 5))]
+        text = " ".join(words)
+        sf.write(folder / f"{i}.wav", spoken(text, rng), RATE)
+        lines.append(f"{i}.wav\ts{i % 4}\t{split}\t{text.upper()}.")
+    sf.write(folder / "odd.wav", spoken("abc", rng), RATE)
+    lines += ["odd.wav\ts9\ttrain\t1984", "odd.wav\ts9\ttrain\t"]
+    (folder / "manifest.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def config(home, steps, **changes):
+    text = CONFIG.replace("STEPS", str(steps))
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    (home / "run.toml").write_text(text)
+    return home / "run.toml"
+
+
+@pytest.fixture(scope="module")
+def speech(home):
+    return TranscribedSpeech(
+        SpeechPool([home / "manifest.tsv"], "train", RATE, home / "cache"), CharTokenizer()
+    )
+
+
+def test_the_command_trains_a_model_that_reads_unseen_words(home, tmp_path, capsys):
+    path = config(home, 240)
+    assert main(["train", "transcribe", "-c", str(path), "-o", str(tmp_path / "run"), "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0]["event"] == "start" and lines[0]["left_out"] == 2 and lines[0]["speakers"] == 4
+    valid = next(line for line in lines if line["event"] == "validate")
+    assert valid["cer"] < 20 and valid["wer"] < 50
+    model, about = store.load(tmp_path / "run" / "best", expect_task="transcribe")
+    assert about.metrics["dev_cer"] == valid["cer"]
+    tokenizer = load_tokenizer(tmp_path / "run" / "best")
+    assert model.config.vocab == tokenizer.size
+    assert float(model.normalize.glob_std.min()) > 0 and float(model.normalize.glob_mean.abs().max()) > 1
+
+
+def test_a_batch_depends_on_the_seed_and_the_step_alone(home, tmp_path):
+    tasks = [RecognitionTask(read_config(config(home, 5)), home) for _ in range(2)]
+    tasks[0].batch(0)
+    for one, other in zip(tasks[0].batch(3), tasks[1].batch(3), strict=True):
+        assert torch.equal(one, other)
+    tasks[1].peers.rank = 1
+    assert not torch.equal(tasks[0].batch(3)[2], tasks[1].batch(3)[2])
+
+
+def test_a_run_goes_on_from_weights_with_their_alphabet(home, tmp_path):
+    events = []
+    train(config(home, 4), tmp_path / "one", False, events.append)
+    text = CONFIG[CONFIG.index("[data]") :].replace("STEPS", "2")
+    path = home / "more.toml"
+    path.write_text(f'start_from = "{tmp_path}/one/best"\n[text]\nunits = "bpe"\n' + text)
+    train(path, tmp_path / "two", False, events.append)
+    assert load_tokenizer(tmp_path / "two" / "best").size == CharTokenizer().size
+    first, second = (store.load(tmp_path / x / "best")[0].normalize.glob_mean for x in ("one", "two"))
+    assert torch.equal(first, second)
+
+
+def test_bf16_products_change_the_loss_little(home):
+    task = RecognitionTask(read_config(config(home, 5)), home)
+    task.model.train()
+    exact = task.loss(0)[0].item()
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = task.loss(0)[0].item()
+    assert rough != exact and rough == pytest.approx(exact, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("speed = [1.0]", "speed = []", "speed"),
+        ("noise = 0.0", "noise = 1.5", "noise"),
+        ("[batch]", '[text]\nunits = "runes"\n[batch]', "units"),
+        ("warmup = 5", 'precision = "fp8"', "precision"),
+        ("n_mels = 20", "n_mells = 20", "n_mells"),
+        ('decoder = "none"', 'decoder = "mamba"', "only CTC"),
+        ("[batch]", '[text]\nunits = "bpe"\nsize = 5000\n[batch]', "cannot be learnt"),
+    ],
+)
+def test_settings_without_a_meaning(home, tmp_path, old, new, says):
+    with pytest.raises(UsageError, match=says):
+        train(config(home, 2, **{old: new}), tmp_path / "run", False, lambda event: None)
+
+
+def test_speech_without_text_is_told(home, tmp_path):
+    (tmp_path / "manifest.tsv").write_text(f"path\tspeaker\tsplit\n{home}/1.wav\ta\ttrain\n")
+    pool = SpeechPool([tmp_path / "manifest.tsv"], "train", RATE, tmp_path)
+    with pytest.raises(InputError, match="no transcripts"):
+        TranscribedSpeech(pool, CharTokenizer())
+
+
+def test_texts_stay_with_their_sound(speech):
+    for samples, text in zip(speech.samples, speech.texts, strict=True):
+        letters, spaces = len(text.replace(" ", "")), text.count(" ")
+        # a hanning tone's ends are 40 dB down and trimmed
+        assert len(samples) / RATE == pytest.approx(0.16 * letters + 0.24 * spaces, abs=0.06)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), seconds=st.floats(0.5, 20), joined=st.floats(0, 1))
+def test_batches_hold_what_was_asked_for(speech, seed, seconds, joined):
+    c = AugmentConfig(joined=joined, joined_seconds=(3.0,), pause_s=(0.1, 0.5))
+    batch = speech.batch(c, np.random.default_rng(seed), seconds)
+    total = sum(len(samples) for samples, _ in batch) / RATE
+    assert total <= 2 * seconds + 4
+    for samples, tokens in batch:
+        assert samples.dtype == np.float32 and np.isfinite(samples).all()
+        assert len(samples) <= 3.1 * RATE / 0.9 or len(batch) == 1
+        text = CharTokenizer().decode(tokens)
+        assert set(text) <= set("abc ") and "  " not in text
+
+
+def test_plain_examples_are_the_recordings(speech):
+    (samples, tokens), *_ = speech.batch(PLAIN, np.random.default_rng(1), 1.0)
+    kept = [i for i, s in enumerate(speech.samples) if len(s) == len(samples)]
+    assert any(np.array_equal(samples, speech.samples[i].astype(np.float32) / 32768) for i in kept)
+    assert tokens in [speech.tokens[i] for i in kept]
+
+
+def test_wordless_examples_have_no_text(speech):
+    c = AugmentConfig(wordless=1.0, joined=0)
+    for seed in range(6):
+        for samples, tokens in speech.batch(c, np.random.default_rng(seed), 4.0):
+            assert tokens == [] and np.abs(samples).max() < 2
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32), frames=st.integers(1, 300))
+def test_masks_stay_within_their_bounds(seed, frames):
+    c = AugmentConfig(bands=2, band_width=3, mask_every_s=1.0, mask_s=0.2)
+    x = spec_augment(torch.ones(frames, 20), c, np.random.default_rng(seed), 0.01)
+    assert int((x.amax(0) == 0).sum()) <= 6 or frames <= 20
+    assert int((x.amax(1) == 0).sum()) <= 20 * round(frames / 100)
+
+
+@given(st.text("ab", max_size=6), st.text("ab", max_size=6))
+def test_edits_is_a_distance(one, other):
+    assert edits(one, other) == edits(other, one)
+    assert (edits(one, other) == 0) == (one == other)
+    assert abs(len(one) - len(other)) <= edits(one, other) <= max(len(one), len(other))
+
+
+def test_edits_by_hand():
+    assert edits("kitten", "sitting") == 3
+    assert edits(["a", "b", "c"], ["a", "c", "d"]) == 2
