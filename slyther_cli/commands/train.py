@@ -12,7 +12,6 @@ import typer
 from slyther_cli.commands import output
 from slyther_cli.commands.options import new_app
 from slyther_cli.commands.train_lm import train_lm
-from slyther_cli.commands.train_lm import train_lm
 from slyther_cli.commands.train_synthesize import synthesize
 
 app = new_app(help="Train models on speech of your own.")
@@ -24,7 +23,6 @@ def _train() -> None:
 
 
 app.command("synthesize")(synthesize)
-app.command("lm")(train_lm)
 app.command("lm")(train_lm)
 
 
