@@ -27,8 +27,8 @@ def train_lm(
     manifest: Annotated[
         list[Path] | None,
         typer.Option(
-            help="TSV of speech (path, split, transcript): the transcripts of its train split are learnt, those "
-            "of its dev split tell the perplexity, and text that shares six words in a row with any but train "
+            help="TSV of speech (path, split, transcript): transcripts of its train split are learnt, those "
+            "of its dev split tell the perplexity; text that shares six words in a row with any but train "
             "is left out. May be repeated.",
             metavar="TSV",
         ),
