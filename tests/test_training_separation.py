@@ -216,3 +216,18 @@ def test_the_example_is_a_configuration():
     assert found.model["n_layers"] == 8 and found.loop.optimizer == "muon" and found.mixing.turns == 0.2
     assert all(not Path(m).is_absolute() for m in found.data.manifests)
     assert separation.DataConfig().cache == ""
+
+
+def test_exported_stems_sum_to_the_mixture_in_level(home, tmp_path):
+    run = tmp_path / "run"
+    train(config(home, 12), run, False, lambda event: None)
+    task = SeparationTask(read_config(home / "run.toml"), home)
+    raw = torch.load(run / "last.pt", weights_only=True)["averaged"]["decoder.weight"]
+    model, _ = store.load(run / "last")
+    assert not torch.allclose(raw, model.decoder.weight)
+    likeness = power = 0.0
+    for i in range(4):
+        mixture = torch.from_numpy(task.dev_mixer.example(i, 4000)[0])[None]
+        total = model(mixture).sum(1).detach()
+        likeness, power = likeness + (mixture * total).sum().item(), power + total.square().sum().item()
+    assert likeness / power == pytest.approx(1.0, abs=1e-3)

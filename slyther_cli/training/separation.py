@@ -80,6 +80,7 @@ class SeparationTask:
         self.dev_mixer = Mixer(dev, MixingConfig(speed=(1.0,)), n, DEV_SEED)
         self._feeder = ThreadPoolExecutor(1)
         self._ahead: dict[int, Future] = {}
+        self._scale = 1.0  # of the exported stems; validation measures it
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Mixtures [batch, samples] and sources [batch, n_speakers, samples] of that step, other ones for
@@ -107,30 +108,41 @@ class SeparationTask:
         """SI-SNR improvement in dB on fully overlapped pairs of the dev speakers."""
         b = self.config.batch
         samples = int(b.dev_seconds * self.rate)
-        gains = []
+        gains, likeness, power = [], 0.0, 0.0
         for i in range(b.dev_examples):
             mixture, sources = (
                 torch.from_numpy(x)[None].to(self.device) for x in self.dev_mixer.example(i, samples)
             )
             before, _ = best_assignment(pairwise_si_snr(mixture[:, None].expand_as(sources), sources))
-            after, _ = best_assignment(pairwise_si_snr(self.model(mixture), sources))
+            stems = self.model(mixture)
+            after, _ = best_assignment(pairwise_si_snr(stems, sources))
+            total = stems.sum(1)
+            likeness, power = likeness + float((mixture * total).sum()), power + float(total.square().sum())
             gains.append(float(after - before))
+        self._scale = max(0.0, likeness / max(power, 1e-12)) or 1.0
         mean, std = (round(float(f(gains)), 3) for f in (np.mean, np.std))
         return {"score": mean, "std": std, "examples": len(gains)}
 
     def export(self, folder: Path, metrics: dict[str, Any]) -> None:
-        """Write the weights as a model folder of slyther's."""
+        """Write the weights as a model folder of slyther's, scaled so that the stems of a dev mixture sum to
+        it: the loss leaves their level open."""
         from slyther_cli.checkpoints import store
 
-        store.save(
-            folder,
-            self.model,
-            name=self.config.name,
-            architecture=self.architecture,
-            config=self.settings,
-            task="separate",
-            metrics={"dev_si_snri": metrics["score"], "steps": metrics["step"]},
-        )
+        decoder = self.model.decoder.weight.detach()
+        kept = decoder.clone()
+        decoder.mul_(self._scale)
+        try:
+            store.save(
+                folder,
+                self.model,
+                name=self.config.name,
+                architecture=self.architecture,
+                config=self.settings,
+                task="separate",
+                metrics={"dev_si_snri": metrics["score"], "steps": metrics["step"]},
+            )
+        finally:
+            decoder.copy_(kept)
 
     def about(self) -> dict[str, Any]:
         """What the run is made of, for the event that starts it."""
