@@ -541,7 +541,7 @@ def test_a_signal_while_computing(place):
     args = [sys.executable, "-m", "slyther_cli", "separate", "long.wav", "-m", "slow", "-o", "out"]
     running = subprocess.Popen(args, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 200  # importing torch takes a while on a busy machine
-    while not Path("out").exists() and running.poll() is None and time.monotonic() < end:
+    while len(left("out")) < 2 and running.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
     assert len(left("out")) == 2  # the hidden halves
     running.send_signal(signal.SIGTERM)

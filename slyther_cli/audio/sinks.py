@@ -45,17 +45,27 @@ class Wav:
     """A WAV or RF64 file under a temporary name."""
 
     def __init__(
-        self, file: BinaryIO, rate: int, subtype: str, frames: int | None, metadata: Mapping[str, str]
+        self,
+        file: BinaryIO,
+        rate: int,
+        subtype: str,
+        frames: int | None,
+        metadata: Mapping[str, str],
+        growing: bool = False,
     ) -> None:
         self._file = file
         try:
-            self._wav = wav.WavWriter(file, rate, subtype, frames, metadata)
+            self._wav = wav.WavWriter(file, rate, subtype, frames, metadata, growing)
         except BaseException:
             self.discard()
             raise
 
     def write(self, block: FloatArray) -> None:
         self._wav.write(block)
+
+    def cut(self, frames: int) -> None:
+        """Forget what was written beyond so many samples."""
+        self._wav.cut(frames)
 
     def close(self) -> None:
         self._wav.close()

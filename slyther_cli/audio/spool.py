@@ -6,7 +6,7 @@ import sys
 import tempfile
 import weakref
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 from slyther_cli.audio.discover import shown
 from slyther_cli.errors import InputError, OutputError
@@ -14,23 +14,57 @@ from slyther_cli.errors import InputError, OutputError
 CHUNK = 1 << 20
 
 
+class Bytes(Protocol):
+    """What is needed of a stream: at most ``size`` bytes, none at the end; ``read1`` gives what is there."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def read1(self, size: int, /) -> bytes: ...
+
+
+class Rejoined:
+    """A stream whose first bytes were read already, whole again."""
+
+    def __init__(self, head: bytes, stream: Bytes) -> None:
+        self._head, self._stream = head, stream
+
+    def read(self, size: int, /) -> bytes:
+        head, self._head = self._head[:size], self._head[size:]
+        return head + self._stream.read(size - len(head)) if len(head) < size else head
+
+    def read1(self, size: int, /) -> bytes:
+        if not self._head:
+            return self._stream.read1(size)
+        head, self._head = self._head[:size], self._head[size:]
+        return head
+
+
+def standard_input() -> Bytes:
+    """The bytes of stdin. Raises InputError when there are none to read."""
+    if sys.stdin is None or sys.stdin.closed:
+        raise InputError("standard input is closed")
+    if sys.stdin.isatty():
+        raise InputError("standard input is a terminal: pipe a sound file into it, or name a file")
+    return sys.stdin.buffer  # type: ignore[return-value]
+
+
 class Source:
     """A regular file to read: the one named, or a temporary copy of stdin or of a pipe.
 
-    ``path`` is the file, ``name`` what messages call it. ``close`` removes a temporary copy (so
-    does the end of the process). Raises InputError when there is nothing to read, OutputError when
-    the temporary copy cannot be written.
+    ``path`` is the file, ``name`` what messages call it; "-" is standard input, or the ``stream``
+    given for it. ``close`` removes a temporary copy (so does the end of the process). Raises
+    InputError when there is nothing to read, OutputError when the temporary copy cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], work_dir: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        work_dir: str | os.PathLike[str] | None = None,
+        stream: Bytes | None = None,
+    ) -> None:
         self._remove: weakref.finalize | None = None
         if os.fspath(path) == "-":
             self.name = "standard input"
-            if sys.stdin is None or sys.stdin.closed:
-                raise InputError("standard input is closed")
-            if sys.stdin.isatty():
-                raise InputError("standard input is a terminal: pipe a sound file into it, or name a file")
-            self.path = self._spool(sys.stdin.buffer, work_dir)
+            self.path = self._spool(stream or standard_input(), work_dir)
         else:
             self.path, self.name = Path(path), shown(path)
             try:
@@ -56,7 +90,7 @@ class Source:
             with open(self.path, "rb"):
                 pass
 
-    def _spool(self, stream: BinaryIO, work_dir: str | os.PathLike[str] | None) -> Path:
+    def _spool(self, stream: Bytes, work_dir: str | os.PathLike[str] | None) -> Path:
         folder = Path(work_dir or tempfile.gettempdir())
         try:
             handle, name = tempfile.mkstemp(prefix="slyther-stdin-", dir=folder)

@@ -180,6 +180,12 @@ class WavWriter:
         write_all(self._file, data)
         self._size += len(data)
 
+    def cut(self, frames: int) -> None:
+        """Forget what was written beyond so many samples."""
+        self._size = min(self._size, frames * SAMPLE_BYTES[self._subtype])
+        self._file.seek(self._start + self._size)
+        self._file.truncate()
+
     def close(self) -> None:
         """Write the header and bring everything to the disk."""
         if self._size > LIMIT and not self._room:

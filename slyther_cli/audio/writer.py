@@ -178,7 +178,7 @@ class StemGroup:
             if new:
                 fresh.append(path)
         for folder in {path.parent for path in self.paths}:
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def _tell(self) -> None:
         if self._damaged:
@@ -297,7 +297,7 @@ def _samples(count: int) -> str:
     return "1 sample" if count == 1 else f"{count} samples"
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring the new names to the disk, where the system can."""
     try:
         handle = os.open(folder, os.O_RDONLY)

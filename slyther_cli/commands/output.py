@@ -134,15 +134,17 @@ class Bar:
     def __init__(self) -> None:
         self._line: Any = None
 
-    def draw(self, label: str, fraction: float, text: str) -> None:
-        """``label  42% |####    | text``."""
+    def draw(self, label: str, fraction: float | None, text: str) -> None:
+        """``label  42% |####    | text``; ``label text`` when nobody knows how much is still to come."""
         if self._line is None:
             from tqdm import tqdm
 
             tqdm.monitor_interval = 0  # no thread for one line
             self._line = tqdm(
                 total=1.0,
-                bar_format="{desc} {percentage:3.0f}% |{bar}| {unit}",
+                bar_format="{desc} {percentage:3.0f}% |{bar}| {unit}"
+                if fraction is not None
+                else "{desc} {unit}",
                 ascii=" #",
                 leave=False,
                 mininterval=0,
@@ -155,7 +157,7 @@ class Bar:
             columns = 80
         self._line.ncols = columns - 1
         self._line.set_description_str(label, refresh=False)
-        self._line.n, self._line.unit = min(1.0, fraction), text
+        self._line.n, self._line.unit = min(1.0, fraction or 0.0), text
         with contextlib.suppress(OSError, ValueError):
             self._line.refresh()
 
@@ -179,7 +181,7 @@ class Reporter:
 
     def __call__(self, event: dict[str, Any]) -> None:
         kind = event["event"]
-        if kind == "progress":
+        if kind in ("progress", "live"):
             every = JSON_PROGRESS_EVERY if self.json else BAR_EVERY
             if time.monotonic() - self._last < every:
                 return
@@ -229,6 +231,14 @@ class Reporter:
         if pace["left_seconds"] is not None:
             text += f", {clock(pace['left_seconds'])} left"
         self._bar.draw(turn + _shorten(_name(event)), event["fraction"], text)
+
+    def _live(self, event: dict[str, Any]) -> None:
+        if not self.json and not self.quiet and can_draw(sys.stderr):
+            heard, written = clock(event["heard_seconds"]), clock(event["written_seconds"])
+            self._bar.draw(_name(event), None, f"{heard} heard, {written} written")
+
+    def _note(self, event: dict[str, Any]) -> None:
+        self.say(f"{_name(event)}: {event['text']}")
 
     def _drop_bar(self) -> None:
         self._bar.clear()

@@ -81,6 +81,13 @@ def separate(
             "--resume", help="Keep the work in files: the same command goes on after a crash or a kill."
         ),
     ] = False,
+    raw: Annotated[
+        str | None,
+        typer.Option(
+            help="Standard input is raw samples: 16000, or 48000:2:f32 (types u8 s16 s24 s32 f32 f64).",
+            metavar="RATE[:CHANNELS[:TYPE]]",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
@@ -93,7 +100,7 @@ def separate(
     """Separate the speakers of recordings into one file each.
 
     A recording is processed as one whole, however long, in constant memory. Results have its rate, its length
-    and its levels; their paths are printed on stdout.
+    and its levels; their paths are printed on stdout. A causal model separates standard input while it comes.
 
     Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or
     download, 6 device or memory, 130 and 143 when stopped by a signal.
@@ -124,6 +131,7 @@ def separate(
             work_dir=work_dir,
             dry_run=dry_run,
             resume=resume,
+            raw=raw,
             on_event=report,
         )
     raise typer.Exit(exit_code([result.error for result in results]))

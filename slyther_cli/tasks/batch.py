@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slyther_cli.audio.discover import Input, shown
 from slyther_cli.audio.reader import AudioReader
-from slyther_cli.audio.spool import Source
+from slyther_cli.audio.spool import Bytes, Source
 from slyther_cli.errors import InputError, OutputError
 
 
@@ -43,11 +43,17 @@ def check_folder(path: Path) -> None:
 
 
 def open_recording(
-    source: Input, channel: int | str, rate: int, work_dir: Path | None, stack: ExitStack
+    source: Input,
+    channel: int | str,
+    rate: int,
+    work_dir: Path | None,
+    stack: ExitStack,
+    stream: Bytes | None = None,
 ) -> tuple[Path, AudioReader]:
     """The file that holds the recording (a copy, of a pipe), and its reader at ``rate``; ``stack`` closes
-    both. Raises InputError, OutputError, UsageError as ``AudioReader`` does."""
-    held = Source(source, work_dir)
+    both. ``stream``: read for "-" in place of standard input. Raises InputError, OutputError, UsageError as
+    ``AudioReader`` does."""
+    held = Source(source, work_dir, stream)
     stack.callback(held.close)
     try:
         reader = AudioReader(held.path, channel, rate, work_dir=work_dir)

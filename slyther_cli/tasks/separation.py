@@ -23,12 +23,16 @@ import numpy as np
 
 import slyther_cli
 from slyther_cli.audio.discover import Input, check_collisions, expand_inputs, output_paths, shown
+from slyther_cli.audio.growing import GrowingStems
+from slyther_cli.audio.live import LiveReader, listen, raw_header
 from slyther_cli.audio.reader import AudioReader
-from slyther_cli.audio.spool import Source
+from slyther_cli.audio.spool import Rejoined, standard_input
 from slyther_cli.audio.writer import CLIPS, StemGroup
 from slyther_cli.audio.writer import SUBTYPES as FORMATS
 from slyther_cli.checkpoints.config import ModelConfig
-from slyther_cli.errors import InputError, OutputError, SlytherError, UsageError
+from slyther_cli.errors import InputError, SlytherError, UsageError
+from slyther_cli.tasks.batch import all_there, check_folder, open_recording, without_own_outputs
+from slyther_cli.tasks.live import LiveStems, write_stems
 from slyther_cli.tasks.results import SeparationResult, summarise
 from slyther_cli.tasks.resuming import check_source, is_unfinished, open_job, work_place
 from slyther_cli.tasks.setup import choose_model, count_speakers, describe_error, out_of_memory, pick_device
@@ -62,11 +66,13 @@ def separate(
     work_dir: str | os.PathLike[str] | None = None,
     dry_run: bool = False,
     resume: bool = False,
+    raw: str | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> list[SeparationResult]:
     """Separate recordings into one file a speaker, and return one result an input.
 
-    ``inputs``        files, folders, globs, "-" for standard input; one, or several.
+    ``inputs``        files, folders, globs, "-" for standard input; one, or several. A causal model separates
+                      standard input while it comes (docs/longform.md).
     ``output_dir``    where the stems go, under the names that ``filename`` gives: a template of {track}
                       {trackext} {parent} {stem} {ext} {model}. Files appear whole or not at all, at the rate
                       and length of the input.
@@ -82,7 +88,9 @@ def separate(
     ``resume``        keep the work in files of ``work_dir`` (by default below the cache) and go on from those
                       that a killed run left: the result is the same (docs/longform.md). Outputs that are all
                       there are left, as with "skip".
-    ``on_event``      called with dictionaries: "event" is start, plan, progress, file_done, error or summary.
+    ``raw``           standard input has samples without a header: RATE[:CHANNELS[:TYPE]], as 48000:2:f32.
+    ``on_event``      called with dictionaries: "event" is start, note, plan, progress, live, file_done, error
+                      or summary.
 
     An input that fails does not stop the others: its result has the error. Raised is only what stops all of
     them: UsageError (options, colliding names), ModelError, DeviceError.
@@ -97,6 +105,10 @@ def separate(
         raise UsageError(f"the clip mode {clip!r} is not known: {', '.join(CLIPS)}")
     if existing not in ("refuse", "replace", "skip"):
         raise UsageError(f"existing={existing!r} is not known: refuse, replace, skip")
+    if raw is not None:
+        raw_header(raw)
+        if "-" not in named:
+            raise UsageError("raw sound comes on standard input: name it with - as an input")
     config = choose_model("separate", model, DEFAULT_MODEL, speakers)
     job = _Job(
         config=config,
@@ -114,6 +126,7 @@ def separate(
         work_dir=Path(work_dir) if work_dir is not None else None,
         dry_run=dry_run,
         resume=resume,
+        raw=raw,
         tell=on_event or (lambda event: None),
     )
     return job.run([os.fspath(item) for item in named])
@@ -136,17 +149,16 @@ class _Job:
     work_dir: Path | None
     dry_run: bool
     resume: bool
+    raw: str | None
     tell: Callable[[Event], None]
     model: Any = None
 
     def run(self, named: list[str]) -> list[SeparationResult]:
-        inputs = self._without_own_outputs(named, expand_inputs(named))
+        inputs = without_own_outputs(named, expand_inputs(named), self.output_dir)
         if not inputs:
             raise UsageError("no input files")
         stems = [f"s{i + 1}" for i in range(count_speakers(self.config))] + ["residual"] * self.residual
-        self._paths(
-            Path("track.wav"), stems
-        )  # a template that is wrong for every input is wrong before the first
+        self._paths(Path("track.wav"), stems)  # a template that is always wrong is wrong before the first
         outputs: dict[Input, list[Path] | SlytherError] = {}
         for source in inputs:
             try:
@@ -157,13 +169,8 @@ class _Job:
             (s, path) for s, paths in outputs.items() if isinstance(paths, list) for path in paths
         )
         started = time.monotonic()
-        self._tell(
-            "start",
-            task="separate",
-            model=self.config.name,
-            files=len(inputs),
-            output_dir=str(self.output_dir),
-        )
+        folder = str(self.output_dir)
+        self._tell("start", task="separate", model=self.config.name, files=len(inputs), output_dir=folder)
         results = []
         for index, source in enumerate(inputs):
             result = self._input(source, outputs[source], stems, index, len(inputs))
@@ -174,14 +181,6 @@ class _Job:
                 self._tell("file_done", **result.as_event())
         self._tell("summary", **summarise(results, time.monotonic() - started))
         return results
-
-    def _without_own_outputs(self, named: list[str], inputs: list[Input]) -> list[Input]:
-        """Leave out what an earlier run wrote into an output folder that lies below an input folder."""
-        target = os.path.realpath(self.output_dir)
-        literal = {"-", *named}
-        if any(os.path.realpath(name) == target for name in named if name != "-"):
-            return inputs
-        return [i for i in inputs if str(i) in literal or not _is_below(os.path.realpath(i), target)]
 
     def _paths(self, source: Input, stems: list[str]) -> list[Path]:
         path = Path("stdin") if source == "-" else Path(source)
@@ -206,24 +205,20 @@ class _Job:
         outputs = dict(zip(stems, paths, strict=True))
         with ExitStack() as stack:
             try:
-                if self.resume:
-                    check_source(name)
                 if self._all_there(name, paths):
                     return SeparationResult(name, "skipped", outputs)
-                self._check_folder(paths[0])
-                source_file, reader = self._open(source, stack)
+                check_folder(paths[0])
+                file, reader = self._open(source, stack)
             except UsageError:  # of an option: the same for every input
                 raise
             except SlytherError as error:
                 return SeparationResult(name, "failed", error=error)
-            except OSError as error:  # a path that the system refuses: too long, a loop
-                reason = (error.strerror or str(error)).lower()
-                return SeparationResult(
-                    name, "failed", error=OutputError(f"{_place(paths)} cannot be written: {reason}")
-                )
             self._load()  # outside: without the model no input can be done
             try:
-                return self._separate(name, source_file, reader, outputs, (index, count))
+                if isinstance(reader, LiveReader):
+                    return self._listen(name, reader, outputs)
+                assert file is not None
+                return self._separate(name, file, reader, outputs, (index, count))
             except SlytherError as error:
                 return SeparationResult(name, "failed", error=error)
             except BrokenPipeError:  # whoever was listening has gone
@@ -234,38 +229,27 @@ class _Job:
 
     def _all_there(self, name: str, paths: list[Path]) -> bool:
         """Whether the input can be skipped. Raises OutputError when something is in the way."""
-        there = [path for path in paths if os.path.lexists(path)]
-        if not there or self.existing == "replace":
-            return False
-        if self.resume and is_unfinished(name, paths, self.work_dir):  # killed between its last two acts
-            return False
-        if self.existing == "skip":
-            if len(there) == len(paths):
-                return True
-            raise OutputError(
-                f"{shown(there[0])} exists already, but not all of its group: --force replaces them"
-            )
-        raise OutputError(f"{shown(there[0])} exists already: --force replaces it, --skip-existing leaves it")
+        if self.resume:
+            check_source(name)
+            if is_unfinished(name, paths, self.work_dir):  # killed between its last two acts
+                return False
+        return all_there(paths, self.existing)
 
-    def _check_folder(self, path: Path) -> None:
-        """Say before hours of work that the result has no place. Raises OutputError."""
-        folder = next((p for p in path.parents if p.exists()), Path("/"))
-        if not folder.is_dir():
-            raise OutputError(f"{shown(path)} cannot be written: {shown(folder)} is no folder")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{shown(path)} cannot be written: no permission to write in {shown(folder)}")
-
-    def _open(self, source: Input, stack: ExitStack) -> tuple[Path, AudioReader]:
-        """The file that holds the recording (a copy, of a pipe), and its reader at the model's rate."""
-        held = Source(source, self.work_dir)
-        stack.callback(held.close)
-        try:
-            reader = AudioReader(held.path, self.channel, self._rate(), work_dir=self.work_dir)
-        except InputError as error:
-            raise InputError(str(error).replace(shown(held.path), held.name)) from None
-        stack.callback(reader.close)
-        reader.name = held.name
-        return held.path, reader
+    def _open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
+        """The recording at the model's rate, and the file with it (a copy, of a pipe) if it is not live."""
+        stream = None
+        if source == "-":
+            head = raw_header(self.raw) if self.raw is not None else b""
+            stream, text = Rejoined(head, standard_input()), "it is read to its end first"
+            if self.config.config.get("causal"):
+                live = listen(stream, "standard input", self.channel, self._rate())
+                if isinstance(live, LiveReader):
+                    return None, live
+                stream, text = live, f"its samples are not plain WAV, so {text}"
+            else:
+                text = f"the model is bidirectional, so {text}"
+            self._tell("note", file="-", text=text)
+        return open_recording(source, self.channel, self._rate(), self.work_dir, stack, stream)
 
     def _rate(self) -> int:
         stated = self.config.config.get("sample_rate")
@@ -324,19 +308,14 @@ class _Job:
             nonlocal began
             if began is None:
                 began = fraction if job is not None and job.resumed else 0.0
-            self._tell(
-                "progress",
-                file=name,
-                index=turn[0],
-                files=turn[1],
-                fraction=fraction,
-                began=began,
-                seconds=seconds,
-                wall_seconds=time.monotonic() - started,
-            )
+            share = {"fraction": fraction, "began": began, "seconds": seconds}
+            wall = time.monotonic() - started
+            self._tell("progress", file=name, index=turn[0], files=turn[1], **share, wall_seconds=wall)
 
         with ExitStack() as stack:
-            if self.resume and plan.tape == "file":  # a causal model has nothing to keep
+            if self.resume and plan.tape == "none":
+                notes.append("a causal model keeps no work to go on from: it began anew")
+            elif self.resume:
                 paths, options = list(outputs.values()), self._options()
                 job = stack.enter_context(
                     open_job(name, paths, self.model, self.config.name, options, self.work_dir, self.device)
@@ -351,10 +330,7 @@ class _Job:
                     format=self.format,
                     clip=self.clip,
                     frames=reader.source_frames,
-                    metadata={
-                        "software": f"slyther {slyther_cli.__version__}",
-                        "comment": f"separated with {self.config.name}",
-                    },
+                    metadata=self._metadata(),
                     part=job.token if job is not None else None,
                 )
             )
@@ -378,6 +354,37 @@ class _Job:
         notes += [*reader.notes, *group.notes]
         return replace(result, notes=tuple(notes), plan=lines, wall_seconds=time.monotonic() - started)
 
+    def _listen(self, name: str, reader: LiveReader, outputs: dict[str, Path]) -> SeparationResult:
+        """Standard input, while it comes."""
+        started = time.monotonic()
+        stems = LiveStems(self.model, reader)
+        lines = tuple(stems.describe(self.format))
+        self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=None)
+        if self.dry_run:
+            return SeparationResult(name, "planned", outputs, reader.source_rate, plan=lines)
+        with GrowingStems(
+            list(outputs.values()),
+            reader.source_rate,
+            subtype=self.subtype,
+            format=self.format,
+            clip="none" if self.clip == "none" else "clamp",
+            metadata=self._metadata(),
+        ) as group:
+            write_stems(stems, group, self.residual, lambda *s: self._live(name, *s))
+            group.commit()
+        notes = (*reader.notes, *group.notes)
+        result = SeparationResult(name, "done", outputs, reader.source_rate, reader.source_frames, notes)
+        return replace(result, plan=lines, wall_seconds=time.monotonic() - started)
+
+    def _live(self, name: str, heard: float, written: float) -> None:
+        self._tell("live", file=name, heard_seconds=round(heard, 3), written_seconds=round(written, 3))
+
+    def _metadata(self) -> dict[str, str]:
+        return {
+            "software": f"slyther {slyther_cli.__version__}",
+            "comment": f"separated with {self.config.name}",
+        }
+
     def _options(self) -> dict[str, Any]:
         """What the stems depend on beside the recording and the model."""
         names = ("channel", "format", "subtype", "clip", "residual")
@@ -385,12 +392,3 @@ class _Job:
 
     def _tell(self, event: str, **details: Any) -> None:
         self.tell({"event": event, **details})
-
-
-def _is_below(path: str, folder: str) -> bool:
-    return path.startswith(os.path.join(folder, ""))
-
-
-def _place(paths: list[Path]) -> str:
-    text = shown(paths[0])
-    return text if len(text) <= 120 else text[:117] + "..."
