@@ -36,11 +36,11 @@ class Retimer:
 
     def hear(self, log_probs: LogProbs) -> None:
         """log_probs [n, vocab], before the tokens that end in them."""
+        needed = self._open[0].start if self._open else max(self._from, self._heard - self.delay)
+        while self._pieces and self._base + len(self._pieces[0]) <= needed - MARGIN:
+            self._base += len(self._pieces.pop(0))
         self._pieces.append(log_probs)
         self._heard += len(log_probs)
-        needed = self._open[0].start if self._open else max(self._from, self._heard - self.delay)
-        while len(self._pieces) > 1 and self._base + len(self._pieces[0]) <= needed - MARGIN:
-            self._base += len(self._pieces.pop(0))
 
     def feed(self, tokens: Iterable[Token]) -> list[Token]:
         """The tokens of the stretches that these complete."""
