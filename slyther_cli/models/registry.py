@@ -43,11 +43,22 @@ PRESETS["encodec-24khz"] = (
 )
 PRESETS["codec-16k"] = ("seanet-codec", {})
 
+_SMALL_VOICE = {
+    **{"alphabet": "arpabet", "n_symbols": 80, "codec": "slyther-codec-16k", "sample_rate": 16_000},
+    **{"frame_rate": 50, "d_model": 256, "d_ffn": 768, "n_layers": 6, "n_nar_layers": 4, "n_text_layers": 2},
+}
+PRESETS["vall-m"] = ("vall-m", {})
+PRESETS["vall-me"] = ("vall-m", {"conditioning": "encoder"})
+PRESETS["vall-m-small"] = ("vall-m", {**_SMALL_VOICE})
+PRESETS["vall-me-small"] = ("vall-m", {**_SMALL_VOICE, "conditioning": "encoder"})
+PRESETS["vall-me-aligned-small"] = ("vall-m", {**_SMALL_VOICE, "conditioning": "aligned"})
+
 TASKS = {
     "mamba-tasnet": "separate",
     "conmamba": "transcribe",
     "speech-mamba": "transcribe",
     "seanet-codec": "codec",
+    "vall-m": "speak",
 }
 _BOUNDS = {
     "n_layers": 256,
@@ -76,6 +87,10 @@ def _parts(architecture: str) -> tuple[type, type]:
         from slyther_cli.models.codec import Codec, CodecConfig
 
         return CodecConfig, Codec
+    if architecture == "vall-m":
+        from slyther_cli.models.vall_m import VallM, VallMConfig
+
+        return VallMConfig, VallM
     raise ModelError(f"unknown architecture {architecture!r}; known: {', '.join(TASKS)}")
 
 

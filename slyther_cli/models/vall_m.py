@@ -1,0 +1,260 @@
+"""VALL-M and VALL-ME: speech as the tokens of a codec, continued after a prompt (papers.md section 4).
+
+Two stages. The first says codebook 1 frame by frame, through UniMamba layers: a recurrence, so a token costs
+the same time and memory however much was said before. The second fills in codebooks 2, 3, ..., each from
+those before it, through BiMamba layers over all frames of a piece. The paper's own definitions were not
+published; what stands here follows papers.md 4.3 and 4.4 and is an assumption. ``conditioning`` says how text comes in:
+
+"prefix" (VALL-M)   both stages run over [text ; frames]; the first stage ends by a token of its own.
+"encoder" (VALL-ME) the same behind a bidirectional text encoder.
+"aligned" (ours)    the text encoder also says how long each symbol lasts, and each frame is given its symbol
+and
+                    the place in it: speech cannot skip, repeat or run away, and the text may be endless.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from slyther_cli.layers.vall import States, VallStack
+
+CONDITIONINGS = ("prefix", "encoder", "aligned")
+PLACES = 4  # of a frame in its symbol: from the start, from the end, share, length
+
+
+@dataclass(frozen=True)
+class VallMConfig:
+    """``alphabet``: the symbols of ``text.phonemes`` that it reads, of which there is room for ``n_symbols``.
+    ``codec``: the name of the codec whose codes it speaks; ``sample_rate`` and ``frame_rate`` are the
+    codec's. The defaults are the paper-sized network on EnCodec (papers.md 4.2)."""
+
+    alphabet: str = "espeak"
+    n_symbols: int = 512
+    conditioning: str = "prefix"
+    d_model: int = 1024
+    d_ffn: int = 4096
+    d_state: int = 16
+    n_layers: int = 12
+    n_nar_layers: int = 12
+    n_text_layers: int = 4
+    n_codebooks: int = 8
+    codebook_size: int = 1024
+    dropout: float = 0.1
+    codec: str = "encodec-24khz"
+    sample_rate: int = 24_000
+    frame_rate: int = 75
+
+    def __post_init__(self) -> None:
+        if self.conditioning not in CONDITIONINGS:
+            raise ValueError(f"conditioning must be one of {', '.join(CONDITIONINGS)}")
+        if self.n_codebooks < 2 or not 0 <= self.dropout < 1:
+            raise ValueError("n_codebooks must be 2 or more, dropout from 0 to below 1")
+
+
+class Batch(NamedTuple):
+    """symbols [batch, S] and codes [batch, n_codebooks, T], padded on the right; their lengths [batch];
+    durations [batch, S], frames of each symbol, that sum to ``n_frames`` ("aligned" only)."""
+
+    symbols: Tensor
+    n_symbols: Tensor
+    codes: Tensor
+    n_frames: Tensor
+    durations: Tensor | None = None
+
+
+class Losses(NamedTuple):
+    """Means per frame in nats (``first``, ``rest``), and of squared log durations (``lengths``)."""
+
+    first: Tensor
+    rest: Tensor
+    lengths: Tensor
+
+
+class Context(NamedTuple):
+    """What the first stage carries from frame to frame. ``last``: [batch], the code before; -1 at the
+    start."""
+
+    states: States | None
+    last: Tensor
+
+
+class VallM(nn.Module):
+    """Both stages and the text encoder. Codes are int64; code ``codebook_size`` is the end of speech."""
+
+    def __init__(self, config: VallMConfig):
+        super().__init__()
+        c = self.config = config
+        d, self.aligned = c.d_model, c.conditioning == "aligned"
+        self.text_embedding = nn.Embedding(c.n_symbols, d)
+        self.text_encoder = None
+        if c.conditioning != "prefix":
+            self.text_encoder = VallStack(d, c.n_text_layers, c.d_ffn, c.d_state, c.dropout)
+        if self.aligned:
+            self.duration = nn.Linear(d, 1)
+            self.place = nn.Linear(PLACES, d)
+        self.ar_audio_embedding = nn.Embedding(c.codebook_size + 1, d)  # the last one stands for the start
+        self.ar_decoder = VallStack(d, c.n_layers, c.d_ffn, c.d_state, c.dropout, causal=True)
+        self.ar_predict_layer = nn.Linear(d, c.codebook_size + 1)
+        self.nar_audio_embeddings = nn.ModuleList(
+            nn.Embedding(c.codebook_size, d) for _ in range(c.n_codebooks)
+        )
+        self.nar_decoder = VallStack(
+            d, c.n_nar_layers, c.d_ffn, c.d_state, c.dropout, levels=c.n_codebooks - 1
+        )
+        self.nar_predict_layers = nn.ModuleList(
+            nn.Linear(d, c.codebook_size) for _ in range(c.n_codebooks - 1)
+        )
+        for embedding in (self.text_embedding, self.ar_audio_embedding, *self.nar_audio_embeddings):
+            assert isinstance(embedding, nn.Embedding)
+            nn.init.normal_(embedding.weight, std=0.3)
+
+    # --- text ---
+
+    def read(self, symbols: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """[batch, S] -> what both stages see of the text, [batch, S, d]."""
+        x = self.text_embedding(symbols)
+        return x if self.text_encoder is None else self.text_encoder(x, lengths)
+
+    def log_durations(self, text: Tensor) -> Tensor:
+        """[batch, S, d] -> log(1 + frames) of every symbol, [batch, S]."""
+        return self.duration(text)[..., 0]
+
+    def spread(self, text: Tensor, durations: Tensor) -> Tensor:
+        """[batch, S, d] and frames of each symbol -> what each frame is to say [batch, T, d], T the
+        longest."""
+        ends = durations.cumsum(1)
+        frames = torch.arange(int(ends[:, -1].max()), device=text.device)
+        at = torch.searchsorted(ends, frames.expand(len(text), -1).contiguous(), right=True)
+        at = at.clamp(max=text.shape[1] - 1)
+        length = durations.gather(1, at).clamp(min=1)
+        since = frames - (ends.gather(1, at) - durations.gather(1, at))
+        before, after = since / 8, (length - 1 - since) / 8
+        places = torch.stack((before, after, (since + 0.5) / length, length / 16), -1).clamp(-2, 2)
+        return text.gather(1, at[..., None].expand(-1, -1, text.shape[2])) + self.place(places.to(text.dtype))
+
+    # --- stage one ---
+
+    def first_logits(self, guide: Tensor, codes: Tensor) -> Tensor:
+        """Aligned: guide [batch, T, d] and the first codes [batch, T] -> logits of each code [batch, T,
+        V]."""
+        x = guide + self.ar_audio_embedding(self._shifted(codes))
+        return self.ar_predict_layer(self.ar_decoder(x))
+
+    def begin(self, text: Tensor) -> Context:
+        """Before the first frame. With a text prefix its states hold the text [batch, S, d]."""
+        states = None if self.aligned else self.ar_decoder.step(text, None)[1]
+        return Context(states, torch.full((len(text),), self.config.codebook_size, device=text.device))
+
+    def step(self, context: Context, guide: Tensor | None = None) -> tuple[Tensor, States]:
+        """The logits [batch, V] of the next frame's first code, and the states after it. ``guide`` [batch,
+        1, d] is the frame's text ("aligned"). The next context is ``Context(states, the code chosen)``."""
+        x = self.ar_audio_embedding(context.last)[:, None]
+        y, states = self.ar_decoder.step(x if guide is None else x + guide, context.states)
+        return self.ar_predict_layer(y[:, 0]), states
+
+    def prompted(self, context: Context, codes: Tensor, guide: Tensor | None = None) -> Context:
+        """After the first codes [batch, T] of a prompt, whatever the network would have said."""
+        if not codes.shape[1]:
+            return context
+        x = self.ar_audio_embedding(torch.cat((context.last[:, None], codes[:, :-1]), 1))
+        _, states = self.ar_decoder.step(x if guide is None else x + guide, context.states)
+        return Context(states, codes[:, -1])
+
+    def _shifted(self, codes: Tensor) -> Tensor:
+        return F.pad(codes[:, :-1], (1, 0), value=self.config.codebook_size)
+
+    # --- stage two ---
+
+    def next_logits(
+        self,
+        text: Tensor,
+        codes: Tensor,
+        level: Tensor,
+        n_prompt: Tensor,
+        n_symbols: Tensor | None = None,
+        n_frames: Tensor | None = None,
+    ) -> Tensor:
+        """Logits [batch, T, V] of codebook ``level[i] + 2`` (of codebooks counted from 1) for row ``i``.
+
+        ``text`` is the guide [batch, T, d] ("aligned") or the text [batch, S, d]; ``codes`` [batch, K, T], of
+        which the first ``level + 1`` codebooks are read, and all K in the first ``n_prompt[i]`` frames.
+        """
+        frames = torch.arange(codes.shape[2], device=codes.device)
+        x = torch.zeros((), device=codes.device)
+        for k, embedding in enumerate(self.nar_audio_embeddings):
+            seen = (k <= level)[:, None] | (frames < n_prompt[:, None])
+            x = x + embedding(codes[:, k]) * seen[..., None]
+
+        if self.aligned:
+            y = self.nar_decoder(text + x, n_frames, level)
+        else:
+            joined, places = _join(text, n_symbols, x, n_frames)
+            y = self.nar_decoder(joined, None if n_frames is None else n_symbols + n_frames, level)
+            y = y.gather(1, places[..., None].expand(-1, -1, y.shape[2]))
+        out = y.new_empty(*y.shape[:2], self.config.codebook_size)
+        for k in level.unique().tolist():
+            out[level == k] = self.nar_predict_layers[k](y[level == k])
+        return out
+
+    # --- training ---
+
+    def losses(self, batch: Batch, level: Tensor, n_prompt: Tensor) -> Losses:
+        """``level`` [batch] from 0 and ``n_prompt`` [batch]: what the second stage is asked for each row."""
+        symbols, n_symbols, codes, n_frames, durations = batch
+        text = self.read(symbols, n_symbols)
+        frames = torch.arange(codes.shape[2], device=codes.device)
+        valid = frames < n_frames[:, None]
+        lengths = text.new_zeros(())
+        if self.aligned:
+            assert durations is not None
+            there = torch.arange(symbols.shape[1], device=symbols.device) < n_symbols[:, None]
+            wanted = torch.log1p(durations.to(text.dtype))
+            lengths = F.mse_loss(self.log_durations(text)[there], wanted[there])
+            guide = self.spread(text, durations)
+            logits, target = self.first_logits(guide, codes[:, 0]), codes[:, 0]
+        else:
+            guide, end = text, self.config.codebook_size
+            target = F.pad(codes[:, 0], (0, 1), value=end)
+            target = target.scatter(1, n_frames[:, None], end)
+            joined, places = _join(
+                text, n_symbols, self.ar_audio_embedding(self._shifted(target)), n_frames + 1
+            )
+            y = self.ar_decoder(joined)
+            logits = self.ar_predict_layer(y.gather(1, places[..., None].expand(-1, -1, y.shape[2])))
+        ends = int(not self.aligned)
+        with_end = torch.arange(target.shape[1], device=codes.device) < n_frames[:, None] + ends
+        first = F.cross_entropy(logits[with_end].float(), target[with_end])
+        asked = valid & (frames >= n_prompt[:, None])
+        wanted_codes = codes[torch.arange(len(codes)), level + 1]
+        rest = self.next_logits(guide, codes, level, n_prompt, n_symbols, n_frames)
+        return Losses(first, F.cross_entropy(rest[asked].float(), wanted_codes[asked]), lengths)
+
+
+def _join(
+    text: Tensor, n_symbols: Tensor | None, audio: Tensor, n_frames: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """[text ; audio] of every row without a gap, padding on the right; and where the audio stands [batch,
+    T]."""
+    length = audio.shape[1]
+    if n_symbols is None:
+        n_symbols = torch.full((len(text),), text.shape[1], device=text.device)
+    places = n_symbols[:, None] + torch.arange(length, device=text.device)
+    total = text.shape[1] + length
+    joined = torch.zeros(len(text), total, text.shape[2], dtype=text.dtype, device=text.device)
+    there = torch.arange(text.shape[1], device=text.device) < n_symbols[:, None]
+    joined[:, : text.shape[1]] = text * there[..., None]
+    joined = joined.scatter(1, places[..., None].expand(-1, -1, text.shape[2]), audio)
+    return joined, places
+
+
+def frames_of(log_durations: Tensor, speed: float = 1.0, carry: float = 0.0) -> Tensor:
+    """log(1 + frames) [S] -> whole frames [S] whose sums follow the unrounded ones; at least 0."""
+    exact = (torch.expm1(log_durations.double()).clamp(min=0, max=math.e**6) / speed).cumsum(0) + carry
+    edges = torch.cat((exact.new_zeros(1), exact.round()))
+    return edges.diff().clamp(min=0).long()
