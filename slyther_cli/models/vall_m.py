@@ -3,13 +3,12 @@
 Two stages. The first says codebook 1 frame by frame, through UniMamba layers: a recurrence, so a token costs
 the same time and memory however much was said before. The second fills in codebooks 2, 3, ..., each from
 those before it, through BiMamba layers over all frames of a piece. The paper's own definitions were not
-published; what stands here follows papers.md 4.3 and 4.4 and is an assumption. ``conditioning`` says how text comes in:
+published: what stands here follows papers.md 4.3 and 4.4 and is an assumption.
 
-"prefix" (VALL-M)   both stages run over [text ; frames]; the first stage ends by a token of its own.
-"encoder" (VALL-ME) the same behind a bidirectional text encoder.
-"aligned" (ours)    the text encoder also says how long each symbol lasts, and each frame is given its symbol
-and
-                    the place in it: speech cannot skip, repeat or run away, and the text may be endless.
+``conditioning`` says how text comes in. "prefix" (VALL-M): both stages run over [text ; frames], and the first
+ends by a token of its own. "encoder" (VALL-ME): the same behind a bidirectional text encoder. "aligned"
+(ours): the text encoder also says how long each symbol lasts, and each frame is given its symbol and the place
+in it: speech cannot skip, repeat or run away, and the text may be endless.
 """
 
 from __future__ import annotations
@@ -195,7 +194,8 @@ class VallM(nn.Module):
             y = self.nar_decoder(text + x, n_frames, level)
         else:
             joined, places = _join(text, n_symbols, x, n_frames)
-            y = self.nar_decoder(joined, None if n_frames is None else n_symbols + n_frames, level)
+            every = None if n_frames is None or n_symbols is None else n_symbols + n_frames
+            y = self.nar_decoder(joined, every, level)
             y = y.gather(1, places[..., None].expand(-1, -1, y.shape[2]))
         out = y.new_empty(*y.shape[:2], self.config.codebook_size)
         for k in level.unique().tolist():
