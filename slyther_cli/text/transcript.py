@@ -15,12 +15,14 @@ from slyther_cli.text.subtitles import FORMATS, Format, make_format
 
 
 def chosen_formats(names: Iterable[str]) -> list[str]:
-    """Format names without repeats, "all" spelt out. Raises UsageError for an unknown one."""
+    """Format names without repeats, "all" spelt out. Raises UsageError for an unknown one, or none."""
     result: list[str] = []
     for name in names:
         if name not in (*FORMATS, "all"):
             raise UsageError(f"the format {name!r} is not known: {', '.join(FORMATS)}, all")
         result += [one for one in (FORMATS if name == "all" else (name,)) if one not in result]
+    if not result:
+        raise UsageError(f"no output format is named: {', '.join(FORMATS)}, all")
     return result
 
 

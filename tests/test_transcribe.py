@@ -1,0 +1,375 @@
+"""`slyther transcribe` from sound files to text, with a model of known answers (tones.py)."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import tones
+import torch
+
+import slyther_cli
+from slyther_cli import app
+from slyther_cli.checkpoints import store
+from slyther_cli.errors import ModelError, UsageError
+from slyther_cli.tasks import recogniser, setup, transcription
+from slyther_cli.text import subtitles
+from slyther_cli.text.kneser_ney import train
+
+SAID = "hello abide all deal"
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A cache folder: "tones", "live" (causal), and "taught" (with a language model)."""
+    cache = tmp_path_factory.mktemp("cache")
+    tones.save(cache)
+    tones.save(cache, "live", causal=True)
+    language = train(["hello abide", "all deal", SAID], 2)
+
+    def companions(folder):
+        tones.CharTokenizer(tones.LETTERS).save(folder)
+        language.save(folder / "lm.bin")
+
+    tones.save(cache, "taught", companions=companions, decoding={"beam": 8, "lm_weight": 0.3})
+    return cache
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch, models):
+    """Every test in a folder of its own, with these models and no others but the shipped ones."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLYTHER_CACHE", str(models))
+    monkeypatch.setattr(transcription, "DEFAULT_MODEL", "tones")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def make(name="talk.wav", text=SAID, rate=16_000, x=None, **how):
+    """A recording of ``text``; (start, end) of its words in seconds."""
+    said, words = tones.spoken(text, rate)
+    x = said if x is None else x
+    sf.write(name, x, rate, **({"subtype": "FLOAT"} if name.endswith(".wav") else {}) | how)
+    return words
+
+
+def run(capfd, *args):
+    """(exit code, stdout, stderr) of `slyther transcribe`."""
+    code = app.main(["transcribe", *map(str, args)])
+    out, err = capfd.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def errors(err):
+    return [line for line in err.splitlines() if line.startswith("slyther: error: ")]
+
+
+def left(folder="."):
+    """All files below, as relative names; the hidden ones too."""
+    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
+
+
+def stdin(monkeypatch, name):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(open(name, "rb")))  # noqa: SIM115
+
+
+# What comes out
+
+
+def test_what_is_said(capfd):
+    make()
+    code, out, err = run(capfd, "talk.wav")
+    assert code == 0 and out == SAID + "\n" and "talk.wav: " in err and left() == ["talk.wav"]
+    assert run(capfd, "talk.wav", "-q") == (0, SAID + "\n", "")
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_words_have_their_times(capfd, rate):
+    """In samples of the model's rate, whatever the recording's; a frame is 40 ms."""
+    words = make(rate=rate, text="hello abide" if rate == 8000 else SAID)
+    code, out, _ = run(capfd, "talk.wav", "-f", "json", "-q")
+    heard = json.loads(out)
+    got = [word for segment in heard["segments"] for word in segment["words"]]
+    assert code == 0 and heard["language"] == "en" and len(got) == len(words)
+    for word, (start, end) in zip(got, words, strict=True):
+        assert abs(word["start"] - start) <= 0.04 and abs(word["end"] - end) <= 0.04
+        assert 0.5 < word["probability"] <= 1
+
+
+def test_the_same_text_in_one_pass(capfd, models):
+    """The command's words are those of the network's forward over the whole recording."""
+    x = np.random.default_rng(0).standard_normal(16_000 * 9).astype(np.float32) * 0.01
+    said = tones.spoken(SAID)[0]
+    x[30_000 : 30_000 + len(said)] += said
+    make(x=x)
+    model = store.load(models / "tones")[0]
+    with torch.inference_mode():
+        best = model(model.features(torch.from_numpy(x)[None]))[0].argmax(-1).tolist()
+    tokens = [b for a, b in zip([0, *best], best, strict=False) if b != a and b]
+    text = tones.CharTokenizer(tones.LETTERS).decode(tokens)
+    assert run(capfd, "talk.wav")[1].split() == text.split()
+
+
+@pytest.mark.parametrize("how", [(), ("--max-line-width", "12"), ("--highlight-words",),
+                                 ("--max_line_width", "12", "--max_line_count", "1"),
+                                 ("--max-words-per-line", "2"), ("--word_timestamps", "False")])  # fmt: skip
+def test_every_format_as_whisper_writes_it(capfd, how):
+    make(text=SAID + " " + SAID)
+    assert run(capfd, "talk.wav", "-f", "all", "-o", "out", *how)[0] == 0
+    assert left("out") == [f"talk.{name}" for name in sorted(subtitles.FORMATS)]
+    segments = json.loads(Path("out/talk.json").read_text())["segments"]
+    layout = {}
+    if "12" in how:
+        layout["max_line_width"] = 12
+    if "--max_line_count" in how:
+        layout["max_line_count"] = 1
+    if "2" in how:
+        layout["max_words_per_line"] = 2
+    if "--highlight-words" in how:
+        layout["highlight_words"] = True
+    assert ("words" in segments[0]) == ("False" not in how)
+    for name in subtitles.FORMATS:
+        wanted = "".join(subtitles.render(name, segments, **layout)).encode()
+        assert Path(f"out/talk.{name}").read_bytes() == wanted
+        code, out, _ = run(capfd, "talk.wav", "-f", name, "-o", "-", *how)
+        assert code == 0 and out.encode() == wanted
+
+
+def test_silence_yields_no_words(capfd):
+    """Neither digital silence nor faint noise; every format is still a whole file."""
+    rng = np.random.default_rng(0)
+    make("zero.wav", x=np.zeros(50_000, np.float32))
+    make("faint.wav", x=(rng.standard_normal(50_000) * 1e-4).astype(np.float32))
+    assert run(capfd, "zero.wav", "faint.wav", "-f", "all", "-o", "out")[0] == 0
+    assert Path("out/zero.txt").read_text() == Path("out/faint.txt").read_text() == ""
+    assert Path("out/zero.vtt").read_text() == "WEBVTT\n\n" and Path("out/zero.srt").read_text() == ""
+    assert json.loads(Path("out/zero.json").read_text()) == {"text": "", "segments": [], "language": "en"}
+    assert run(capfd, "zero.wav", "-f", "tsv")[1] == "start\tend\ttext\n"
+
+
+def test_pauses_part_segments(capfd):
+    x = np.concatenate([tones.spoken("hello all")[0], np.zeros(16_000, np.float32), tones.spoken("deal")[0]])
+    make(x=x)
+    assert run(capfd, "talk.wav")[1] == "hello all\ndeal\n"
+
+
+def test_nothing_ends_after_the_recording(capfd):
+    x = tones.spoken("all")[0][: -round(0.07 * 16_000)]
+    make(x=x)
+    heard = json.loads(run(capfd, "talk.wav", "-f", "json")[1])
+    assert heard["segments"][-1]["end"] <= round(len(x) / 16_000, 3)
+
+
+# Where it goes
+
+
+def test_one_recording_goes_to_stdout_and_several_to_files_beside_them(capfd):
+    Path("in/deep").mkdir(parents=True)
+    make("in/a.wav")
+    make("in/deep/b.flac")
+    code, out, _ = run(capfd, "in/a.wav", "in/deep/b.flac", "-f", "srt")
+    assert code == 0 and out.splitlines() == ["in/a.srt", "in/deep/b.srt"]
+    assert run(capfd, "in", "-f", "vtt")[1].splitlines() == ["in/a.vtt", "in/deep/b.vtt"]
+    assert run(capfd, "in/*.wav", "-f", "tsv")[1].splitlines() == ["in/a.tsv"]  # a glob that matches one
+    assert run(capfd, "in/a.wav", "-f", "txt,tsv", "--force")[1].splitlines() == ["in/a.txt", "in/a.tsv"]
+    code, out, err = run(capfd, "in", "-f", "srt", "-o", "-")
+    assert code == 2 and not out and "-o -" in errors(err)[0]
+
+
+def test_whispers_spellings(capfd):
+    make("a.b.wav")
+    how = ["--output_dir", "out", "--output_format", "all", "--language", "en", "--word_timestamps", "True",
+           "--highlight_words", "True", "--task", "transcribe"]  # fmt: skip
+    assert run(capfd, "a.b.wav", *how)[0] == 0
+    assert left("out") == [f"a.b.{name}" for name in sorted(subtitles.FORMATS)]
+    assert "<u>" in Path("out/a.b.srt").read_text()
+    for bad, words in [
+        (("--language", "fr"), "English"),
+        (("--task", "translate"), "translate"),
+        (("--word_timestamps", "maybe"), "maybe"),
+        (("--temperature", "0"), "--temperature"),
+        (("-f", "doc"), "doc"),
+        (("-f", ""), "format"),
+        (("--max-line-width", "0"), "width"),
+        (("--word_timestamps", "False", "--highlight-words"), "highlight-words"),
+        (("--skip-existing",), "-o"),
+        (("--force", "--skip-existing", "-o", "x"), "choose one"),
+        (("--lm", "none", "--lm-weight", "1"), "language model"),
+        (("--decode", "guess"), "guess"),
+        (("--decode", "greedy", "--beam", "5"), "contradicts"),
+    ]:
+        code, out, err = run(capfd, "a.b.wav", *bad)
+        assert (code, out) == (2, "") and words in errors(err)[0], (bad, err)
+        assert len(errors(err)) == 1
+
+
+def test_existing_results(capfd):
+    make()
+    assert run(capfd, "talk.wav", "-o", "out", "-f", "srt,txt")[0] == 0
+    before = {name: Path(name).stat().st_mtime_ns for name in left()}
+    code, out, err = run(capfd, "talk.wav", "-o", "out", "-f", "srt,txt")
+    assert code == 4 and not out and "--force" in errors(err)[0]
+    code, out, err = run(capfd, "talk.wav", "-o", "out", "-f", "srt,txt", "--skip-existing")
+    assert code == 0 and out == "out/talk.srt\nout/talk.txt\n" and "skipped" in err
+    assert before == {name: Path(name).stat().st_mtime_ns for name in left()}
+    Path("out/talk.srt").unlink()
+    code, _, err = run(capfd, "talk.wav", "-o", "out", "-f", "srt,txt", "--skip-existing")
+    assert code == 4 and "not all" in errors(err)[0]
+    assert run(capfd, "talk.wav", "-o", "out", "-f", "srt,txt", "--force")[0] == 0
+
+
+def test_collisions_are_refused_before_anything_is_done(capfd):
+    make("a.wav")
+    make("a.flac")
+    code, _, err = run(capfd, "a.wav", "a.flac", "-o", "out")
+    assert code == 2 and "same file" in errors(err)[0] and not Path("out").exists()
+
+
+def test_standard_input(capfd, monkeypatch):
+    make("talk.flac")
+    for model in ("tones", "live"):  # a causal one cannot take flac as it comes
+        stdin(monkeypatch, "talk.flac")
+        code, out, err = run(capfd, "-", "-m", model, "--work-dir", ".")
+        assert code == 0 and out == SAID + "\n" and "standard input: " in err and left() == ["talk.flac"]
+    stdin(monkeypatch, "talk.flac")
+    assert run(capfd, "-", "-o", "out")[1] == "out/-.txt\n"  # as whisper names it
+    Path("empty").touch()
+    stdin(monkeypatch, "empty")
+    code, _, err = run(capfd, "-")
+    assert code == 4 and "standard input is empty" in errors(err)[0]
+
+
+# How it speaks
+
+
+def test_json(capfd):
+    words = make()
+    code, out, err = run(capfd, "talk.wav", "gone.wav", "-o", "out", "--json", "-q")
+    told = [json.loads(line) for line in out.splitlines()]
+    assert code == 3 and len(err.splitlines()) == 1 and all(t["schema"] == 1 for t in told)
+    kinds = [t["event"] for t in told if t["event"] != "progress"]
+    assert kinds == ["start", "plan", "segment", "file_done", "error", "summary"]
+    segment = next(t for t in told if t["event"] == "segment")
+    assert (segment["file"], segment["text"], segment["id"]) == ("talk.wav", " " + SAID, 0)
+    assert [word["word"].strip() for word in segment["words"]] == SAID.split()
+    done = next(t for t in told if t["event"] == "file_done")
+    assert (done["outputs"], done["words"]) == ({"txt": "out/talk.txt"}, len(words))
+    assert (told[-1]["done"], told[-1]["failed"]) == (1, 1)
+    out = run(capfd, "talk.wav", "--json", "-q")[1]
+    assert SAID in out and all(json.loads(line) for line in out.splitlines())
+
+
+def test_verbose_and_dry_run(capfd):
+    make()
+    err = run(capfd, "talk.wav", "-v")[2]
+    for words in ("model tones", "device cpu", "3 sweeps", "greedy decoding"):
+        assert words in err
+    code, out, err = run(capfd, "talk.wav", "gone.wav", "--dry-run", "-o", "out")
+    assert code == 3 and out == "out/talk.txt\n" and "sweeps" in err and left() == ["talk.wav"]
+
+
+def test_api():
+    make()
+    events = []
+    done, failed = slyther_cli.transcribe(["talk.wav", "gone.wav"], on_event=events.append)
+    assert (done.status, done.text, done.words, done.outputs) == ("done", SAID, 4, {})
+    assert [segment["text"] for segment in done.segments] == [" " + SAID]
+    assert failed.status == "failed" and "gone.wav" in str(failed.error) and left() == ["talk.wav"]
+    assert [e["event"] for e in events if e["event"] != "progress"][-1] == "summary"
+    (kept,) = slyther_cli.transcribe("talk.wav", "out", formats=["srt", "vtt"], keep=False)
+    assert kept.outputs == {"srt": Path("out/talk.srt"), "vtt": Path("out/talk.vtt")} and not kept.segments
+    for error, how in [
+        (UsageError, {"formats": "mp3"}),
+        (UsageError, {"language": "de"}),
+        (UsageError, {"existing": "perhaps"}),
+        (UsageError, {"channel": "left"}),
+        (UsageError, {"decode": "magic"}),
+        (UsageError, {"max_line_width": -1}),
+        (ModelError, {"model": "nobody"}),
+        (ModelError, {"lm": "nowhere.arpa"}),
+        (UsageError, {"device": "abacus"}),
+    ]:
+        with pytest.raises(error):
+            slyther_cli.transcribe("talk.wav", **how)
+
+
+# Models
+
+
+def test_the_beam_and_its_language_model(capfd, models):
+    make()
+    code, out, err = run(capfd, "talk.wav", "-m", "taught", "-v")
+    assert code == 0 and out == SAID + "\n" and "beam of 8, language model of taught, weight 0.3" in err
+    out, err = run(capfd, "talk.wav", "-m", "taught", "-v", "--lm", "none", "--decode", "beam", "--beam", 5)[
+        1:
+    ]
+    assert out == SAID + "\n" and "beam of 5, no language model" in err
+    assert "greedy" in run(capfd, "talk.wav", "-m", "taught", "-v", "--decode", "greedy")[2]
+    how = ("--lm", models / "taught" / "lm.bin", "--lm-weight", 2, "--word-bonus", 0.5, "-v")
+    out, err = run(capfd, "talk.wav", *how)[1:]
+    assert out == SAID + "\n" and "lm.bin, weight 2" in err
+    Path("bad.arpa").write_text("\\data\\\nngram 1=x\n")
+    for lm in ("bad.arpa", "gone.arpa", "."):
+        code, out, err = run(capfd, "talk.wav", "--lm", lm)
+        assert code == 5 and not out and lm in errors(err)[0]
+
+
+def test_the_language_model_matters(capfd):
+    """A tone between two letters: the words known decide."""
+    x, _ = tones.spoken("hello")
+    at = round(2 * 0.16 * 16_000)  # the first l, half an i
+    x[at : at + 1600] = 0.46 * tones.beep("l") + 0.5 * tones.beep("i")
+    make(x=x)
+    greedy = run(capfd, "talk.wav", "-m", "taught", "--decode", "greedy")[1]
+    assert run(capfd, "talk.wav", "-m", "taught")[1] == "hello\n" and greedy == "heilo\n"
+
+
+def test_a_model_that_cannot_be_used(capfd, models, place):
+    make()
+    bad = place / "bad"
+    bad.mkdir()
+    good = models / "tones"
+    config, alphabet = (json.loads((good / name).read_text()) for name in ("config.json", "tokens.json"))
+    (bad / "model.safetensors").write_bytes((good / "model.safetensors").read_bytes())
+    for change, letters, words in [
+        ({"task": "separate"}, alphabet, "separate"),
+        ({"config": config["config"] | {"n_layers": 3}}, alphabet, "does not fit"),
+        ({}, None, "tokens.json"),
+        ({}, {"type": "runes"}, "tokens.json is damaged"),
+        ({}, alphabet | {"tokens": ["a", "b"]}, "its alphabet has 3"),
+        ({"decoding": {"beam": "wide"}}, alphabet, "makes no sense"),
+        ({"decoding": {"beam": 0}}, alphabet, "out of bounds"),
+        ({"decoding": 5}, alphabet, "makes no sense"),
+    ]:
+        (bad / "config.json").write_text(json.dumps(config | change))
+        (bad / "tokens.json").unlink(missing_ok=True)
+        if letters:
+            (bad / "tokens.json").write_text(json.dumps(letters))
+        code, out, err = run(capfd, "talk.wav", "-m", bad, "--decode", "beam")
+        assert code == 5 and not out and words in errors(err)[0] and len(err.splitlines()) == 1, err
+    (bad / "config.json").write_text(json.dumps(config))
+    (bad / "tokens.json").write_text(json.dumps(alphabet))
+    (bad / "lm.bin").write_bytes(b"slyther-ngram-1\nnonsense")
+    assert run(capfd, "talk.wav", "-m", bad)[0] == 5
+    assert run(capfd, "talk.wav", "-m", bad, "--lm", "none")[0] == 0
+    for name in ("nobody", "./nowhere", "mamba-tasnet-8k-2spk"):
+        code, out, err = run(capfd, "talk.wav", "-m", name)
+        assert code == 5 and not out and len(err.splitlines()) == 1
+
+
+def test_memory_limit(capfd):
+    make(text=" ".join([SAID] * 5))
+    plain = run(capfd, "talk.wav", "-f", "json", "-o", "-")[1]
+    limit = recogniser.Recogniser(setup.choose_model("transcribe", None, "tones")).plan(10**6).working_bytes
+    code, out, err = run(
+        capfd, "talk.wav", "-f", "json", "-o", "-", "--memory-limit", limit + 1000, "--work-dir", "work", "-v"
+    )
+    assert code == 0 and out == plain and "work file" in err and not left("work")
+    code, _, err = run(capfd, "talk.wav", "--memory-limit", "10kB")
+    assert code == 6 and "--memory-limit" in errors(err)[0]
