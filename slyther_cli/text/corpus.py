@@ -10,26 +10,27 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from slyther_cli.errors import InputError
-from slyther_cli.text.spoken import spoken
+from slyther_cli.text import normalise_english
+from slyther_cli.text.sentences import split_sentences
 from slyther_cli.text.tokens import normalise
 
 SHARED = 6  # words in a row that must not be shared with protected text
 LONGEST_LINE = 10**6  # characters; a line beyond is no prose
-_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[A-Z0-9])")
+_WRITTEN = re.compile(r"[\d$£€%]|\b(?:mrs?|dr|st|messrs|capt|col|gen|lt|rev|prof|jr|sr|etc|hon)\b\.?", re.I)
 _LETTERS = re.compile(r"[a-z' ]+")
-_SHORT = re.compile(r"(?:^|\s)(?:[A-Z]|No|Vol|vol|cf|ver|viz|i\.e|e\.g|p|pp)\.$")
+
+
+def as_heard(text: str) -> str:
+    """Text as a recogniser writes what it hears: numbers and titles in words, then ``tokens.normalise``."""
+    if _WRITTEN.search(text):
+        text = normalise_english.normalise(text).text
+    return normalise(text)
 
 
 def sentences(paragraph: str) -> list[str]:
-    """The sentences of a paragraph, normalised; those with letters that English does not have go."""
-    pieces: list[str] = []
-    for piece in _END.split(spoken(paragraph)):
-        if pieces and _SHORT.search(pieces[-1]):
-            pieces[-1] += f" {piece}"
-        else:
-            pieces.append(piece)
-    plain = (normalise(piece) for piece in pieces)
-    return [line for line in plain if line and _LETTERS.fullmatch(line)]
+    """The sentences of a paragraph, as heard; those with letters that English does not have go."""
+    pieces = (as_heard(piece.text) for piece in split_sentences(paragraph, LONGEST_LINE))
+    return [line for line in pieces if _LETTERS.fullmatch(line)]
 
 
 def paragraphs(path: Path, wrapped: bool = False) -> Iterator[str]:
@@ -73,7 +74,7 @@ class Guard:
         self._runs: set[tuple[str, ...]] = set()
         self._short: set[tuple[str, ...]] = set()
         for line in protected:
-            words = tuple(normalise(spoken(line)).split())
+            words = tuple(as_heard(line).split())
             self._runs.update(words[i : i + SHARED] for i in range(len(words) - SHARED + 1))
             if len(words) < SHARED:
                 self._short.add(words)
