@@ -26,7 +26,7 @@ app.command("synthesize")(synthesize)
 app.command("lm")(train_lm)
 
 
-TASKS = {"separation": "separate", "recognition": "transcribe"}
+TASKS = {"separation": "separate", "recognition": "transcribe", "speech": "speak"}
 Folder = Annotated[
     Path,
     typer.Option("--output", "--output-dir", "-o", help="Folder of the run and its models.", metavar="DIR"),
@@ -103,6 +103,32 @@ def transcribe(
         "validate": "WER {wer:.1f} %, CER {cer:.1f} % on the dev set",
     }
     run_training("recognition", words, config, folder, resume, workers, device, threads, as_json, quiet)
+
+
+@app.command("speak")
+def speak(
+    config: Annotated[Path, _config("speak")],
+    folder: Folder,
+    resume: Resume = False,
+    workers: Workers = 1,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a voice (VALL-M) on the speech and transcripts that FILE names, as a codec's tokens.
+
+    DIR gets best/ and last/ (models, for --model), last.pt (all state, for --resume) and log.jsonl. The path
+    of the best model is printed on stdout. Stopped by Ctrl-C, the run is saved first.
+
+    Exit codes: 0 done, 2 usage or configuration, 3 the speech cannot be read, 5 the run or the model, 6
+    device, 130 and 143 when stopped by a signal.
+    """
+    words = {
+        "train": "first codebook {metric:.3f} nats",
+        "validate": "{first:.3f} nats a code of the first codebook, {rest:.3f} of the rest, on the dev set",
+    }
+    run_training("speech", words, config, folder, resume, workers, device, threads, as_json, quiet)
 
 
 def run_training(

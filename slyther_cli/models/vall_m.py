@@ -5,10 +5,10 @@ the same time and memory however much was said before. The second fills in codeb
 those before it, through BiMamba layers over all frames of a piece. The paper's own definitions were not
 published: what stands here follows papers.md 4.3 and 4.4 and is an assumption.
 
-``conditioning`` says how text comes in. "prefix" (VALL-M): both stages run over [text ; frames], and the first
-ends by a token of its own. "encoder" (VALL-ME): the same behind a bidirectional text encoder. "aligned"
-(ours): the text encoder also says how long each symbol lasts, and each frame is given its symbol and the place
-in it: speech cannot skip, repeat or run away, and the text may be endless.
+``conditioning`` says how text comes in. "prefix" (VALL-M): both stages run over [text ; frames], and the
+first ends by a token of its own. "encoder" (VALL-ME): the same behind a bidirectional text encoder. "aligned"
+(ours): the text encoder also says how long each symbol lasts, and each frame is given its symbol and its
+place in it: speech cannot skip, repeat or run away, and the text may be endless.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ class Spelling:
 
 
 def spell(text: str, alphabet: str) -> Spelling:
-    """English as the symbols of an alphabet, with a mark or a blank between words and a mark at the end.
+    """English as the symbols of an alphabet: a blank, the words with a mark or a blank between them, a mark.
+    Nothing at all when there are no words.
 
     Raises :class:`ModelError`: an unknown alphabet, or "espeak" without the extra.
     """
@@ -61,7 +62,8 @@ def spell(text: str, alphabet: str) -> Spelling:
     by_rule: dict[str, None] = {}
     if alphabet == "espeak":
         ipa = _espeak(words) if words else ""
-        return Spelling(tuple(numbers[c] for c in ipa if c in numbers), words, dropped=dropped)
+        said = [numbers[c] for c in ipa if c in numbers]
+        return Spelling((numbers[BLANK], *said) if said else (), words, dropped=dropped)
     for word in words.split():
         plain, mark = (word[:-1], word[-1]) if word[-1] in MARKS else (word, "")
         if alphabet == "arpabet":
@@ -73,12 +75,12 @@ def spell(text: str, alphabet: str) -> Spelling:
         if not phones:
             continue
         out += [numbers[p] for p in phones]
-        out += [numbers[m] for m in (mark, BLANK) if m]
+        out.append(numbers[mark or BLANK])
     while out and out[-1] == numbers[BLANK]:
         out.pop()
     if out and out[-1] > len(MARKS) + 1:
         out.append(numbers["."])
-    return Spelling(tuple(out), words, tuple(by_rule), dropped)
+    return Spelling((numbers[BLANK], *out) if out else (), words, tuple(by_rule), dropped)
 
 
 def shorten(text: str, limit: int = 40) -> str:
