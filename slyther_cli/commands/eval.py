@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
+from slyther_cli.commands.eval_transcribe import transcribe
 from slyther_cli.commands.options import new_app
 from slyther_cli.errors import UsageError
 
@@ -19,6 +20,9 @@ EXAMPLES = 300
 @app.callback()
 def _eval() -> None:
     """Measure how well a model does, on material whose answer is known."""
+
+
+app.command("transcribe")(transcribe)
 
 
 @app.command("separate")

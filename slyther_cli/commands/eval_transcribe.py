@@ -1,0 +1,156 @@
+"""``slyther eval transcribe``: word and character error rates where the words are known."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slyther_cli.commands import output
+from slyther_cli.errors import UsageError
+
+PEERS = ("pocketsphinx",)
+
+
+def transcribe(
+    manifest: Annotated[
+        list[Path],
+        typer.Option(
+            help="TSV of speech (path, speaker, split, transcript). Repeated: each is scored by itself.",
+            metavar="TSV",
+        ),
+    ],
+    split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Name or folder of a model; none: the peers alone.", metavar="NAME|PATH"
+        ),
+    ] = None,
+    decode: Annotated[
+        str | None,
+        typer.Option(help="greedy or beam; by default beam where there is a language model.", metavar="HOW"),
+    ] = None,
+    lm: Annotated[
+        str, typer.Option(help="Language model: auto (the model's own), none, or a file.", metavar="LM")
+    ] = "auto",
+    beam: Annotated[int | None, typer.Option(min=1, max=10_000, help="Width of the beam.")] = None,
+    lm_weight: Annotated[float | None, typer.Option(min=0.0, help="Weight of the language model.")] = None,
+    word_bonus: Annotated[float | None, typer.Option(help="Added for every word.")] = None,
+    by_length: Annotated[
+        bool, typer.Option("--by-length", help="Also joins of the utterances of 1, 5 and 20 minutes.")
+    ] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Also a peer, on the same samples: pocketsphinx.", metavar="PEER"),
+    ] = None,
+    examples: Annotated[
+        int | None, typer.Option(min=1, help="Utterances of each manifest, by default all.", metavar="N")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the intervals' bootstrap.")] = 0,
+    device: Annotated[
+        str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="CPU threads; by default one a core.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+) -> None:
+    """Transcribe speech whose words are known; report word and character error rates in percent.
+
+    Rates have 95 % bootstrap intervals. References and results are normalised alike: lower case, no
+    punctuation, numbers and titles in words. Recordings are heard whole, as by `slyther transcribe`. CPU is
+    in seconds a second of speech; memory is what a recording needed above the idle process.
+
+    Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
+    """
+    output.json_asked = as_json
+    unknown = sorted(set(against or []) - set(PEERS))
+    if unknown:
+        raise UsageError(f"unknown peer {', '.join(unknown)}; known: {', '.join(PEERS)}")
+    if model == "none" and not against:
+        raise UsageError("--model none leaves nothing to measure: name a peer with --against")
+    from slyther_cli.training import evaluate_recognition as evaluation
+
+    evaluation.import_jiwer()
+    systems: list[Any] = []
+    if model != "none":
+        search = {"decode": decode, "lm": lm, "beam": beam, "lm_weight": lm_weight, "word_bonus": word_bonus}
+        systems.append(_Ours(model, device, threads, search))
+    if against:
+        from slyther_cli.studies.pocketsphinx_reference import PocketSphinx
+
+        systems.append(PocketSphinx())
+    tell = _Teller(as_json, quiet)
+    try:
+        rows = evaluation.evaluate_recognition(
+            systems, manifest, split, evaluation.MINUTES if by_length else (0,), examples, seed, on_event=tell
+        )
+    finally:
+        tell.bar.clear()
+    if as_json:
+        output.json_line("summary", task="eval_transcribe", rows=rows)
+        return
+    header = ("speech", "joined", "system", "items", "words", "WER %", "CER %", "CPU s/s", "memory")
+    for line in output.table([_cells(row) for row in rows], header):
+        output.data(line)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    wer, cer = (f"{r['value']:.1f} [{r['low']:.1f}, {r['high']:.1f}]" for r in (row["wer"], row["cer"]))
+    return (
+        Path(row["manifest"]).resolve().parent.name,
+        f"{row['minutes']} min" if row["minutes"] else "no",
+        row["system"],
+        str(row["items"]),
+        str(row["words"]),
+        wer,
+        cer,
+        f"{row['cpu_per_second']:.3f}",
+        output.size(row["peak_extra_bytes"]),
+    )
+
+
+class _Ours:
+    """The model as `slyther transcribe` runs it, from samples to text."""
+
+    def __init__(self, model: str | None, device: str, threads: int | None, search: dict[str, Any]) -> None:
+        import torch
+
+        from slyther_cli.tasks.recogniser import Recogniser
+        from slyther_cli.tasks.setup import choose_model, pick_device
+        from slyther_cli.tasks.transcription import DEFAULT_MODEL
+
+        config = choose_model("transcribe", model, DEFAULT_MODEL)
+        where = pick_device(device)
+        if threads:
+            torch.set_num_threads(threads)
+        self.recogniser = Recogniser(config, where, **search)
+        self.name, self.rate = config.name, self.recogniser.rate
+
+    def __call__(self, samples: Any) -> str:
+        plan = self.recogniser.plan(len(samples))
+        block = 10 * self.rate
+        pieces = self.recogniser.segments(
+            lambda: (samples[i : i + block] for i in range(0, len(samples), block)), plan
+        )
+        return " ".join(segment.text for segment in pieces)
+
+
+class _Teller:
+    """A line an item with --json, a bar on a terminal."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.json, self.bar = as_json, output.Bar()
+        self.draws = not (as_json or quiet) and output.can_draw(sys.stderr)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if self.json:
+            rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in event.items()}
+            output.json_line(str(rounded.pop("event")), **rounded)
+        elif self.draws:
+            text = f" {event['index']}/{event['examples']}, {event['system']}: WER {event['wer']:.0f} %"
+            self.bar.draw("evaluating", event["index"] / event["examples"], text)

@@ -1,0 +1,260 @@
+"""Scoring recognisers where the words are known: word and character error rates, time, memory, by length.
+
+All systems hear the same samples in the same run, and their texts and the references go through the same
+normalisation (``text.corpus.as_heard``: lower case, no punctuation, numbers and titles in words; spellings
+such as colour and color stay different). WER and CER are jiwer's: the edits of all items over all words.
+
+Longer recordings are joins of the split's own utterances, in the order of their names, of one speaker as far
+as they go: every utterance is in one join, so a WER by length is over the same words each time.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from slyther_cli.errors import InputError, UsageError
+from slyther_cli.studies.separation_speed import forget_peak, peak_memory
+from slyther_cli.text.corpus import as_heard
+from slyther_cli.training.data import read_mono, read_table
+from slyther_cli.training.metrics import RESAMPLES
+
+Event = dict[str, Any]
+MINUTES = (0, 1, 5, 20)  # 0: single utterances
+SPEAKERS = 8  # with so many, an interval varies speakers, else items
+EDITS = ("substitutions", "deletions", "insertions")
+
+
+class Hearing(Protocol):
+    """A recogniser: samples float32 [n] at ``rate`` in, text out."""
+
+    name: str
+    rate: int
+
+    def __call__(self, samples: np.ndarray) -> str: ...
+
+
+@dataclass(frozen=True)
+class Item:
+    """One recording to be heard: utterances one after the other, with what is said in them."""
+
+    paths: tuple[Path, ...]
+    text: str
+    speaker: str
+
+    @property
+    def name(self) -> str:
+        more = f" to {self.paths[-1].stem}" if len(self.paths) > 1 else ""
+        return self.paths[0].stem + more
+
+
+def read_items(manifest: Path, split: str, examples: int | None = None) -> list[Item]:
+    """The utterances of a split that have a text, by speaker and name; ``examples`` of them, spread evenly.
+
+    A column ``normalized`` is preferred to ``transcript``. Raises InputError: there are none.
+    """
+    base = manifest.resolve().parent
+    items = []
+    for row in read_table(manifest, ("path", "speaker", "split")):
+        text = as_heard(row.get("normalized") or row.get("transcript", ""))
+        if row["split"] == split and text:
+            items.append(Item((base / row["path"],), text, row["speaker"]))
+    if not items:
+        raise InputError(f"{manifest}: no utterance with a transcript in split {split!r}")
+    items.sort(key=lambda item: (item.speaker, _natural(item.name)))
+    if examples and examples < len(items):
+        items = [items[i * len(items) // examples] for i in range(examples)]
+    return items
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def join(items: Sequence[Item], seconds: Sequence[float], minutes: float) -> list[Item]:
+    """Joins of ``minutes`` or more, ``seconds`` being the items' lengths; a rest shorter than half of that
+    goes to the join before it."""
+    groups: list[list[int]] = [[]]
+    total = 0.0
+    for i, length in enumerate(seconds):
+        if total >= 60 * minutes:
+            groups.append([])
+            total = 0.0
+        groups[-1].append(i)
+        total += length
+    if len(groups) > 1 and total < 30 * minutes:
+        groups[-2:] = [groups[-2] + groups[-1]]
+    return [
+        Item(
+            tuple(path for i in group for path in items[i].paths),
+            " ".join(items[i].text for i in group),
+            "+".join(dict.fromkeys(items[i].speaker for i in group)),
+        )
+        for group in groups
+    ]
+
+
+@dataclass
+class Score:
+    """What one system made of one item. ``errors`` are word edits, ``slips`` character edits."""
+
+    item: Item
+    errors: int
+    words: int
+    slips: int
+    characters: int
+    edits: dict[str, int]
+    seconds: float
+    cpu: float
+    wall: float
+    extra_bytes: int
+    heard: str
+
+
+def evaluate_recognition(
+    systems: Sequence[Hearing],
+    manifests: Sequence[Path],
+    split: str = "test",
+    minutes: Sequence[float] = (0,),
+    examples: int | None = None,
+    seed: int = 0,
+    *,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> list[Event]:
+    """One row for each manifest, length and system.
+
+    Keys: manifest, minutes, system, items, speakers, seconds (of speech), words, wer and cer in percent, each
+    with ``low`` and ``high`` of a 95 % bootstrap interval over ``interval_over``, the kinds of edits, and
+    what it cost: ``cpu_per_second`` and ``wall_per_second`` of speech, ``peak_extra_bytes`` above what the
+    process held before. ``on_event`` gets an "example" for each item heard. Raises UsageError: jiwer is
+    missing; InputError: speech cannot be read.
+    """
+    import_jiwer()
+    rows = []
+    for manifest in manifests:
+        items = read_items(manifest, split, examples)
+        lengths = [_seconds(item.paths[0]) for item in items]
+        for length in minutes:
+            chosen = join(items, lengths, length) if length else items
+            found: dict[str, list[Score]] = {system.name: [] for system in systems}
+            for number, item in enumerate(chosen, 1):
+                for system in systems:
+                    score = _listen(system, item)
+                    found[system.name].append(score)
+                    on_event(_example(manifest, length, system.name, number, len(chosen), score))
+            rows += [
+                {"manifest": str(manifest), "split": split, "minutes": length, "system": name}
+                | summarise(scores, seed)
+                for name, scores in found.items()
+            ]
+    return rows
+
+
+def import_jiwer() -> Any:
+    """jiwer. Raises UsageError that says how to get it."""
+    try:
+        import jiwer
+    except ImportError:
+        raise UsageError(
+            "to score transcripts needs the package jiwer: pip install 'slyther-cli[eval]'"
+        ) from None
+    return jiwer
+
+
+def _seconds(path: Path) -> float:
+    import soundfile as sf
+
+    try:
+        about = sf.info(path)
+    except (OSError, sf.LibsndfileError) as error:
+        raise InputError(f"{path}: {getattr(error, 'error_string', error)}") from None
+    return about.frames / about.samplerate
+
+
+def _listen(system: Hearing, item: Item) -> Score:
+    samples = np.concatenate([read_mono(path, system.rate) for path in item.paths])
+    idle = forget_peak()
+    cpu, wall = time.process_time(), time.perf_counter()
+    heard = as_heard(system(samples))
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return score_text(item, heard, len(samples) / system.rate, cpu, wall, max(0, peak_memory() - idle))
+
+
+def score_text(item: Item, heard: str, seconds: float, cpu: float, wall: float, extra_bytes: int) -> Score:
+    """The edits between an item's text and what was heard, both normalised already."""
+    jiwer = import_jiwer()
+    words = jiwer.process_words(item.text, heard)
+    characters = jiwer.process_characters(item.text, heard)
+    edits = {kind: getattr(words, kind) for kind in EDITS}
+    slips = sum(getattr(characters, kind) for kind in EDITS)
+    return Score(
+        item, sum(edits.values()), len(item.text.split()), slips, len(item.text), edits,
+        seconds, cpu, wall, extra_bytes, heard,
+    )  # fmt: skip
+
+
+def summarise(scores: Sequence[Score], seed: int = 0) -> Event:
+    """Rates over all items with their intervals, and costs; see :func:`evaluate_recognition`."""
+    speakers = sorted({score.item.speaker for score in scores})
+    by_speaker = len(speakers) >= SPEAKERS
+    groups = (
+        [[s for s in scores if s.item.speaker == who] for who in speakers]
+        if by_speaker
+        else [[s] for s in scores]
+    )
+    seconds = sum(score.seconds for score in scores)
+    report: Event = {
+        "items": len(scores),
+        "speakers": len({who for name in speakers for who in name.split("+")}),
+        "seconds": seconds,
+        "words": sum(score.words for score in scores),
+        "interval_over": "speakers" if by_speaker else "items",
+    }
+    for rate, wrong, of in (("wer", "errors", "words"), ("cer", "slips", "characters")):
+        sums = np.array([[sum(getattr(s, name) for s in group) for name in (wrong, of)] for group in groups])
+        low, high = ratio_interval(sums, seed)
+        wrongs, all_of = sums.sum(0)
+        report[rate] = {"value": 100 * wrongs / all_of, "low": 100 * low, "high": 100 * high}
+    for kind in EDITS:
+        report[kind] = sum(score.edits[kind] for score in scores)
+    report["cpu_per_second"] = sum(score.cpu for score in scores) / seconds
+    report["wall_per_second"] = sum(score.wall for score in scores) / seconds
+    report["peak_extra_bytes"] = max(score.extra_bytes for score in scores)
+    return report
+
+
+def ratio_interval(sums: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+    """The percentile bootstrap interval of sum(sums[:, 0]) / sum(sums[:, 1]), rows drawn with replacement.
+
+    Bisani & Ney 2004, "Bootstrap estimates for confidence intervals in ASR performance evaluation".
+    """
+    rng = np.random.default_rng(seed)
+    ratios = []
+    for _ in range(RESAMPLES // 100):
+        drawn = sums[rng.integers(len(sums), size=(100, len(sums)))].sum(1)
+        ratios.append(drawn[:, 0] / drawn[:, 1])
+    low, high = np.quantile(np.concatenate(ratios), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _example(manifest: Path, minutes: float, system: str, index: int, examples: int, score: Score) -> Event:
+    return {
+        "event": "example",
+        "manifest": str(manifest),
+        "minutes": minutes,
+        "system": system,
+        "index": index,
+        "examples": examples,
+        "name": score.item.name,
+        "seconds": score.seconds,
+        "cpu_seconds": score.cpu,
+        "wer": 100 * score.errors / score.words,
+        "said": score.item.text,
+        "heard": score.heard,
+    }
