@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import new_app
+from slyther_cli.commands.options import new_app, parse_size
 
 app = new_app(help="Measure how fast slyther runs on this machine.")
 
@@ -95,6 +96,148 @@ def separate(
             output.data(line)
     if all(row["problem"] for row in rows):
         raise typer.Exit(1)
+
+
+@app.command("longform")
+def longform(
+    parts: Annotated[
+        str,
+        typer.Option(
+            help="memory, speed, quality; by default the first two, and quality if there is a --manifest.",
+            metavar="PART,PART",
+        ),
+    ] = "",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A trained model.", metavar="NAME|PATH")
+    ] = "mamba-tasnet-8k-2spk",
+    lengths: Annotated[
+        str,
+        typer.Option(
+            help="Seconds of sound. By default memory 60,600,3600; speed 10,60; quality 10,60,600,3600.",
+            metavar="S,S,S",
+        ),
+    ] = "",
+    memory_limit: Annotated[
+        str, typer.Option(help="The limit that memory is measured under.", metavar="SIZE")
+    ] = "500MB",
+    manifest: Annotated[
+        Path | None, typer.Option(help="Speech for quality: a TSV, see docs/training.md.", metavar="TSV")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split of the manifest.")] = "test",
+    windows: Annotated[
+        str, typer.Option(help="Windows to compare the quality with, in seconds.", metavar="S,S")
+    ] = "10,30",
+    pairs: Annotated[int, typer.Option(min=1, max=1000, help="Recordings for quality, two voices each.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the recordings' pauses and turns.")] = 0,
+    runs: Annotated[int, typer.Option(min=1, max=1000, help="Speed: the median of so many counts.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
+    work_dir: Annotated[
+        Path | None, typer.Option(help="Folder for temporary files, by default the system's.", metavar="DIR")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Measure whole long recordings: memory and time by length, swept beside one pass, quality by length.
+
+    memory: the whole job, from file to files, under --memory-limit, each length in a process of its own.
+    speed: CPU seconds a second of sound of the network alone, in one pass and swept. quality: SI-SNRi of two
+    voices joined from real utterances, under one assignment for the whole recording, beside shorter pieces
+    and beside windows with overlap-add. An hour of quality takes some eight times as long as separating it.
+    """
+    output.json_asked = as_json
+    chosen = _listed(parts) or ["memory", "speed", *(["quality"] if manifest else [])]
+    unknown = sorted(set(chosen) - {"memory", "speed", "quality"})
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)} is no part: choose of memory, speed, quality")
+    if "quality" in chosen and manifest is None:
+        raise typer.BadParameter("quality needs speech: name a --manifest")
+    from slyther_cli.studies import longform_cost
+
+    def tell(row: dict[str, Any]) -> None:
+        if as_json:
+            output.json_line("bench_longform", **row)
+        elif row.get("problem"):
+            output.words(f"slyther: {row['part']}, {row['seconds']:g} s: {row['problem']}")
+
+    def asked(default: str) -> list[float]:
+        return _seconds(lengths or default)
+
+    rows: list[dict[str, Any]] = []
+    for part in chosen:
+        if part == "memory":
+            limit = parse_size(memory_limit)
+            assert limit is not None
+            new = longform_cost.measure_memory(model, asked("60,600,3600"), limit, threads, work_dir, tell)
+        elif part == "speed":
+            new = longform_cost.measure_speed(model, asked("10,60"), runs, threads, tell)
+        else:
+            new = _quality(
+                model, manifest, split, asked("10,60,600,3600"), windows, pairs, seed, threads, tell
+            )
+        rows += new
+        if not as_json:
+            for line in output.table(*_longform_table(part, [r for r in new if not r.get("problem")])):
+                output.data(line)
+    if all(row.get("problem") for row in rows):
+        raise typer.Exit(1)
+
+
+def _quality(model, manifest, split, lengths, windows, pairs, seed, threads, tell) -> list[dict[str, Any]]:
+    import torch
+
+    from slyther_cli.checkpoints import store
+    from slyther_cli.studies.longform_quality import measure
+
+    torch.set_num_threads(threads)
+    network = store.load(model, expect_task="separate")[0]
+    return measure(
+        network,
+        model,
+        manifest,
+        split=split,
+        lengths=lengths,
+        windows=_seconds(windows),
+        pairs=pairs,
+        seed=seed,
+        on_row=tell,
+    )
+
+
+def _longform_table(part: str, rows: list[dict[str, Any]]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """Cells and header of a part's table."""
+    header: tuple[str, ...]
+    if part == "memory":
+        header = ("sound s", "limit", "beside idle", "peak", "CPU s/s", "of shortest")
+        return [
+            (
+                f"{r['seconds']:g}",
+                output.size(r["limit_bytes"]),
+                output.size(r["extra_bytes"]) + ("" if r["holds"] else " (over)"),
+                output.size(r["peak_bytes"]),
+                f"{r['cpu_per_second']:.4f}",
+                f"{r['of_shortest']:.2f}",
+            )
+            for r in rows
+        ], header
+    if part == "speed":
+        header = ("sound s", "one pass CPU s/s", "swept CPU s/s", "swept / one pass")
+        return [
+            (f"{r['seconds']:g}", f"{r['one_pass']:.4f}", f"{r['swept']:.4f}", f"{r['ratio']:.2f}")
+            for r in rows
+        ], header
+    header = ("how", "s", "pieces", "SI-SNRi", "in cells", "95 %", "cells", "swapped")
+    return [
+        (
+            r["how"],
+            f"{r['seconds']:g}",
+            str(r["pieces"]),
+            f"{r['si_snri']:.2f}",
+            f"{r['cell_si_snri']:.2f}",
+            f"{r['low']:.2f} to {r['high']:.2f}",
+            str(r["cells"]),
+            f"{100 * r['swapped']:.1f} %",
+        )
+        for r in rows
+    ], header
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -82,17 +82,22 @@ def in_own_process(job: Job) -> Row:
         row["problem"] = sepformer_reference.why_not()
         if row["problem"]:
             return row
-    command = [sys.executable, "-m", __name__, json.dumps(asdict(job))]
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(job.threads))
+    return {**row, **in_fresh_process(__name__, asdict(job), job.threads)}
+
+
+def in_fresh_process(module: str, payload: dict[str, Any], threads: int) -> Row:
+    """The JSON object that ``python -m module JSON`` prints last; or {"problem": why it did not}."""
+    command = [sys.executable, "-m", module, json.dumps(payload)]
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     path = os.pathsep.join(p for p in sys.path if p)
     done = subprocess.run(
-        command, env={**os.environ, **threads, "PYTHONPATH": path}, capture_output=True, text=True
+        command, env={**os.environ, **limits, "PYTHONPATH": path}, capture_output=True, text=True
     )
     last = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1:]
     if done.returncode == 0 and last:
-        return {**row, **json.loads(last[0])}
+        return json.loads(last[0])
     killed = f"killed by signal {-done.returncode}" if done.returncode < 0 else "it gave no result"
-    return {**row, "problem": last[0] if last else killed}
+    return {"problem": last[0] if last else killed}
 
 
 def run(job: Job) -> Row:
@@ -105,7 +110,7 @@ def run(job: Job) -> Row:
     samples = round(job.seconds * rate)
     mixture = 0.1 * torch.randn(samples)
     separate = _separator(model, job.how, mixture)
-    idle = _forget_peak()
+    idle = forget_peak()
     cpu, wall = [], []
     with torch.inference_mode():
         for _ in range(job.runs + 1):
@@ -113,7 +118,7 @@ def run(job: Job) -> Row:
             separate()
             cpu.append(time.process_time() - began[0])
             wall.append(time.perf_counter() - began[1])
-    peak = _peak()
+    peak = peak_memory()
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "sample_rate": rate,
@@ -163,17 +168,17 @@ def _separator(model, how: str, mixture) -> Callable[[], None]:
     return separate
 
 
-def _forget_peak() -> int:
+def forget_peak() -> int:
     """Bytes resident now; from here on the kernel marks a new peak where it can."""
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
     except OSError:
         pass
-    return _peak()
+    return peak_memory()
 
 
-def _peak() -> int:
+def peak_memory() -> int:
     """The highest resident set in bytes. Not getrusage where it can be helped: after fork and exec its figure
     begins with that of the parent."""
     try:
