@@ -152,7 +152,7 @@ class SpeechTask:
                 self._ahead[ahead] = self._feeder.submit(self.batch, ahead)
         losses = self._losses(*self._ahead.pop(step).result())
         total = losses.first + losses.rest + self.config.batch.lengths * losses.lengths
-        return total, float(losses.first)
+        return total, float(losses.first.detach())
 
     @torch.inference_mode()
     def validate(self) -> dict[str, Any]:

@@ -84,12 +84,12 @@ class SpokenCodes:
     def batch(self, rng: np.random.Generator, frames: int, join: float = 0.0) -> Batch:
         """Utterances of like lengths, about ``frames`` frames with padding; a share of ``join`` of them is
         followed by another of the same speaker."""
-        start = int(rng.integers(len(self.items)))
-        chosen: list[Spoken] = []
-        for item in self.items[start:]:
-            if chosen and len(item.codes) * (len(chosen) + 1) > frames:
-                break
-            chosen.append(item)
+        stop = 1 + int(rng.integers(len(self.items)))
+        while stop < len(self.items) and stop * len(self.items[stop - 1].codes) < frames:
+            stop += 1  # so that the shortest are not alone in small batches
+        count = max(1, min(stop, frames // len(self.items[stop - 1].codes)))
+        start = stop - count
+        chosen = self.items[start:stop]
         if join and rng.random() < join:
             chosen = [self._joined(start + i, rng) for i in range(max(1, len(chosen) // 2))]
         return collate(chosen)
