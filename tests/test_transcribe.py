@@ -1,82 +1,31 @@
 """`slyther transcribe` from sound files to text, with a model of known answers (tones.py)."""
 
-import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile as sf
 import tones
 import torch
+from tones import SAID, errors, left, make, run, stdin
 
 import slyther_cli
-from slyther_cli import app
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import ModelError, UsageError
-from slyther_cli.tasks import recogniser, setup, transcription
+from slyther_cli.tasks import recogniser, setup
 from slyther_cli.text import subtitles
-from slyther_cli.text.kneser_ney import train
-
-SAID = "hello abide all deal"
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """A cache folder: "tones", "live" (causal), and "taught" (with a language model)."""
-    cache = tmp_path_factory.mktemp("cache")
-    tones.save(cache)
-    tones.save(cache, "live", causal=True)
-    language = train(["hello abide", "all deal", SAID], 2)
-
-    def companions(folder):
-        tones.CharTokenizer(tones.LETTERS).save(folder)
-        language.save(folder / "lm.bin")
-
-    tones.save(cache, "taught", companions=companions, decoding={"beam": 8, "lm_weight": 0.3})
-    return cache
+    return tones.cache(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch, models):
     """Every test in a folder of its own, with these models and no others but the shipped ones."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SLYTHER_CACHE", str(models))
-    monkeypatch.setattr(transcription, "DEFAULT_MODEL", "tones")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tmp_path
-    torch.set_num_threads(threads)
-
-
-def make(name="talk.wav", text=SAID, rate=16_000, x=None, **how):
-    """A recording of ``text``; (start, end) of its words in seconds."""
-    said, words = tones.spoken(text, rate)
-    x = said if x is None else x
-    sf.write(name, x, rate, **({"subtype": "FLOAT"} if name.endswith(".wav") else {}) | how)
-    return words
-
-
-def run(capfd, *args):
-    """(exit code, stdout, stderr) of `slyther transcribe`."""
-    code = app.main(["transcribe", *map(str, args)])
-    out, err = capfd.readouterr()
-    assert "Traceback" not in err
-    return code, out, err
-
-
-def errors(err):
-    return [line for line in err.splitlines() if line.startswith("slyther: error: ")]
-
-
-def left(folder="."):
-    """All files below, as relative names; the hidden ones too."""
-    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
-
-
-def stdin(monkeypatch, name):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(open(name, "rb")))  # noqa: SIM115
+    with tones.at_home(tmp_path, monkeypatch, models):
+        yield tmp_path
 
 
 # What comes out

@@ -4,16 +4,24 @@ A tone of 100 ms or more is its letter, silence and everything else is blank. Be
 must be a gap of silence.
 """
 
+import contextlib
+import io
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
+import soundfile as sf
 import torch
 
+from slyther_cli import app
 from slyther_cli.checkpoints import store
 from slyther_cli.models import registry
+from slyther_cli.tasks import transcription
+from slyther_cli.text.kneser_ney import train
 from slyther_cli.text.tokens import CharTokenizer
 
+SAID = "hello abide all deal"
 RATE = 16_000
 LETTERS = " abcdehilo"  # one a tone, from low to high
 BANDS = range(4, 4 + len(LETTERS))  # of the 20 that are left after two strides
@@ -93,3 +101,61 @@ def save(folder, name="tones", causal=False, **more):
         task="transcribe",
         **how,
     )
+
+
+def cache(folder):
+    """Three models in a folder: "tones", "live" (causal), and "taught" (with a language model)."""
+    save(folder)
+    save(folder, "live", causal=True)
+    language = train(["hello abide", "all deal", SAID], 2)
+
+    def companions(place):
+        CharTokenizer(LETTERS).save(place)
+        language.save(place / "lm.bin")
+
+    save(folder, "taught", companions=companions, decoding={"beam": 8, "lm_weight": 0.3})
+    return folder
+
+
+@contextlib.contextmanager
+def at_home(folder, monkeypatch, models):
+    """In ``folder``, with the models of that cache, one thread."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("SLYTHER_CACHE", str(models))
+    monkeypatch.setattr(transcription, "DEFAULT_MODEL", "tones")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# The command
+
+
+def make(name="talk.wav", text=SAID, rate=16_000, x=None, **how):
+    """A recording of ``text``; (start, end) of its words in seconds."""
+    said, words = spoken(text, rate)
+    x = said if x is None else x
+    sf.write(name, x, rate, **({"subtype": "FLOAT"} if name.endswith(".wav") else {}) | how)
+    return words
+
+
+def run(capfd, *args):
+    """(exit code, stdout, stderr) of `slyther transcribe`."""
+    code = app.main(["transcribe", *map(str, args)])
+    out, err = capfd.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def errors(err):
+    return [line for line in err.splitlines() if line.startswith("slyther: error: ")]
+
+
+def left(folder="."):
+    """All files below, as relative names; the hidden ones too."""
+    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
+
+
+def stdin(monkeypatch, name):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(open(name, "rb")))  # noqa: SIM115

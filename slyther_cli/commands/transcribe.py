@@ -121,6 +121,25 @@ def transcribe(
     work_dir: Annotated[
         Path | None, typer.Option(help="Folder for temporary files, by default the system's.", metavar="DIR")
     ] = None,
+    separate: Annotated[
+        bool, typer.Option("--separate", help="Pull two speakers apart first, and tell who says what.")
+    ] = False,
+    separate_model: Annotated[
+        str | None, typer.Option(help="Separation model for --separate.", metavar="NAME|PATH")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Keep the work in files: the same command goes on after a crash or a kill."
+        ),
+    ] = False,
+    raw: Annotated[
+        str | None,
+        typer.Option(
+            help="Standard input is raw samples: 16000, or 48000:2:f32 (types u8 s16 s24 s32 f32 f64).",
+            metavar="RATE[:CHANNELS[:TYPE]]",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
@@ -134,7 +153,7 @@ def transcribe(
 
     A recording is heard as one whole, however long, in constant memory. Without -o, one recording in one
     format goes to standard output; several go to files beside the recordings. Files have whisper's names and
-    formats; their paths are printed on stdout.
+    formats; their paths are printed on stdout. A causal model writes standard input down while it comes.
 
     Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or
     download, 6 device or memory, 130 and 143 when stopped by a signal.
@@ -185,7 +204,11 @@ def transcribe(
             existing="replace" if force else "skip" if skip_existing else "refuse",
             memory_limit=limit,
             work_dir=work_dir,
+            separate=separate,
+            separate_model=separate_model,
             dry_run=dry_run,
+            resume=resume,
+            raw=raw,
             keep=False,
             on_event=report,
         )

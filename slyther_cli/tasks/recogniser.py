@@ -6,7 +6,7 @@ blocks of samples -> longform.encode_whole -> CTC log-probabilities -> text.Text
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ class Recogniser:
         speaker: str | None = None,
         width: int | None = None,
         lines: int | None = None,
-    ) -> Iterator[Segment]:
+    ) -> Generator[Segment, None, None]:
         """What is said in a recording, ``blocks()`` of float32 [n] at ``self.rate``, in order of time."""
         text, samples = self._text(speaker, width, lines), 0
 

@@ -37,26 +37,33 @@ class TranscriptWriter:
     """The transcript of one recording, in several formats side by side: all appear together, or none.
 
     ``paths``: one output file for each format name (see :func:`transcript_paths`); missing folders are made.
-    ``options``: see :func:`slyther_cli.text.subtitles.make_format`.
+    ``part``: the beginning of the temporary names, for a job that goes on after a kill: what the killed run
+    left behind under them is replaced. ``options``: see :func:`slyther_cli.text.subtitles.make_format`.
 
     Segments are written under temporary names in the folder of each output, brought to the disk, and
     renamed on ``commit``. ``abort``, an exception, or leaving the context without commit removes what
-    was written. Raises OutputError when a file cannot be written: nothing is left behind then.
+    was written, and folders that were made for it. Raises OutputError when a file cannot be written:
+    nothing is left behind then.
     """
 
-    def __init__(self, paths: Mapping[str, str | os.PathLike[str]], **options: Any) -> None:
+    def __init__(
+        self, paths: Mapping[str, str | os.PathLike[str]], *, part: str | None = None, **options: Any
+    ) -> None:
         self.paths = {name: Path(path) for name, path in paths.items()}
         if len({os.path.abspath(path) for path in self.paths.values()}) < len(self.paths):
             raise UsageError("two formats would be written to the same file")
         self._files: dict[str, tuple[Format, IO[str], Path]] = {}
+        self._made: list[Path] = []  # folders
         self._open = True
         for name, path in self.paths.items():
             with self._guarding(path):
                 if path.is_dir() or (path.exists() and not path.is_file()):
                     raise OutputError(f"{_shown(path)} cannot be written: it is no ordinary file")
-                path.parent.mkdir(parents=True, exist_ok=True)
+                self._make(path.parent)
                 form = make_format(name, folder=path.parent, **options)
-                temporary = path.parent / f".slyther-{secrets.token_hex(6)}.part"
+                temporary = path.parent / f".{part or 'slyther-' + secrets.token_hex(6)}-{name}.part"
+                if part:
+                    temporary.unlink(missing_ok=True)
                 file = open(temporary, "x", encoding="utf-8", newline="\n")  # noqa: SIM115
                 self._files[name] = (form, file, temporary)
                 file.write(form.head())
@@ -97,6 +104,18 @@ class TranscriptWriter:
                 with contextlib.suppress(OSError):  # a full disk, when the rest is flushed
                     file.close()
                 temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody else put a file there
+                for folder in reversed(self._made):
+                    folder.rmdir()
+
+    def _make(self, folder: Path) -> None:
+        missing = []
+        while not folder.exists():
+            missing.append(folder)
+            folder = folder.parent
+        for new in reversed(missing):
+            new.mkdir(exist_ok=True)
+            self._made.append(new)
 
     def __enter__(self) -> Self:
         return self

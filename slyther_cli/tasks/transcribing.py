@@ -1,0 +1,296 @@
+"""The work of ``transcription.transcribe``: recordings whole or live, of one voice or several."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from slyther_cli.audio.discover import Input, check_collisions, expand_inputs
+from slyther_cli.audio.live import LiveReader, listen, raw_header
+from slyther_cli.audio.reader import AudioReader
+from slyther_cli.audio.spool import Rejoined, standard_input
+from slyther_cli.checkpoints.config import ModelConfig
+from slyther_cli.errors import ModelError, SlytherError, UsageError
+from slyther_cli.tasks.batch import all_there, check_folder, open_recording, without_own_outputs
+from slyther_cli.tasks.coverage import Coverage
+from slyther_cli.tasks.results import TranscriptionResult, summarise
+from slyther_cli.tasks.resuming import check_source, is_unfinished, open_job, work_place
+from slyther_cli.tasks.setup import describe_error, out_of_memory, pick_device
+from slyther_cli.tasks.sink import Row, Sink, row_of
+from slyther_cli.tasks.streams import BLOCK
+from slyther_cli.text.segments import Segment
+from slyther_cli.text.transcript import transcript_paths
+
+Event = dict[str, Any]
+Rows = Generator[Row, None, None]
+
+
+@dataclass
+class Job:
+    """Many recordings, one model. The fields are what :func:`transcription.transcribe` takes."""
+
+    config: ModelConfig
+    output_dir: Path | None
+    beside: bool
+    formats: list[str]
+    search: dict[str, Any]
+    words: bool
+    layout: dict[str, Any]
+    channel: int | str
+    device: str
+    threads: int | None
+    existing: str
+    separating: ModelConfig | None
+    memory_limit: int | None
+    work_dir: Path | None
+    dry_run: bool
+    resume: bool
+    raw: str | None
+    keep: bool
+    tell: Callable[[Event], None]
+    recogniser: Any = None
+
+    def run(self, named: list[str]) -> list[TranscriptionResult]:
+        inputs = expand_inputs(named)
+        if self.output_dir is not None:
+            inputs = without_own_outputs(named, inputs, self.output_dir)
+        if not inputs:
+            raise UsageError("no input files")
+        outputs = {source: self._paths(source) for source in inputs}
+        check_collisions((source, path) for source, paths in outputs.items() for path in paths.values())
+        started = time.monotonic()
+        self._tell("start", task="transcribe", model=self.config.name, files=len(inputs))
+        results = []
+        for index, source in enumerate(inputs):
+            result = self._input(source, outputs[source], index, len(inputs))
+            results.append(result)
+            if result.error is not None:
+                self._tell("error", file=str(source), exception=result.error, **describe_error(result.error))
+            else:
+                self._tell("file_done", **result.as_event())
+        self._tell("summary", **summarise(results, time.monotonic() - started))
+        return results
+
+    def _paths(self, source: Input) -> dict[str, Path]:
+        if self.output_dir is not None:
+            return transcript_paths(self.output_dir, str(source), self.formats)
+        if self.beside:
+            folder = Path(".") if source == "-" else Path(source).parent
+            return transcript_paths(folder, str(source), self.formats)
+        return {}
+
+    def _input(self, source: Input, outputs: dict[str, Path], index: int, count: int) -> TranscriptionResult:
+        """One input. Raises only what stops the others too."""
+        name, paths = str(source), list(outputs.values())
+        with ExitStack() as stack:
+            try:
+                if self._all_there(name, paths):
+                    return TranscriptionResult(name, "skipped", outputs)
+                if paths:
+                    check_folder(paths[0])
+                file, reader = self._open(source, stack)
+            except UsageError:  # of an option: the same for every input
+                raise
+            except SlytherError as error:
+                return TranscriptionResult(name, "failed", error=error)
+            self._load()  # outside: without the model no input can be done
+            try:
+                if isinstance(reader, LiveReader):
+                    return self._listen(name, reader, outputs)
+                assert file is not None
+                return self._transcribe(name, file, reader, outputs, (index, count))
+            except (ModelError, BrokenPipeError):  # of the separation; whoever was listening has gone
+                raise
+            except SlytherError as error:
+                return TranscriptionResult(name, "failed", error=error)
+            except Exception as error:
+                full = out_of_memory(error)
+                return TranscriptionResult(name, "failed", error=full or error)
+
+    def _all_there(self, name: str, paths: list[Path]) -> bool:
+        """Whether the input can be skipped. Raises OutputError when something is in the way."""
+        if self.resume:
+            check_source(name)
+            if paths and is_unfinished(name, paths, self.work_dir):  # killed between its last two acts
+                return False
+        return all_there(paths, self.existing)
+
+    def _open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
+        """The recording at the model's rate, and the file with it (a copy, of a pipe) if it is not live."""
+        stream = None
+        if source == "-":
+            head = raw_header(self.raw) if self.raw is not None else b""
+            stream, why = Rejoined(head, standard_input()), "the model is bidirectional"
+            if self.separating is not None:
+                why = "its speakers are separated first"
+            elif self.config.config.get("causal"):
+                live = listen(stream, "standard input", self.channel, self._rate())
+                if isinstance(live, LiveReader):
+                    return None, live
+                stream, why = live, "its samples are not plain WAV"
+            self._tell("note", file="-", text=f"{why}, so it is read to its end first")
+        return open_recording(source, self.channel, self._rate(), self.work_dir, stack, stream)
+
+    def _rate(self) -> int:
+        stated = self.config.config.get("sample_rate")
+        if type(stated) is int:
+            return stated
+        from slyther_cli.models import registry
+
+        return int(registry.full_config(self.config.architecture, self.config.config)["sample_rate"])
+
+    def _load(self) -> None:
+        if self.recogniser is not None:
+            return
+        device = pick_device(self.device)
+        import torch
+
+        from slyther_cli.tasks.recogniser import Recogniser
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        self.recogniser = Recogniser(self.config, device, **self.search)
+        self.device = device
+
+    def _transcribe(
+        self, name: str, file: Path, reader: AudioReader, outputs: dict[str, Path], turn: tuple[int, int]
+    ) -> TranscriptionResult:
+        started = time.monotonic()
+        if reader.frames is None:  # a stream of unstated length
+            for _ in reader.blocks(BLOCK):
+                pass
+        assert reader.frames is not None and reader.source_frames is not None
+        work_dir = work_place(self.work_dir) if self.resume else self.work_dir
+        plan = self.recogniser.plan(
+            reader.frames, memory_limit=self.memory_limit, work_dir=work_dir, resume=self.resume
+        )
+        lines = (*plan.describe(), *self.recogniser.describe())
+        seconds = reader.source_frames / reader.source_rate
+        self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)
+        if self.dry_run:
+            result = TranscriptionResult(name, "planned", outputs, reader.source_rate, reader.source_frames)
+            return replace(result, notes=tuple(reader.notes), plan=lines)
+        job, notes, began = None, list[str](), None
+
+        def progress(fraction: float) -> None:
+            nonlocal began
+            if began is None:  # the share that an earlier run did
+                began = fraction if job is not None and job.resumed else 0.0
+            share = {"fraction": fraction, "began": began, "seconds": seconds}
+            wall = time.monotonic() - started
+            self._tell("progress", file=name, index=turn[0], files=turn[1], **share, wall_seconds=wall)
+
+        with ExitStack() as stack:
+            if self.resume and plan.tape == "none":
+                notes.append("a causal model keeps no work to go on from: it began anew")
+            elif self.resume:
+                model, options = self.recogniser.model, {"channel": self.channel}
+                paths = list(outputs.values())
+                job = stack.enter_context(
+                    open_job(name, paths, model, self.config.name, options, self.work_dir, self.device)
+                )
+                if job.resumed:
+                    notes.append("went on from the work of an earlier run")
+            part = job.token if job is not None else None
+            sink = stack.enter_context(Sink(name, outputs, self.layout, self.keep, self.tell, part))
+            coverage = Coverage(reader.rate)
+            if self.separating is not None:
+                rows = self._voices(file, coverage, progress)
+            else:
+                rows = self._rows(reader, plan, coverage, progress, job)
+            for row, count in stack.enter_context(closing(rows)):
+                sink.put(row, count)
+            sink.commit()
+            if job is not None:
+                job.remove()
+        notes += [*reader.notes, *filter(None, [coverage.note()])]
+        return self._done(name, reader, sink, notes, lines, started)
+
+    def _rows(
+        self, reader: AudioReader, plan: Any, coverage: Coverage, progress: Any, job: Any
+    ) -> Generator[Row]:
+        with closing(self._segments(reader, plan, coverage, progress, job=job)) as segments:
+            for segment in segments:
+                yield row_of(segment, reader.rate, self.words, coverage)
+
+    def _segments(
+        self, reader: AudioReader, plan: Any, coverage: Coverage, progress: Any, **how: Any
+    ) -> Generator[Segment, None, None]:
+        width, lines = self.layout["max_line_width"], self.layout["max_line_count"]
+        blocks = lambda: coverage.passing(reader.blocks(BLOCK))  # noqa: E731
+        return self.recogniser.segments(blocks, plan, progress, width=width, lines=lines, **how)
+
+    def _voices(self, file: Path, coverage: Coverage, progress: Any) -> Rows:
+        from slyther_cli.tasks.voices import voices
+
+        assert self.separating is not None
+
+        def transcribe(
+            stem: AudioReader, speaker: str, voice: Coverage, progress: Any
+        ) -> Generator[Segment, None, None]:
+            plan = self.recogniser.plan(stem.frames, memory_limit=self.memory_limit, work_dir=self.work_dir)
+            return self._segments(stem, plan, voice, progress, speaker=speaker)
+
+        return voices(
+            file,
+            transcribe,
+            coverage,
+            self.recogniser.rate,
+            self.words,
+            progress,
+            work_dir=self.work_dir,
+            model=self.separating,
+            channel=self.channel,
+            device=self.device,
+            memory_limit=self.memory_limit,
+        )
+
+    def _listen(self, name: str, reader: LiveReader, outputs: dict[str, Path]) -> TranscriptionResult:
+        """Standard input, while it comes."""
+        started, shown = time.monotonic(), ""
+        lines = ("causal model, live: words come while the sound does", *self.recogniser.describe())
+        self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=None)
+        if self.dry_run:
+            return TranscriptionResult(name, "planned", outputs, reader.source_rate, plan=lines)
+        width, count = self.layout["max_line_width"], self.layout["max_line_count"]
+        with Sink(name, outputs, self.layout, self.keep, self.tell) as sink:
+            for done, partial in self.recogniser.live((ready for _, ready in reader.blocks()), width, count):
+                for segment in done:
+                    sink.put(*row_of(segment, reader.rate, self.words, None))
+                text = partial.text if partial else ""
+                if partial and text != shown:
+                    times = {key: round(getattr(partial, key) / reader.rate, 3) for key in ("start", "end")}
+                    self._tell("partial", file=name, **times, text=" " + text)
+                shown = text
+            sink.commit()
+        return self._done(name, reader, sink, reader.notes, lines, started)
+
+    def _done(
+        self,
+        name: str,
+        reader: AudioReader | LiveReader,
+        sink: Sink,
+        notes: Sequence[str],
+        plan: tuple[str, ...],
+        started: float,
+    ) -> TranscriptionResult:
+        assert reader.source_frames is not None
+        return TranscriptionResult(
+            name,
+            "done",
+            sink.outputs,
+            reader.source_rate,
+            reader.source_frames,
+            tuple(notes),
+            plan,
+            time.monotonic() - started,
+            segments=tuple(sink.kept),
+            words=sink.words,
+        )
+
+    def _tell(self, event: str, **details: Any) -> None:
+        self.tell({"event": event, **details})

@@ -1,0 +1,409 @@
+"""`slyther transcribe` with sound that comes live, several voices, bad input, full disks, kills."""
+
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import tones
+import torch
+from tones import SAID, errors, left, make, run, stdin
+
+from slyther_cli.checkpoints import store
+from slyther_cli.longform import journal
+from slyther_cli.models import registry
+from slyther_cli.tasks import recogniser, separation
+from slyther_cli.tasks.coverage import Coverage
+from slyther_cli.tasks.recogniser import Recogniser
+from slyther_cli.tasks.setup import choose_model
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    folder = tones.cache(tmp_path_factory.mktemp("cache"))
+    torch.manual_seed(1)
+    config = {"n_filters": 16, "d_model": 8, "n_layers": 1, "sample_rate": 8000}
+    model = registry.build("mamba-tasnet", config)
+    model.start_from_fourier()
+    store.save(folder / "two", model, name="two", architecture="mamba-tasnet", config=config, task="separate")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch, models):
+    """Every test in a folder of its own, with these models and no others but the shipped ones."""
+    monkeypatch.setattr(separation, "DEFAULT_MODEL", "two")
+    with tones.at_home(tmp_path, monkeypatch, models):
+        yield tmp_path
+
+
+def events(out, kind):
+    return [told for line in out.splitlines() if (told := json.loads(line))["event"] == kind]
+
+
+# Live
+
+
+class Pipe:
+    """Standard input that gets its bytes piece by piece, and is never closed before ``end``."""
+
+    def __init__(self, monkeypatch):
+        read, self.write = os.pipe()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(open(read, "rb")))  # noqa: SIM115
+
+    def put(self, data):
+        while data:
+            data = data[os.write(self.write, data) :]
+
+    def end(self):
+        os.close(self.write)
+
+
+def as_wav(x, rate=RATE):
+    file = io.BytesIO()
+    sf.write(file, x, rate, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize("how", [(), ("--decode", "beam", "--beam", 4)])
+def test_live_is_what_the_file_gives(capfd, monkeypatch, rate, how):
+    x, _ = tones.spoken(SAID, rate)
+    x = np.concatenate([x, np.zeros(2 * rate, np.float32), x])
+    Path("talk.wav").write_bytes(as_wav(x, rate))
+    whole = run(capfd, "talk.wav", "-m", "live", "-f", "json", *how)[1]
+    stdin(monkeypatch, "talk.wav")
+    code, out, err = run(capfd, "-", "-m", "live", "-f", "json", "-v", *how)
+    assert code == 0 and "words come while the sound does" in err and left() == ["talk.wav"]
+    assert json.loads(whole)["text"] == f" {SAID} {SAID}"
+    assert json.loads(out)["text"] == json.loads(whole)["text"]
+    times = [[(s["start"], s["end"]) for s in json.loads(t)["segments"]] for t in (out, whole)]
+    assert times[0] == times[1]
+
+
+def test_words_come_while_the_sound_does(capfd, monkeypatch):
+    """The first segment is there before the last sound is; what is heard so far is told as partial."""
+    x, _ = tones.spoken(SAID)
+    first = as_wav(np.concatenate([x, np.zeros(2 * RATE, np.float32)]))[:-1]
+    pipe, seen, fed = Pipe(monkeypatch), [], threading.Event()
+    put = recogniser.TextStream.feed
+
+    def feed(self, log_probs):
+        done = put(self, log_probs)
+        seen.extend(one.text for one in done)
+        fed.set()
+        return done
+
+    monkeypatch.setattr(recogniser.TextStream, "feed", feed)
+
+    def speak():
+        pipe.put(first[:4] + b"\xff\xff\xff\xff" + first[8:40] + b"\xff\xff\xff\xff")  # an open end
+        for at in range(44, len(first), 3200):
+            fed.clear()
+            pipe.put(first[at : at + 3200])
+            fed.wait(1.0)  # so that the pieces do not come together
+        end = time.monotonic() + 60
+        while not seen and time.monotonic() < end:
+            time.sleep(0.01)
+        heard.append(list(seen))
+        pipe.end()
+
+    heard: list = []
+    thread = threading.Thread(target=speak)
+    thread.start()
+    code, out, _ = run(capfd, "-", "-m", "live", "--json", "-q")
+    thread.join()
+    assert code == 0 and heard == [[SAID]]
+    assert [told["text"] for told in events(out, "segment")] == [" " + SAID]
+    partial = [told["text"].strip() for told in events(out, "partial")]
+    assert partial[0] == "h" and partial[-1] == SAID and len(partial) > 10
+    assert all(SAID.startswith(text) for text in partial)
+
+
+def test_raw_samples(capfd, monkeypatch):
+    x, _ = tones.spoken(SAID)
+    Path("raw").write_bytes((x * 30_000).astype("<i2").tobytes())
+    for model in ("live", "tones"):
+        stdin(monkeypatch, "raw")
+        assert run(capfd, "-", "-m", model, "--raw", 16000)[:2] == (0, SAID + "\n")
+    code, _, err = run(capfd, "talk.wav", "--raw", 16000)
+    assert code == 2 and "standard input" in errors(err)[0]
+    stdin(monkeypatch, "raw")
+    code, _, err = run(capfd, "-", "-m", "live")  # no header
+    assert code == 4 and "not a sound file" in errors(err)[0]
+
+
+def test_a_stream_without_end_does_not_grow(models):
+    """An hour of talk, live: what is held back is what was said since the last pause."""
+    live = Recogniser(choose_model("transcribe", "live", "live"))
+    x = np.concatenate([tones.spoken(SAID)[0], np.zeros(2 * RATE, np.float32)])
+    texts = [one.text for done, _ in live.live(x.copy() for _ in range(20)) for one in done]
+    assert texts == [SAID] * 20
+
+
+# Several voices
+
+
+def test_speakers_are_told_apart(capfd, monkeypatch):
+    """With a separator that knows the answer: each voice's words are its own, in order of time."""
+    one, _ = tones.spoken("hello all")
+    two, _ = tones.spoken("deal")
+    x = np.zeros((6 * RATE, 2), np.float32)
+    x[: len(one), 0], x[4 * RATE : 4 * RATE + len(one), 0] = one, one
+    x[2 * RATE : 2 * RATE + len(two), 1] = two
+    make(x=x.sum(axis=1))
+
+    def known(model, blocks, plan, on_progress=None, **more):
+        assert sum(map(len, blocks())) == 3 * RATE * 2 * 8000 // RATE
+        on_progress(0.5)
+        yield torch.from_numpy(x.T).numpy()[:, ::2].copy()
+
+    monkeypatch.setattr("slyther_cli.longform.separate_whole", known)
+    monkeypatch.setattr("slyther_cli.tasks.separation.at_source_rate", lambda stems, reader: iter([x.T]))
+    code, out, _ = run(capfd, "talk.wav", "--separate", "-f", "srt", "--work-dir", "work")
+    cues = [block.split("\n")[2] for block in out.strip().split("\n\n")]
+    assert code == 0 and cues == ["[S1] hello all", "[S2] deal", "[S1] hello all"] and not left("work")
+    told = run(capfd, "talk.wav", "--separate", "--json", "-q")[1]
+    assert [(t["speaker"], t["id"]) for t in events(told, "segment")] == [("S1", 0), ("S2", 1), ("S1", 2)]
+    shares = [t["fraction"] for t in events(told, "progress")]
+    assert shares == sorted(shares)
+
+
+def test_separation_for_real(capfd):
+    """A separator of random weights: the command runs through, and fails as separate does."""
+    make()
+    code, _, err = run(capfd, "talk.wav", "--separate", "-o", "out", "-v")
+    assert code == 0 and left("out") == ["talk.txt"]
+    for how, words in [
+        (("--separate", "--separate-model", "nobody"), "nobody"),
+        (("--separate", "--separate-model", "tones"), "transcribe"),
+        (("--separate-model", "two"), "--separate"),
+        (("--separate", "--resume"), "--resume"),
+    ]:
+        code, out, err = run(capfd, "talk.wav", *how)
+        assert code in (2, 5) and not out and words in errors(err)[0]
+
+
+# Coverage
+
+
+def test_a_transcript_that_ends_too_soon_is_told(capfd):
+    said = tones.spoken(SAID)[0]
+    hum = (0.3 * np.sin(2 * np.pi * 100 * np.arange(40 * RATE) / RATE)).astype(np.float32)  # no letter
+    for rest, expected in [(hum, True), (0.001 * hum, False), (hum[: 5 * RATE], False), (0 * hum, False)]:
+        make(x=np.concatenate([said, rest]))
+        code, out, err = run(capfd, "talk.wav")
+        assert code == 0 and out == SAID + "\n"
+        assert ("the last word ends at 0:03, but sound as loud" in err) == expected, err
+    make(x=hum)
+    assert "no words were heard" in run(capfd, "talk.wav")[2]
+
+
+def test_coverage_does_not_mind_blocks():
+    x = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
+    one, many = Coverage(RATE), Coverage(RATE)
+    assert np.array_equal(np.concatenate(list(one.passing(iter([x])))), x)
+    list(many.passing(np.array_split(x, 17)))
+    list(many.passing(np.array_split(x, 900)))
+    assert one.levels == many.levels and len(one.levels) == 13
+
+
+# Inputs of every kind
+
+
+def bad_inputs():
+    """Files that cannot be transcribed: name -> words of the message."""
+    Path("dir.wav").mkdir()
+    Path("empty.wav").touch()
+    Path("text.wav").write_text("this is no sound\n" * 50)
+    make("nothing.wav", x=np.zeros((0, 1), np.float32))
+    make("slow.wav", x=np.zeros(20, np.float32), rate=1)
+    make("whole.wav")
+    Path("header.wav").write_bytes(Path("whole.wav").read_bytes()[:30])
+    make("whole.flac", x=np.random.default_rng(0).standard_normal(50_000).astype(np.float32) * 0.1)
+    Path("cut.flac").write_bytes(Path("whole.flac").read_bytes()[:9000])
+    Path("loop.wav").symlink_to("loop.wav")
+    return {
+        "dir.wav": "no audio files",
+        "empty.wav": "0 bytes",
+        "text.wav": "not a sound file",
+        "nothing.wav": "no samples",
+        "slow.wav": "1 Hz",
+        "header.wav": "header.wav",
+        "cut.flac": "damaged",
+        "loop.wav": "loop.wav",
+        "missing.wav": "no such file",
+        "n\nl.wav": "no such file",
+    }
+
+
+def test_bad_inputs_do_not_stop_the_others(capfd):
+    bad = bad_inputs()
+    make("good.wav")
+    code, out, err = run(capfd, *bad, "good.wav", "-o", "out")
+    assert code == 3 and out == "out/good.txt\n"
+    for line, words in zip(errors(err), bad.values(), strict=True):
+        assert words in line
+    assert left("out") == ["good.txt"] and Path("out/good.txt").read_text() == SAID + "\n"
+    code, out, err = run(capfd, *bad, "-o", "none", "--json")
+    assert code == 4 and len(events(out, "error")) == len(bad) and not Path("none").exists()
+
+
+def music(seconds):
+    """Chords that change twice a second, with drums."""
+    t = np.arange(seconds * RATE) / RATE
+    rng = np.random.default_rng(0)
+    x = np.zeros(len(t))
+    for root in range(6):
+        notes = 220 * 2 ** (rng.integers(0, 24, 2 * seconds) / 12)
+        x += np.sin(2 * np.pi * np.cumsum(np.repeat(notes, RATE // 2)) / RATE) / (root + 2)
+    drum = rng.standard_normal(len(t)) * np.exp(-8 * (t * 2 % 1))
+    return (0.2 * x + 0.2 * drum).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("x", "rate"),
+    [
+        (tones.beep("a")[:1], 8000),
+        (tones.beep("a")[:1], 48_000),
+        (tones.beep("a")[:700], 11_025),
+        (np.zeros((3000, 1), np.float32), 8000),
+        (np.where(np.arange(9000) % 100 == 0, np.nan, 0.1).astype(np.float32), 16_000),
+        (np.full((9000, 64), 0.1, np.float32), 8000),
+        (np.random.default_rng(0).standard_normal(40_000).astype(np.float32), 384_000),
+        (np.random.default_rng(0).standard_normal(5 * RATE).astype(np.float32) * 9, RATE),
+        (music(5), RATE),
+    ],
+    ids=["one", "one-48k", "few", "silence", "nan", "64ch", "384k", "clipped-noise", "music"],
+)
+@pytest.mark.parametrize("model", ["tones", "taught", "live"])
+def test_odd_inputs(capfd, x, rate, model):
+    make("odd.wav", x=x, rate=rate)
+    code, out, err = run(capfd, "odd.wav", "-f", "json", "-m", model)
+    assert code == 0 and not errors(err)
+    ends = [s["end"] for s in json.loads(out)["segments"]]
+    assert ends == sorted(ends) and all(end <= len(x) / rate + 1e-3 for end in ends)
+
+
+def test_channels(capfd):
+    x = np.zeros((len(tones.spoken(SAID)[0]), 2), np.float32)
+    x[:, 1] = tones.spoken(SAID)[0]
+    make(x=x)
+    assert run(capfd, "talk.wav", "--channel", 2)[1] == SAID + "\n"
+    assert run(capfd, "talk.wav", "--channel", 1)[1] == ""
+    assert "silent throughout" in run(capfd, "talk.wav")[2]
+    code, _, err = run(capfd, "talk.wav", "--channel", 3)
+    assert code == 4 and "no channel 3" in errors(err)[0]
+    assert run(capfd, "talk.wav", "--channel", "left")[0] == 2
+
+
+# Outputs that cannot be written
+
+
+def test_unwritable_outputs(capfd):
+    make()
+    Path("file").touch()
+    Path("taken/talk.srt").mkdir(parents=True)
+    for folder in ("file", "file/below", "/proc/nowhere", "x" * 300):
+        code, out, err = run(capfd, "talk.wav", "-o", folder)
+        assert code == 4 and not out and len(errors(err)) == 1 and "cannot be written" in err
+    code, _, err = run(capfd, "talk.wav", "-o", "taken", "-f", "all", "--force")
+    assert code == 4 and "no ordinary file" in errors(err)[0] and not left("taken")
+
+
+def test_a_full_disk(capfd):
+    """A limit on the size of files stands for it: the system refuses in the middle of the second input."""
+    make("a.wav")
+    make("b.wav", text=" ".join([SAID] * 20))
+    make("c.wav")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))
+    try:
+        code, out, err = run(capfd, "a.wav", "b.wav", "c.wav", "-o", "out", "-f", "srt,json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 3 and len(out.splitlines()) == 4 and len(errors(err)) == 1
+    assert "b.json" in errors(err)[0] and "cannot be written" in errors(err)[0]
+    assert left("out") == ["a.json", "a.srt", "c.json", "c.srt"]
+
+
+# Stopped, and gone on with
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(MemoryError(), 6), (RuntimeError("not enough memory: x"), 6), (OSError("?"), 1)]
+)
+def test_a_failure_while_computing(capfd, monkeypatch, error, code):
+    whole = recogniser.encode_whole
+
+    def fails(model, blocks, plan, on_progress=None, **more):
+        yield from whole(model, blocks, plan, on_progress, **more)
+        if plan.samples < 20_000:
+            raise error
+
+    monkeypatch.setattr(recogniser, "encode_whole", fails)
+    make("a.wav", text="all")
+    make("b.wav")
+    assert run(capfd, "a.wav", "-o", "alone")[0] == code
+    got, out, err = run(capfd, "a.wav", "b.wav", "-o", "out")
+    assert got == (3 if code == 6 else 1) and out == "out/b.txt\n" and len(errors(err)) == 1
+    assert left("out") == ["b.txt"] and not left("alone")
+
+
+def test_resume(capfd, monkeypatch):
+    """Killed in the middle of a sweep: the same command goes on, and gives the same files."""
+    monkeypatch.setattr(journal, "EVERY", 0.0)
+    make(text=" ".join([SAID] * 10))
+    how = ("talk.wav", "-f", "all", "--memory-limit", "1GB")
+    assert run(capfd, *how, "-o", "plain")[0] == 0
+    stops = [2]
+    whole = recogniser.encode_whole
+
+    def killed(model, blocks, plan, on_progress=None, **more):
+        def progress(fraction):
+            on_progress(fraction)
+            if fraction > 0.4 and stops:
+                stops.pop()
+                raise KeyboardInterrupt
+
+        yield from whole(model, blocks, plan, progress, tile=24, **more)
+
+    monkeypatch.setattr(recogniser, "encode_whole", killed)
+    assert run(capfd, *how, "-o", "out", "--resume", "--work-dir", "work")[0] == 130
+    assert not left("out") and any(name.endswith("/tape") for name in left("work"))
+    code, _, err = run(capfd, *how, "-o", "out", "--resume", "--work-dir", "work")
+    assert code == 0 and "went on from the work" in err and not left("work")
+    for name in left("plain"):
+        assert Path("out", name).read_bytes() == Path("plain", name).read_bytes()
+    assert "skipped" in run(capfd, *how, "-o", "out", "--resume", "--work-dir", "work")[2]
+    code, out, err = run(capfd, "talk.wav", "--resume", "--work-dir", "work")  # to stdout
+    assert code == 0 and out.split() == SAID.split() * 10 and not left("work")
+    stdin(monkeypatch, "talk.wav")
+    code, _, err = run(capfd, "-", "--resume")
+    assert code == 4 and "needs a file" in errors(err)[0]
+    assert "it began anew" in run(capfd, "talk.wav", "-m", "live", "--resume")[2]
+
+
+def test_a_signal_while_computing(place, models):
+    make(x=np.zeros(RATE * 3600, np.float32), subtype="PCM_16")
+    args = [sys.executable, "-m", "slyther_cli", "transcribe", "talk.wav", "-m", "tones", "-o", "out"]
+    running = subprocess.Popen(args, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 200  # importing torch takes a while on a busy machine
+    while not left("out") and running.poll() is None and time.monotonic() < end:
+        time.sleep(0.02)
+    assert len(left("out")) == 1  # hidden
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=90)
+    assert running.returncode == 143 and err == "slyther: stopped by a signal\n"
+    assert left() == ["talk.wav"]
