@@ -53,7 +53,7 @@ def train_lm(
     """Train a language model on text (modified Kneser-Ney), for `slyther transcribe --lm FILE`.
 
     Text is split into sentences and written as recognisers write: lower case, no punctuation, numbers in
-    words. Memory: about 250 MB a million words. The path of the model is printed on stdout.
+    words. Memory: about 130 MB a million words. The path of the model is printed on stdout.
 
     Exit codes: 0 done, 2 usage, 3 a file cannot be read or written.
     """

@@ -1,0 +1,147 @@
+"""`slyther train lm`: from text files and transcripts to a model, and what must not be in it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slyther_cli.app import main
+from slyther_cli.text.arpa import load_language_model
+from slyther_cli.text.corpus import SHARED, Guard, paragraphs, sentences
+from slyther_cli.text.ngram import UNKNOWN
+
+PROSE = """“Well,” said Mr. Hale; "it was 3 o'clock—or later." I don't know!
+
+The lamps were lit. The 2nd door
+stood open, as it had since 1865.
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capfd, *args):
+    code = main(["train", "lm", *map(str, args)])
+    out, err = capfd.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def manifest(rows, name="m.tsv"):
+    """Rows of (split, transcript)."""
+    lines = ["path\tspeaker\tsplit\ttranscript", *(f"{i}.wav\ts\t{a}\t{b}" for i, (a, b) in enumerate(rows))]
+    Path(name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return name
+
+
+def test_text_becomes_what_recognisers_write():
+    Path("a.txt").write_text(PROSE, encoding="utf-8")
+    found = [line for text in paragraphs(Path("a.txt"), wrapped=True) for line in sentences(text)]
+    assert found == [
+        "well said mister hale it was three o'clock or later",
+        "i don't know",
+        "the lamps were lit",
+        "the second door stood open as it had since eighteen sixty five",
+    ]
+    lines = [line for text in paragraphs(Path("a.txt")) for line in sentences(text)]
+    assert lines[3:] == ["the second door", "stood open as it had since eighteen sixty five"]
+    assert sentences("Это не по-английски. But this is.") == ["but this is"]
+    assert sentences("") == sentences(" . ! ") == []
+
+
+letters = st.lists(st.sampled_from("abc"), min_size=1, max_size=9).map(" ".join)
+
+
+@given(st.lists(letters, min_size=1, max_size=12), st.lists(letters, max_size=3))
+@settings(max_examples=150, deadline=None)
+def test_what_is_kept_shares_no_run_with_what_is_protected(paragraph, protected):
+    guard = Guard(protected)
+    kept = guard(paragraph)
+    assert guard.dropped == len(paragraph) - len(kept)
+    runs = {tuple(p.split()[i : i + SHARED]) for p in protected for i in range(len(p.split()) - SHARED + 1)}
+    for line in kept:
+        words = line.split()
+        assert not any(tuple(words[i : i + SHARED]) in runs for i in range(len(words)))
+        assert line not in protected
+    if not runs:
+        assert kept == [line for line in paragraph if line not in protected]
+
+
+def test_a_run_may_span_two_sentences():
+    guard = Guard(["five six seven eight nine ten"])
+    text = ["one two", "four five six seven", "eight nine ten", "eleven five six seven"]
+    assert guard(text) == ["one two", "eleven five six seven"] and guard.dropped == 2
+
+
+def test_the_command_learns_text_and_train_transcripts_only(capfd):
+    Path("a.txt").write_text("The cat sat. " * 3 + "\nOnce a secret dev sentence was written in a book.\n")
+    table = manifest(
+        [("train", "A DOG RAN"), ("dev", "A SECRET DEV SENTENCE WAS WRITTEN"), ("test", "HIDDEN")]
+    )
+    code, out, err = run(capfd, "a.txt", "--manifest", table, "-o", "lm.bin", "--arpa", "lm.arpa")
+    assert code == 0 and out == "lm.bin\n"
+    assert "a.txt: 3 sentences, 9 words, 1 left out" in err and "100.0% unknown" not in err
+    model = load_language_model("lm.bin")
+    assert all(model.knows(word) for word in ("the", "cat", "sat", "a", "dog", "ran"))
+    assert not any(model.knows(word) for word in ("secret", "written", "book", "hidden"))
+    again = load_language_model("lm.arpa")
+    assert again.sentence("a cat sat") == model.sentence("a cat sat")
+    assert model.sentence("the cat sat")[0] > model.sentence("sat the dog")[0]
+
+
+def test_json_tells_what_is_in_the_model(capfd):
+    table = manifest([("train", "A DOG RAN"), ("train", "THE DOG SAT"), ("dev", "A DOG SAT THERE")])
+    code, out, _ = run(capfd, "--manifest", table, "-o", "lm.bin", "--order", "2", "--json")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [event["event"] for event in events] == ["text", "summary"]
+    report = events[-1]
+    assert report["words"] == 6 and report["vocabulary"] == 5 and len(report["ngrams"]) == 2
+    assert report["bytes"] == Path("lm.bin").stat().st_size
+    dev = report["dev_perplexity"]["m.tsv"]
+    assert dev["words"] == 4 and dev["unknown"] == 0.25 and 1 < dev["perplexity"] < 50
+
+
+def test_size_and_rare_words(capfd):
+    rows = [f"w{i % 7} w{i % 5} w{i % 3} x{i}" for i in range(120)]
+    text = "\n".join(
+        " ".join(f"{w[0]}{'abcdefghij'[int(d)]}" for w in r.split() for d in w[1:]) for r in rows
+    )
+    Path("a.txt").write_text(text)
+    assert run(capfd, "a.txt", "-o", "big.bin", "-q")[0] == 0
+    assert run(capfd, "a.txt", "-o", "small.bin", "--max-size", "3000B", "-q")[0] == 0
+    assert Path("small.bin").stat().st_size <= 3000 < Path("big.bin").stat().st_size
+    assert run(capfd, "a.txt", "-o", "rare.bin", "--least-word-count", "30", "-q")[0] == 0
+    rare, big = load_language_model("rare.bin"), load_language_model("big.bin")
+    assert big.knows("xa") and len(rare.words) < len(big.words)
+    assert rare.score(UNKNOWN, ())[0] > big.score(UNKNOWN, ())[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (["-o", "lm.bin"], 2, "name text files"),
+        (["a.txt"], 2, "say where the model goes"),
+        (["a.txt", "-o", "no/lm.bin"], 2, "the folder does not exist"),
+        (["none.txt", "-o", "lm.bin"], 3, "none.txt: no such file"),
+        (["empty.txt", "-o", "lm.bin"], 3, "the text has no words"),
+        (["binary.txt", "-o", "lm.bin"], 3, "is no text file"),
+        (["latin.txt", "-o", "lm.bin"], 3, "iconv"),
+        (["a.txt", "--manifest", "a.txt", "-o", "lm.bin"], 3, "no column path, split"),
+        (["a.txt", "--max-size", "big", "-o", "lm.bin"], 2, "is no size"),
+        (["a.txt", "--order", "7", "-o", "lm.bin"], 2, "--order"),
+        ([".", "-o", "lm.bin"], 3, "directory"),
+    ],
+)
+def test_wrong_use_is_one_line(capfd, args, code, told):
+    Path("a.txt").write_text("The cat sat.\n")
+    Path("empty.txt").write_text("\n. .\n")
+    Path("binary.txt").write_bytes(b"\0\1\2" * 50)
+    Path("latin.txt").write_bytes("déjà vu\n".encode("latin1"))
+    got, out, err = run(capfd, *args)
+    assert got == code and out == "" and err.count("slyther: error: ") == 1 and told in err
+    assert not Path("lm.bin").exists()
