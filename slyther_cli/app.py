@@ -25,6 +25,7 @@ from slyther_cli.errors import SlytherError
 TABLE = {
     "separate": "separate",
     "transcribe": "transcribe",
+    "speak": "speak",
     "models": "models",
     "weights": "weights",
     "train": "train",

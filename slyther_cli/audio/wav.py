@@ -117,6 +117,14 @@ def make_header(
     return name + struct.pack("<I", sizes[0]) + b"WAVE" + body + b"data" + struct.pack("<I", sizes[1])
 
 
+def stream_header(rate: int, metadata: Mapping[str, str]) -> bytes:
+    """The header of mono 16-bit samples of unknown length that go to a pipe; what they are told comes
+    first."""
+    fmt = struct.pack("<HHIIHH", 1, 1, rate, 2 * rate, 2, 16)
+    header = make_header(fmt, 0, growing=True)
+    return header[:-8] + _info_chunk(metadata) + header[-8:]
+
+
 def to_integers(block: npt.NDArray[np.float32], bits: int) -> npt.NDArray[np.int32]:
     """Samples as integers: 1.0 is 2^(bits-1); rounded to the nearest, saturated, never wrapped."""
     top = 2 ** (bits - 1)

@@ -1,0 +1,172 @@
+"""Saying a sentence with VALL-M: the first codebook by sampling, frame by frame; the others at once each.
+
+Sources: papers.md 4.3 (decoding of the open VALL-E); Holtzman et al. 2020, "The Curious Case of Neural Text
+Degeneration" (top-p); Chen et al. 2024, "VALL-E 2", section 4.1 (what is drawn from the short list too often
+is drawn anew from all).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from slyther_cli.checkpoints.voice import Voice
+from slyther_cli.errors import UsageError
+from slyther_cli.models.vall_m import Context, VallM, frames_of
+
+FRAMES_A_SYMBOL = (0.02, 0.3)
+"""Seconds that a symbol lasts at least and at most, on average over a sentence: nobody speaks beyond that."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """``temperature`` 0 takes the likeliest code. ``top_k`` 0 and ``top_p`` 1 leave all. ``repetition``: the
+    share of the last ``window`` codes that one may have before it is drawn anew; 1 turns that off."""
+
+    temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 0.9
+    repetition: float = 1.0
+    window: int = 25
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.temperature <= 10 and 0 < self.top_p <= 1 and self.top_k >= 0):
+            raise UsageError("temperature must be from 0 to 10, top_p above 0 to 1, top_k 0 or more")
+        if not (0 < self.repetition <= 1 and 1 <= self.window <= 10_000):
+            raise UsageError("repetition must be above 0 to 1, window 1 or more")
+
+
+class Said(NamedTuple):
+    """codes [n_codebooks, T]. ``context``: to go on from. ``ended``: whether the network ended it, not the
+    limit. ``rest``: the part of a frame that rounding owes the next sentence."""
+
+    codes: Tensor
+    context: Context
+    ended: bool
+    rest: float = 0.0
+
+
+def draw(logits: Tensor, s: Sampling, recent: list[int], generator: torch.Generator) -> int:
+    """A code from ``logits`` [V]. ``generator`` is a CPU one: the draw is the same on any device."""
+    logits = logits.double().cpu()
+    if s.temperature == 0:
+        return int(logits.argmax())
+    probabilities = (logits / s.temperature).softmax(0)
+    code = int(torch.multinomial(_short_list(probabilities, s), 1, generator=generator))
+    window = recent[-s.window :]
+    if s.repetition < 1 and len(window) == s.window and window.count(code) > s.repetition * s.window:
+        return int(torch.multinomial(probabilities, 1, generator=generator))
+    return code
+
+
+def _short_list(probabilities: Tensor, s: Sampling) -> Tensor:
+    """The ``top_k`` likeliest; of these the fewest whose sum reaches ``top_p``. The others get 0."""
+    ordered, places = probabilities.sort(descending=True, stable=True)
+    keep = ordered.cumsum(0) - ordered < s.top_p
+    if s.top_k:
+        keep[s.top_k :] = False
+    return torch.zeros_like(probabilities).scatter(0, places[keep], ordered[keep])
+
+
+class Voicing:
+    """A model that speaks in one voice, sentence after sentence. ``voice`` None: whatever comes."""
+
+    def __init__(self, model: VallM, voice: Voice | None, sampling: Sampling):
+        self.model, self.sampling = model, sampling
+        self.device = model.ar_predict_layer.weight.device
+        c = model.config
+        empty = Voice(*(torch.zeros(s, dtype=torch.int64) for s in ((0,), (c.n_codebooks, 0), (0,))))
+        symbols, codes, durations = voice or empty
+        self.symbols, self.codes = symbols.to(self.device), codes.to(self.device)
+        self._durations = None if durations is None else durations.to(self.device)
+        self._guide: Tensor | None = None
+        if model.aligned and len(self.symbols):
+            assert self._durations is not None
+            self._guide = model.spread(model.read(self.symbols[None]), self._durations[None])
+
+    def start(self) -> Context | None:
+        """Before the first sentence: after the prompt, for models that carry it through all sentences."""
+        if not self.model.aligned:
+            return None
+        context = self.model.begin(self.symbols.new_zeros(1, 0, 1))
+        return self.model.prompted(context, self.codes[None, 0], self._guide)
+
+    @torch.inference_mode()
+    def say(
+        self,
+        symbols: Tensor,
+        context: Context | None,
+        seed: int,
+        speed: float = 1.0,
+        carry: float = 0.0,
+    ) -> Said:
+        """The codes of one sentence's ``symbols`` [S]. ``context`` is that after the sentence before."""
+        generator = torch.Generator().manual_seed(seed)
+        symbols = symbols.to(self.device)
+        if self.model.aligned:
+            assert context is not None
+            return self._aligned(symbols, context, generator, speed, carry)
+        return self._prefixed(symbols, generator)
+
+    def expected_frames(self, symbols: Tensor, speed: float = 1.0) -> float:
+        """How long a sentence will be, from its text alone: the length prior of models without durations."""
+        if self.model.aligned:
+            text = self.model.read(symbols[None].to(self.device))
+            return float(torch.expm1(self.model.log_durations(text)[0].double()).clamp(min=0).sum()) / speed
+        pace = self.codes.shape[1] / len(self.symbols) if len(self.symbols) else 0.09 * self.rate
+        return pace * len(symbols)
+
+    @property
+    def rate(self) -> int:
+        return self.model.config.frame_rate
+
+    def _aligned(
+        self, symbols: Tensor, context: Context, generator: torch.Generator, speed: float, carry: float
+    ) -> Said:
+        model = self.model
+        text = model.read(symbols[None])
+        logs = model.log_durations(text)[0]
+        durations = frames_of(logs, speed, carry)
+        exact = float((torch.expm1(logs.double()).clamp(min=0) / speed).sum())
+        guide = model.spread(text, durations[None])
+        first: list[int] = []
+        for t in range(guide.shape[1]):
+            logits, states = model.step(context, guide[:, t : t + 1])
+            first.append(draw(logits[0, :-1], self.sampling, first, generator))
+            context = Context(states, context.last.new_tensor([first[-1]]))
+        whole = guide if self._guide is None else torch.cat((self._guide, guide), 1)
+        rest = carry + exact - len(first)
+        return Said(self._fill(whole, first), context, True, max(-0.5, min(0.5, rest)))
+
+    def _prefixed(self, symbols: Tensor, generator: torch.Generator) -> Said:
+        model, end = self.model, self.model.config.codebook_size
+        text = model.read(torch.cat((self.symbols, symbols))[None])
+        context = model.prompted(model.begin(text), self.codes[None, 0])
+        shortest, longest = (max(1, round(len(symbols) * s * self.rate)) for s in FRAMES_A_SYMBOL)
+        first: list[int] = []
+        while len(first) < longest:
+            logits, states = model.step(context)
+            if len(first) < shortest:
+                logits[:, end] = -torch.inf
+            code = draw(logits[0], self.sampling, first, generator)
+            if code == end:
+                break
+            first.append(code)
+            context = Context(states, context.last.new_tensor([code]))
+        return Said(self._fill(text, first), context, len(first) < longest)
+
+    def _fill(self, text: Tensor, first: list[int]) -> Tensor:
+        """Codebooks 2, 3, ... of a sentence, whose first is given: each the likeliest, seen the prompt."""
+        n_prompt, c = self.codes.shape[1], self.model.config
+        codes = self.codes.new_zeros(1, c.n_codebooks, n_prompt + len(first))
+        codes[0, :, :n_prompt] = self.codes
+        codes[0, 0, n_prompt:] = codes.new_tensor(first)
+        if first:
+            for level in range(c.n_codebooks - 1):
+                asked, prompt = codes.new_tensor([level]), codes.new_tensor([n_prompt])
+                logits = self.model.next_logits(text, codes, asked, prompt)
+                codes[0, level + 1, n_prompt:] = logits[0, n_prompt:].argmax(-1)
+        return codes[0, :, n_prompt:]

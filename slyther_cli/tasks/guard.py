@@ -1,0 +1,64 @@
+"""The guard of ``slyther speak``: does a sentence sound as if it were all said, once, and then over?
+
+Two witnesses. Lengths: a sentence that is far from what its text asks for, or that the network did not end,
+or that stays on one sound. And, where a recogniser is on this machine, what it hears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import groupby
+
+import numpy as np
+
+from slyther_cli.models.vall_sampling import Said
+
+LENGTHS = (0.5, 2.0)
+"""Share of the expected length that is believed."""
+STUCK_SECONDS = 1.5
+HEARD_WRONG = 0.5
+"""Share of the words above which a sentence is said again."""
+
+Hear = Callable[[np.ndarray], str]
+"""Samples -> words."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``problems``: what is wrong, in a few words each. ``badness``: to choose the best of bad tries."""
+
+    problems: tuple[str, ...] = ()
+    badness: float = 0.0
+    heard: str | None = None
+
+
+def judge_lengths(said: Said, expected: float, rate: float) -> Verdict:
+    """``expected`` frames, ``rate`` frames a second."""
+    frames = said.codes.shape[1]
+    problems, badness = [], abs(np.log((frames + 1) / (expected + 1)))
+    if not said.ended:
+        problems.append("it ran away")
+        badness += 3
+    elif not LENGTHS[0] * expected - rate / 2 <= frames <= LENGTHS[1] * expected + rate / 2:
+        problems.append(f"{frames / rate:.1f} s, {expected / rate:.1f} s expected")
+    longest = max((len(list(run)) for _, run in groupby(said.codes[0].tolist())), default=0)
+    if longest > STUCK_SECONDS * rate:
+        problems.append(f"one sound for {longest / rate:.1f} s")
+        badness += 1
+    return Verdict(tuple(problems), float(badness))
+
+
+def judge_words(words: str, heard: str) -> Verdict:
+    """Against the words of the text; marks and capitals do not count."""
+    wanted, found = _words(words), _words(heard)
+    matched = SequenceMatcher(None, wanted, found, autojunk=False).get_matching_blocks()
+    same = sum(block.size for block in matched)
+    wrong = (max(len(wanted), len(found)) - same) / max(1, len(wanted))
+    problems = (f"the recogniser hears {wrong:.0%} wrong",) if wrong > HEARD_WRONG else ()
+    return Verdict(problems, wrong, heard)
+
+
+def _words(text: str) -> list[str]:
+    return "".join(c for c in text.lower() if c.isalpha() or c in "' ").split()

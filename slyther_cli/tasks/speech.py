@@ -1,0 +1,296 @@
+"""Speaking as a job: text in, a sound file out, sentence by sentence, however long the text.
+
+    text -> sentences -> symbols -> codes (models.vall_sampling) -> guard -> codec -> file or stream
+
+Models that know how long a symbol lasts carry their state from sentence to sentence; others read the prompt's
+text again with each. The codec's decoder runs through: there is no seam. Memory does not grow with the text
+but by the text itself. Here is the Python API.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from slyther_cli.checkpoints.config import ModelConfig
+from slyther_cli.errors import InputError, ModelError, UsageError
+from slyther_cli.models.codec import Codec, CodecDecoder
+from slyther_cli.models.vall_m import Context, VallM
+from slyther_cli.models.vall_sampling import Said, Sampling, Voicing
+from slyther_cli.tasks.guard import Hear, Verdict, judge_lengths, judge_words
+from slyther_cli.tasks.prompt import own_voice, recogniser, voice_of
+from slyther_cli.tasks.results import Result
+from slyther_cli.tasks.setup import choose_model, pick_device
+from slyther_cli.tasks.speech_journal import Journal
+from slyther_cli.tasks.speech_output import open_output
+from slyther_cli.text.phonemes import Spelling, spell
+from slyther_cli.text.sentences import Sentence, split_sentences
+
+DEFAULT_MODEL = "vall-me-16k-en"
+PARAGRAPH_SECONDS = 0.4
+GUARDS = ("auto", "lengths", "recogniser", "none")
+MOST_CHARACTERS = 50_000_000
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SpeechResult(Result):
+    """What became of a text. ``sentences`` spoken; ``retried`` of them were said more than once; ``doubtful``
+    ones are still not as the guard would have them."""
+
+    sentences: int = 0
+    retried: int = 0
+    doubtful: int = 0
+
+    def as_event(self) -> dict[str, Any]:
+        more = {"sentences": self.sentences, "retried": self.retried, "doubtful": self.doubtful}
+        return super().as_event() | more | {"synthetic": True}
+
+
+def speak(
+    text: str,
+    output: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
+    *,
+    source: str = "text",
+    prompt: str | os.PathLike[str] | None = None,
+    prompt_text: str | None = None,
+    speed: float = 1.0,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    guard: str = "auto",
+    retries: int = 2,
+    format: str = "wav",
+    subtype: str = "16",
+    raw: bool = False,
+    replace: bool = False,
+    resume: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> SpeechResult:
+    """Speak ``text`` into ``output``, a file, or "-" for standard output (WAV, or ``raw`` 16-bit samples).
+
+    ``model``       name or folder; by default the one that comes with slyther.
+    ``prompt``      a recording of the voice to speak in, 3 to 10 s of one speaker, who agrees to it;
+    ``prompt_text`` what is said there, else our recogniser writes it down. Without a prompt: the model's
+    voice. ``speed``       1 is the model's own; from 0.5 to 2, for models that know how long a symbol lasts.
+    ``seed``        the same one gives the same speech on the same device.
+    ``guard``       "lengths", "recogniser" (both), "auto" (the recogniser where there is one), "none";
+                    a sentence that it doubts is said anew with another seed, ``retries`` times at most.
+    ``resume``      keep each sentence in the cache, and go on from what a stopped run of the same text left.
+    ``on_event``    called with dictionaries: "event" is start, note, sentence, file_done.
+
+    Files carry a mark that the speech is synthetic. Raises InputError (no words, the prompt), UsageError,
+    OutputError, ModelError, DeviceError.
+    """
+    _check(text, speed, guard, retries, subtype)
+    tell = on_event or (lambda event: None)
+    if threads:
+        torch.set_num_threads(threads)
+    sentences = [s for s in split_sentences(text) if any(c.isalnum() for c in s.text)]
+    if not sentences:
+        raise InputError("there is nothing to say: the text has no words")
+    config = choose_model("speak", model, DEFAULT_MODEL)
+    where = pick_device(device)
+    network, codec = load_pair(config, where)
+    if speed != 1 and not network.aligned:
+        raise UsageError(f"model {config.name} cannot change its speed: leave --speed out")
+    tell({"event": "start", "task": "speak", "model": config.name, "device": where, "seed": seed,
+          "alphabet": network.config.alphabet, "sample_rate": codec.sample_rate})  # fmt: skip
+    notes: list[str] = []
+    voice = own_voice(config.path, network) if config.path else None
+    if prompt is not None:
+        voice, notes = voice_of(prompt, prompt_text, network, codec, where)
+    hear = _hear(guard, codec.sample_rate, where, notes)
+    journal = None
+    if resume:
+        about = [text, str(output), config.name, str(prompt), speed, seed, repr(sampling), guard, retries]
+        weights = [] if voice is None else voice.codes.tolist()
+        key = hashlib.sha256(repr((about, weights)).encode()).hexdigest()[:16]
+        journal = Journal(key)
+    voicing = Voicing(network, voice, sampling or Sampling())
+    job = _Job(network, codec, voicing, speed, seed, guard, retries, hear)
+    options = {"format": format, "subtype": SUBTYPES[subtype], "raw": raw, "replace": replace}
+    return job.run(sentences, str(output), source, notes, journal, tell, options)
+
+
+SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
+
+
+def _check(text: str, speed: float, guard: str, retries: int, subtype: str) -> None:
+    if len(text) > MOST_CHARACTERS:
+        raise InputError(f"the text is longer than {MOST_CHARACTERS:,} characters: part it")
+    if not 0.5 <= speed <= 2:
+        raise UsageError("the speed must be from 0.5 to 2")
+    if guard not in GUARDS:
+        raise UsageError(f"the guard {guard!r} is not known: {', '.join(GUARDS)}")
+    if not 0 <= retries <= 20:
+        raise UsageError("retries must be from 0 to 20")
+    if subtype not in SUBTYPES:
+        raise UsageError(f"{subtype!r} bits are not known: {', '.join(SUBTYPES)}")
+
+
+def load_pair(config: ModelConfig, device: str) -> tuple[VallM, Codec]:
+    """A speech model and the codec that it names. Raises :class:`ModelError`, also when they do not fit."""
+    from slyther_cli.checkpoints import store
+
+    assert config.path is not None
+    network = store.load(config.path, expect_task="speak")[0].to(device)
+    assert isinstance(network, VallM)
+    c = network.config
+    try:
+        beside = config.path.parent / c.codec
+        codec = store.load(beside if (beside / "config.json").is_file() else c.codec, expect_task="codec")[0]
+    except ModelError as error:
+        raise ModelError(f"model {config.name} speaks the codes of codec {c.codec}: {error}") from None
+    assert isinstance(codec, Codec)
+    wanted = (c.sample_rate, c.frame_rate, c.n_codebooks, c.codebook_size)
+    if wanted != (codec.sample_rate, codec.frame_rate, codec.n_codebooks, codec.codebook_size):
+        raise ModelError(f"model {config.name} was made for another codec than the {c.codec} that is here")
+    return network, codec.to(device)
+
+
+def _hear(guard: str, rate: int, device: str, notes: list[str]) -> Hear | None:
+    if guard not in ("auto", "recogniser"):
+        return None
+    try:
+        return recogniser(rate, device)
+    except ModelError as error:
+        if guard == "recogniser":
+            raise
+        notes.append(f"the guard listens to lengths only, there is no recogniser ({error})")
+        return None
+
+
+@dataclass
+class _Job:
+    network: VallM
+    codec: Codec
+    voicing: Voicing
+    speed: float
+    seed: int
+    guard: str
+    retries: int
+    hear: Hear | None
+
+    @torch.inference_mode()
+    def run(
+        self,
+        sentences: list[Sentence],
+        output: str,
+        source: str,
+        notes: list[str],
+        journal: Journal | None,
+        tell: Callable[[Event], None],
+        options: dict[str, Any],
+    ) -> SpeechResult:
+        """Every sentence, in order, into the output."""
+        began, rate = time.monotonic(), self.codec.sample_rate
+        by_rule: dict[str, None] = {}
+        dropped: dict[str, None] = {}
+        frames = retried = doubtful = spoken = 0
+        sink = open_output(output, rate, **options)
+        try:
+            for note in notes:
+                tell({"event": "note", "file": source, "text": note})
+            decoder = CodecDecoder(self.codec)
+            context, carry = self.voicing.start(), 0.0
+            for index, sentence in enumerate(sentences):
+                spelling = spell(sentence.text, self.network.config.alphabet)
+                by_rule |= dict.fromkeys(spelling.by_rule)
+                dropped |= dict.fromkeys(spelling.dropped)
+                if not spelling.spoken:
+                    continue
+                known = journal.read(index) if journal else None
+                verdict, tries = Verdict(), 1
+                if known is not None:
+                    said = known
+                else:
+                    said, verdict, tries = self._sentence(index, spelling, context, carry)
+                    if journal:
+                        journal.write(index, said)
+                context, carry = said.context, said.rest
+                samples = decoder.push(said.codes[None])[0].float().cpu().numpy()
+                if sentence.last and index + 1 < len(sentences):
+                    pause = np.zeros(int(PARAGRAPH_SECONDS * rate / self.speed), np.float32)
+                    samples = np.concatenate((samples, pause))
+                sink.write(samples)
+                frames, spoken = frames + len(samples), spoken + 1
+                retried, doubtful = retried + (tries > 1), doubtful + bool(verdict.problems)
+                tell({"event": "sentence", "index": index, "of": len(sentences), "text": sentence.text,
+                      "seconds": round(len(samples) / rate, 3), "tries": tries, "heard": verdict.heard,
+                      "problems": list(verdict.problems), "kept": known is not None,
+                      "end_seconds": round(frames / rate, 3),
+                      "wall_seconds": round(time.monotonic() - began, 3)})  # fmt: skip
+            rest = decoder.finish()[0].float().cpu().numpy()
+            sink.write(rest)
+            frames += len(rest)
+            if not spoken:
+                raise InputError("there is nothing to say: the text has no words")
+            sink.commit()
+        except BaseException:
+            sink.abort()
+            raise
+        if journal:
+            journal.remove()
+        said_notes = _text_notes(list(by_rule), "".join(dropped))
+        if doubtful:
+            said_notes.append(f"the guard doubts {doubtful} of {spoken} sentences: try another --seed")
+        outputs = {} if output == "-" else {"speech": Path(output)}
+        result = SpeechResult(
+            source=source,
+            status="done",
+            outputs=outputs,
+            sample_rate=rate,
+            frames=frames,
+            notes=tuple(said_notes),
+            wall_seconds=time.monotonic() - began,
+            sentences=spoken,
+            retried=retried,
+            doubtful=doubtful,
+        )
+        tell({"event": "file_done", **result.as_event()})
+        return result
+
+    def _sentence(
+        self, index: int, spelling: Spelling, context: Context | None, carry: float
+    ) -> tuple[Said, Verdict, int]:
+        """The first try that the guard believes, else the best one."""
+        symbols = torch.tensor(spelling.symbols)
+        best: tuple[Said, Verdict] | None = None
+        for attempt in range(self.retries + 1):
+            drawn = hashlib.sha256(f"{self.seed} {index} {attempt}".encode()).digest()
+            seed = int.from_bytes(drawn[:7], "big")
+            said = self.voicing.say(symbols, context, seed, self.speed, carry)
+            if self.guard == "none":
+                return said, Verdict(), 1
+            expected = self.voicing.expected_frames(symbols, self.speed)
+            verdict = judge_lengths(said, expected, self.network.config.frame_rate)
+            if self.hear and not verdict.problems and said.codes.shape[1]:
+                samples = self.codec.decode(said.codes[None])[0].float().cpu().numpy()
+                verdict = judge_words(spelling.words, self.hear(samples))
+            if not verdict.problems:
+                return said, verdict, attempt + 1
+            if best is None or verdict.badness < best[1].badness:
+                best = said, verdict
+        assert best is not None
+        return *best, self.retries + 1
+
+
+def _text_notes(by_rule: list[str], dropped: str) -> list[str]:
+    notes = []
+    if by_rule:
+        some = ", ".join(by_rule[:8]) + (" ..." if len(by_rule) > 8 else "")
+        notes.append(f"not in the dictionary, spoken by rule: {some}")
+    if dropped:
+        notes.append(f"without a sound here, left out: {dropped[:40]}{' ...' if len(dropped) > 40 else ''}")
+    return notes

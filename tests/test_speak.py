@@ -1,0 +1,218 @@
+"""``slyther speak`` end to end, with tiny random voices: what is written, repeated, resumed, refused."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from slyther_cli.app import main
+from slyther_cli.checkpoints import store
+from slyther_cli.checkpoints.voice import Voice, write_voice
+from slyther_cli.models import registry
+from slyther_cli.models.vall_m import Context
+from slyther_cli.models.vall_sampling import Said, Sampling, draw
+from slyther_cli.tasks.guard import judge_lengths, judge_words
+from slyther_cli.text.phonemes import spell
+
+CODEC = {"n_filters": 2, "dimension": 8, "n_codebooks": 3, "codebook_size": 16}
+VOICE = {
+    **{"alphabet": "arpabet", "n_symbols": 80, "codec": "tiny", "sample_rate": 16000, "frame_rate": 50},
+    **{"d_model": 16, "d_ffn": 16, "n_layers": 1, "n_nar_layers": 1, "n_text_layers": 1, "n_codebooks": 3},
+    **{"codebook_size": 16, "dropout": 0.0},
+}
+TEXT = "Hello there. How are you today? I am well.\n\nThis is the end of it."
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory) -> Path:
+    """A folder with a codec, an aligned voice and a prefix one."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    codec = registry.build("seanet-codec", CODEC)
+    for layer in codec.quantizer.vq.layers:
+        layer._codebook.embed.copy_(torch.randn_like(layer._codebook.embed))
+    store.save(folder / "tiny", codec, name="tiny", architecture="seanet-codec", config=CODEC, task="codec")
+    symbols = torch.tensor(spell("Yes.", "arpabet").symbols)
+    voice = Voice(symbols, torch.randint(0, 16, (3, 30)), torch.tensor([5, 5, 10, 5, 5]))
+    for conditioning in ("aligned", "prefix"):
+        config = {**VOICE, "conditioning": conditioning}
+        network = registry.build("vall-m", config)
+        if conditioning == "aligned":
+            network.duration.bias.data.fill_(np.log(6))  # about 5 frames a symbol
+        else:
+            network.ar_predict_layer.bias.data[-1] = 0.5  # ends now and then
+        store.save(folder / conditioning, network, name=conditioning, architecture="vall-m", config=config,
+                   task="speak", companions=lambda where: write_voice(where, voice))  # fmt: skip
+    return folder
+
+
+def speak(*arguments: object) -> int:
+    return main(["speak", *map(str, arguments)])
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("SLYTHER_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.mark.parametrize("model", ["aligned", "prefix"])
+def test_a_text_is_spoken_alike_with_the_same_seed_only(voices, tmp_path, capsys, model):
+    files = [tmp_path / f"{n}.wav" for n in range(3)]
+    for file, seed in zip(files, (4, 4, 5), strict=True):
+        assert speak(TEXT, "-m", voices / model, "-o", file, "--seed", seed, "--retries", 0, "-q") == 0
+    assert capsys.readouterr().out.split() == [str(f) for f in files]
+    sounds = [soundfile.read(f)[0] for f in files]
+    assert len(sounds[0]) > 16000 and np.array_equal(sounds[0], sounds[1])
+    assert len(sounds[0]) != len(sounds[2]) or not np.array_equal(sounds[0], sounds[2])
+    assert b"Synthetic speech" in files[0].read_bytes()
+
+
+def test_text_comes_from_an_argument_a_file_or_standard_input(voices, tmp_path, capsys, monkeypatch):
+    (tmp_path / "t.txt").write_text(TEXT, encoding="utf-8-sig")
+    base = ["-m", voices / "aligned", "--guard", "none", "-q"]
+    assert speak(TEXT, *base, "-o", tmp_path / "a.wav") == 0
+    assert speak("-i", tmp_path / "t.txt", *base, "-o", tmp_path / "b.flac") == 0
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
+    assert speak(*base, "-o", tmp_path / "c.raw", "--raw") == 0
+    wav = soundfile.read(tmp_path / "a.wav", dtype="int16")[0]
+    assert np.array_equal(wav, soundfile.read(tmp_path / "b.flac", dtype="int16")[0])
+    assert np.array_equal(wav, np.fromfile(tmp_path / "c.raw", "<i2"))
+
+
+def test_standard_output_gets_the_same_sound(voices, tmp_path, capfdbinary):
+    base = [TEXT, "-m", voices / "aligned", "--guard", "none", "-q"]
+    assert speak(*base, "-o", tmp_path / "a.wav") == 0
+    capfdbinary.readouterr()
+    assert speak(*base, "-o", "-") == 0
+    stream = capfdbinary.readouterr().out
+    assert speak(*base, "--raw") == 0
+    raw = capfdbinary.readouterr().out
+    wav = soundfile.read(tmp_path / "a.wav", dtype="int16")[0]
+    assert raw == wav.astype("<i2").tobytes() and stream.endswith(raw) and stream[:4] == b"RIFF"
+    assert b"Synthetic speech" in stream[:400]
+
+
+def test_speed_and_json(voices, tmp_path, capsys):
+    lengths = []
+    for speed in (0.5, 1, 2):
+        file = tmp_path / f"{speed}.wav"
+        assert (
+            speak("Hello there, my friend.", "-m", voices / "aligned", "-o", file, "--speed", speed, "--json")
+            == 0
+        )
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [e["event"] for e in events if e["event"] != "note"] == ["start", "sentence", "file_done"]
+        assert events[-1]["synthetic"] is True and events[-1]["sentences"] == 1
+        assert abs(events[-1]["seconds"] - soundfile.info(file).duration) < 1e-3
+        lengths.append(events[-1]["seconds"])
+    assert lengths[0] == pytest.approx(2 * lengths[1], abs=0.1) and lengths[2] < 0.6 * lengths[1]
+    assert speak("Hello.", "-m", voices / "prefix", "--speed", 2, "-o", tmp_path / "x.wav") == 2
+
+
+def test_a_stopped_book_is_gone_on_with_and_sounds_the_same(voices, tmp_path, monkeypatch):
+    from slyther_cli.models.vall_sampling import Voicing
+
+    base = [TEXT, "-m", voices / "aligned", "-q", "--retries", 0]
+    assert speak(*base, "-o", tmp_path / "whole.wav") == 0
+    say, calls = Voicing.say, []
+
+    def dying(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return say(self, *arguments)
+
+    monkeypatch.setattr(Voicing, "say", dying)
+    assert speak(*base, "-o", tmp_path / "b.wav", "--resume") == 130
+    assert not (tmp_path / "b.wav").exists()
+    assert speak(*base, "-o", tmp_path / "b.wav", "--resume") == 0
+    assert len(calls) == 3 + 2  # four sentences, of which two were kept
+    assert (tmp_path / "b.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
+
+
+@pytest.mark.parametrize("model", ["aligned", "prefix"])
+def test_a_prompt_is_taken_or_refused(voices, tmp_path, capsys, model):
+    rng = np.random.default_rng(0)
+    for name, sound in {"good": rng.normal(0, 0.1, 32000), "short": rng.normal(0, 0.1, 1600),
+        options = ["-m", voices / "aligned", "-o", file, "--speed", speed, "--json"]
+        assert speak("Hello there, my friend.", *options) == 0
+        soundfile.write(tmp_path / f"{name}.wav", sound, 16000)
+    base = ["Hello.", "-m", voices / model, "--guard", "none", "-q", "--force", "-o", tmp_path / "o.wav"]
+    said = {}
+    for name in ("good", "short", "silent", "long", "missing"):
+        code = speak(*base, "--prompt", tmp_path / f"{name}.wav", "--prompt-text", "I say so.")
+        said[name] = (code, capsys.readouterr().err)
+    assert said["good"][0] == 0 and all(said[n][0] == 3 for n in said if n != "good")
+    assert "too short" in said["short"][1] and "silent" in said["silent"][1] and "30 s" in said["long"][1]
+    assert speak(*base, "--prompt", tmp_path / "good.wav", "--prompt-text", "!?") == 3
+    assert speak(*base, "--prompt-text", "no prompt") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([""], 3, "nothing to say"),
+        (["\U0001f600 \u65e5\u672c \x00\x07"], 3, "nothing to say"),
+        (["hi", "--speed", "9"], 2, "speed"),
+        (["hi", "--guard", "dog"], 2, "guard"),
+        (["hi", "--temperature", "-1"], 2, "temperature"),
+        (["hi", "--top-p", "0"], 2, "top_p"),
+        (["hi", "-f", "mp3"], 2, "format"),
+        (["hi", "-o", "-", "-f", "flac"], 2, "standard output"),
+        (["hi", "-o", "-", "--json"], 2, "--json"),
+        (["hi", "-i", "x.txt"], 2, "contradict"),
+        (["-i", "nowhere.txt"], 3, "nowhere.txt"),
+        (["hi", "-m", "nobody"], 5, "nobody"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(voices, tmp_path, monkeypatch, capsys, arguments, code, words):
+    monkeypatch.chdir(tmp_path)
+    if "-m" not in arguments:
+        arguments = [*arguments, "-m", voices / "aligned"]
+    assert speak(*arguments) == code
+    err = capsys.readouterr().err.strip()
+    assert words in err and len(err.splitlines()) == 1 and not list(tmp_path.iterdir())
+
+
+def test_an_existing_file_is_kept_and_a_missing_codec_told(voices, tmp_path, capsys):
+    (tmp_path / "a.wav").write_text("mine")
+    assert speak("hi", "-m", voices / "aligned", "-o", tmp_path / "a.wav") == 3
+    assert (tmp_path / "a.wav").read_text() == "mine" and "--force" in capsys.readouterr().err
+    (tmp_path / "alone").mkdir()
+    for file in (voices / "aligned").iterdir():
+        (tmp_path / "alone" / file.name).write_bytes(file.read_bytes())
+    assert speak("hi", "-m", tmp_path / "alone", "-o", tmp_path / "b.wav") == 5
+    assert "codec tiny" in capsys.readouterr().err
+
+
+def test_the_guard_notices_and_says_it_again(voices, tmp_path, capsys):
+    # bad: the prefix voice ends when it likes; every sentence must be tried anew or doubted, and told
+    assert speak(TEXT, "-m", voices / "prefix", "-o", tmp_path / "a.wav", "--json", "--retries", 1) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    sentences = [e for e in events if e["event"] == "sentence"]
+    assert any(e["tries"] == 2 for e in sentences)
+    assert events[-1]["doubtful"] == sum(bool(e["problems"]) for e in sentences)
+    context = Context(None, torch.zeros(1))
+    codes = torch.arange(100).repeat(3, 1) % 16
+    assert not judge_lengths(Said(codes, context, True), 100, 50).problems
+    assert judge_lengths(Said(codes, context, False), 100, 50).problems  # ran away
+    assert judge_lengths(Said(codes, context, True), 400, 50).problems
+    assert judge_lengths(Said(codes * 0, context, True), 100, 50).problems  # stuck
+    assert not judge_words("how are you today, sir?", "HOW ARE YOU TODAY").problems
+    assert judge_words("how are you today?", "how how how how are are you").problems
+
+
+def test_draws_keep_to_the_short_list():
+    logits, generator = torch.tensor([3.0, 2.9, 0.0, -1.0]), torch.Generator().manual_seed(0)
+
+    def seen(*settings: float, recent=()) -> set[int]:
+        return {draw(logits, Sampling(*settings), list(recent), generator) for _ in range(200)}
+
+    assert seen(0.0) == {0} and seen(1.0, 2, 1.0) == {0, 1} and seen(1.0, 0, 0.5) == {0, 1}
+    assert seen(5.0, 0, 1.0) == {0, 1, 2, 3} and seen(1.0, 0, 0.1) == {0}
+    assert seen(5.0, 1, 1.0, 0.5, 4, recent=[0, 0, 0, 1]) == {0, 1, 2, 3}  # 0 too often: drawn from all
