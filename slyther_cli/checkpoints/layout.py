@@ -54,21 +54,59 @@ def infer_mamba_tasnet(shapes: Shapes) -> dict[str, Any]:
         raise ModelError("the encoder's and the mask network's tensors do not fit together")
     if mask_out % n_filters:
         raise ModelError(f"{mask_out} mask channels are no multiple of {n_filters} filters")
-    layers = {int(m[1]) for n in shapes if (m := re.match(r"masknet\.mamba_net\.layers\.(\d{1,6})\.", n))}
-    if layers != set(range(len(layers))):
-        raise ModelError("the mask network's layers are not numbered without gaps")
     return {
         "n_filters": n_filters,
         "kernel_size": kernel_size,
         "d_model": d_model,
-        "n_layers": len(layers),
+        "n_layers": _count(shapes, "masknet.mamba_net.layers."),
         "d_state": d_state,
         "n_speakers": mask_out // n_filters,
         "causal": "masknet.mamba_net.layers.0.mixer.A_b_log" not in shapes,
     }
 
 
-INFER: dict[str, Callable[[Shapes], dict[str, Any]]] = {"mamba-tasnet": infer_mamba_tasnet}
+def _infer_dual_path(shapes: Shapes, layers: str) -> dict[str, Any]:
+    """What DPMamba and Sepformer have in common; ``layers`` is where an inner model keeps its layers."""
+    n_filters, one, kernel_size = _shape(shapes, "encoder.conv1d.weight", 3)
+    mask_out, d, _, _ = _shape(shapes, "masknet.conv2d.weight", 4)
+    if one != 1 or d != n_filters or mask_out % d:
+        raise ModelError("the encoder's and the mask network's tensors do not fit together")
+    return {
+        "n_filters": n_filters,
+        "kernel_size": kernel_size,
+        "n_blocks": _count(shapes, "masknet.dual_mdl."),
+        "n_layers": _count(shapes, f"masknet.dual_mdl.0.intra_mdl.{layers}."),
+        "n_speakers": mask_out // d,
+    }
+
+
+def infer_dpmamba(shapes: Shapes) -> dict[str, Any]:
+    """The settings of a DPMamba that its tensors fix: all but stride, chunk, skip and sample rate.
+
+    Raises ModelError as :func:`infer_mamba_tasnet` does.
+    """
+    found = _infer_dual_path(shapes, "layers")
+    A_log = _shape(shapes, "masknet.dual_mdl.0.intra_mdl.layers.0.mixer.A_log", 2)
+    return found | {"d_state": A_log[1]}
+
+
+def infer_sepformer(shapes: Shapes) -> dict[str, Any]:
+    """The settings of a Sepformer that its tensors fix: all but heads, stride, chunk, skip and sample rate.
+
+    Raises ModelError as :func:`infer_mamba_tasnet` does.
+    """
+    found, inner = _infer_dual_path(shapes, "mdl.layers"), "masknet.dual_mdl.0.intra_mdl."
+    return found | {
+        "d_ffn": _shape(shapes, f"{inner}mdl.layers.0.pos_ffn.ffn.0.weight", 2)[0],
+        "max_positions": _shape(shapes, f"{inner}pos_enc.pe", 3)[1],
+    }
+
+
+INFER: dict[str, Callable[[Shapes], dict[str, Any]]] = {
+    "mamba-tasnet": infer_mamba_tasnet,
+    "dpmamba": infer_dpmamba,
+    "sepformer": infer_sepformer,
+}
 """Architectures whose settings can be read off the tensors."""
 
 
@@ -96,6 +134,13 @@ def check_config(architecture: str, config: Mapping[str, Any], shapes: Shapes) -
     stride, kernel = config.get("stride"), config.get("kernel_size")
     if isinstance(stride, int) and isinstance(kernel, int) and not 1 <= stride <= kernel:
         raise ModelError(f"the config says stride = {stride} with kernel_size = {kernel}")
+
+
+def _count(shapes: Shapes, prefix: str) -> int:
+    found = {int(m[1]) for n in shapes if (m := re.match(rf"{re.escape(prefix)}(\d{{1,6}})\.", n))}
+    if found != set(range(len(found))):
+        raise ModelError("the mask network's layers are not numbered without gaps")
+    return len(found)
 
 
 def _shape(shapes: Shapes, name: str, rank: int) -> tuple[int, ...]:

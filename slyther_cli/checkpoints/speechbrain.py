@@ -50,8 +50,8 @@ def import_folder(
     stride is half the kernel, as in SpeechBrain's Encoder. ``meta`` goes to ``store.save``. Nothing that
     exists is replaced.
 
-    Raises ModelError: not such a folder, an unsafe or damaged file, another architecture than
-    Mamba-TasNet, tensors that do not fit it. OutputError: ``dest`` cannot be written.
+    Raises ModelError: not such a folder, an unsafe or damaged file, another architecture than Mamba-TasNet,
+    DPMamba or Sepformer, tensors that do not fit it. OutputError: ``dest`` cannot be written.
     """
     src = Path(src)
     folder = find_checkpoint(src)
@@ -68,13 +68,13 @@ def import_folder(
     for file in SPEECHBRAIN_FILES:
         stem = file.removesuffix(".ckpt")
         tensors |= {f"{stem}.{key}": value for key, value in read_checkpoint(folder / file).items()}
-    model, config = _build(folder, tensors, sample_rate or _sample_rate(folder) or 8000)
+    model, architecture, config = _build(folder, tensors, sample_rate or _sample_rate(folder) or 8000)
     meta.setdefault("source", f"imported from the SpeechBrain checkpoint {folder.name}")
     loss = _yaml_number(folder / "CKPT.yaml", "si-snr")
     if loss is not None:
         meta.setdefault("metrics", {"validation SI-SNR (dB)": round(-loss, 4)})
     return store.save(
-        dest, model, name=name, architecture="mamba-tasnet", config=config, task="separate", **meta
+        dest, model, name=name, architecture=architecture, config=config, task="separate", **meta
     )
 
 
@@ -169,28 +169,50 @@ def _check_zip(path: Path) -> int:
 
 def _build(
     folder: Path, tensors: dict[str, torch.Tensor], sample_rate: int
-) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The network that these tensors are of, loaded with them, and its config. Raises ModelError."""
+) -> tuple[torch.nn.Module, str, dict[str, Any]]:
+    """The network that these tensors are of, loaded with them, its architecture and config. Raises
+    ModelError."""
     kind = layout.identify(tensors)
     if kind is None:
         raise ModelError(f"{folder.name} is of an architecture that slyther does not know")
-    if kind[0] != "mamba-tasnet":
+    architecture, words = kind
+    if architecture not in layout.INFER:
         raise ModelError(
-            f"{folder.name} is a {kind[1]} model: not supported yet, only Mamba-TasNet can be imported"
+            f"{folder.name} is a {words} model: only Mamba-TasNet, DPMamba and Sepformer can be imported"
         )
     shapes = {k: tuple(t.shape) for k, t in tensors.items()}
     try:
-        config = layout.infer_mamba_tasnet(shapes)
+        config = layout.INFER[architecture](shapes) | _told(folder, architecture)
+        if architecture == "dpmamba":  # where the run does not say it: M and L, not XS and S (papers.md 1.2)
+            config.setdefault("skip_around_intra", config["n_blocks"] >= 16)
         config |= {"stride": max(1, config["kernel_size"] // 2), "sample_rate": sample_rate}
-        declared = store.ModelConfig("imported", "separate", "mamba-tasnet", config)
+        declared = store.ModelConfig("imported", "separate", architecture, config)
         store.check_fit(
             declared, shapes, "its tensors"
         )  # before memory is taken: two small tensors can ask for a huge third
     except ModelError as e:
-        raise ModelError(f"{folder.name} is not a Mamba-TasNet that slyther knows: {shorten(e, 200)}") from e
+        raise ModelError(f"{folder.name} is not a {words} that slyther knows: {shorten(e, 200)}") from e
     model = store.build(declared, folder.name)
     model.load_state_dict({k: t.to(torch.float32) for k, t in tensors.items()}, strict=True)
-    return model, config
+    return model, architecture, config
+
+
+def _told(folder: Path, architecture: str) -> dict[str, Any]:
+    """What no tensor of a dual-path network tells and the run's hyperparams.yaml may: chunk, skip, heads."""
+    out: dict[str, Any] = {}
+    if architecture == "mamba-tasnet":
+        return out
+    for place in (folder, _run_folder(folder)):
+        if place is None:
+            continue
+        for key, name in (("K", "chunk"), ("nhead", "n_heads")):
+            value = _yaml_number(place / "hyperparams.yaml", key, nested=True)
+            if value is not None and 1 <= value <= 4096 and (name == "chunk" or architecture == "sepformer"):
+                out[name] = round(value)
+        skip = _yaml_match(place / "hyperparams.yaml", r"^\s*skip_around_intra:\s*(True|False)\b")
+        if skip is not None:
+            out["skip_around_intra"] = skip == "True"
+    return out
 
 
 def _run_folder(folder: Path) -> Path | None:
@@ -217,19 +239,24 @@ def _sample_rate(folder: Path) -> int | None:
     return None
 
 
-def _yaml_number(path: Path, key: str) -> float | None:
-    """A top-level number of a small yaml file (no yaml parser needed for one line), None if it is not
-    there.
-    """
+def _yaml_number(path: Path, key: str, nested: bool = False) -> float | None:
+    """A number of a small yaml file (no yaml parser needed for one line), None if it is not there.
+    ``nested``: not at the top level only."""
+    start = r"\s*" if nested else ""
+    found = _yaml_match(path, rf"^{start}['\"]?{re.escape(key)}['\"]?:\s*([-+.\deE]+)\s*(?:#.*)?$")
+    try:
+        value = float(found) if found else math.nan
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _yaml_match(path: Path, pattern: str) -> str | None:
     try:
         if not path.is_file() or path.stat().st_size > 1 << 20:
             return None
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    match = re.search(rf"^['\"]?{re.escape(key)}['\"]?:\s*([-+.\deE]+)\s*(?:#.*)?$", text, re.MULTILINE)
-    try:
-        value = float(match[1]) if match else math.nan
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    match = re.search(pattern, text, re.MULTILINE)
+    return match[1] if match else None

@@ -66,11 +66,11 @@ class MultiheadAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Linear -> GELU -> dropout -> Linear, [..., d] -> [..., d]; names ``ffn.0`` and ``ffn.3``."""
+    """Linear -> activation -> dropout -> Linear, [..., d] -> [..., d]; names ``ffn.0`` and ``ffn.3``."""
 
-    def __init__(self, d: int, width: int, dropout: float = 0.1):
+    def __init__(self, d: int, width: int, dropout: float = 0.1, activation: type[nn.Module] = nn.GELU):
         super().__init__()
-        self.ffn = nn.Sequential(nn.Linear(d, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, d))
+        self.ffn = nn.Sequential(nn.Linear(d, width), activation(), nn.Dropout(dropout), nn.Linear(width, d))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.ffn(x)
@@ -121,6 +121,48 @@ def length_mask(lengths: Tensor | None, frames: int) -> Tensor | None:
     if lengths is None:
         return None
     return (torch.arange(frames, device=lengths.device) < lengths[:, None])[:, None, None]
+
+
+class TransformerEncoderLayer(nn.Module):
+    """x += self-attention(LN(x)); x += FFN(LN(x)). [batch, n, d] -> the same."""
+
+    def __init__(
+        self, d: int, heads: int, d_ffn: int, dropout: float = 0.1, activation: type[nn.Module] = nn.ReLU
+    ):
+        super().__init__()
+        self.self_att = MultiheadAttention(d, heads, dropout)
+        self.pos_ffn = FeedForward(d, d_ffn, dropout, activation)
+        self.norm1, self.norm2 = Norm(d, 1e-6), Norm(d, 1e-6)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(x)
+        x = x + self.dropout(self.self_att(y, self.self_att.keys_values(y)))
+        return x + self.dropout(self.pos_ffn(self.norm2(x)))
+
+
+class TransformerEncoder(nn.Module):
+    """``n_layers`` of them and a last norm, every frame seeing every other. [batch, n, d] -> the same."""
+
+    def __init__(
+        self,
+        d: int,
+        n_layers: int,
+        heads: int,
+        d_ffn: int,
+        dropout: float = 0.1,
+        activation: type[nn.Module] = nn.ReLU,
+    ):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            TransformerEncoderLayer(d, heads, d_ffn, dropout, activation) for _ in range(n_layers)
+        )
+        self.norm = Norm(d, 1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return self.norm(x)
 
 
 class TransformerState(NamedTuple):

@@ -17,6 +17,7 @@ from slyther_cli.longform.journal import Journal
 from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.sweep import TILE, sweep, tape_floats
 from slyther_cli.longform.tape import FileTape, MemoryTape
+from slyther_cli.longform.unswept import separate_unswept
 
 Blocks = Callable[[], Iterator[np.ndarray]]
 
@@ -42,6 +43,9 @@ def separate_whole(
     when a work file fails.
     """
     device = next(model.parameters()).device
+    if plan.tape == "whole":
+        yield from separate_unswept(model, blocks(), on_progress)
+        return
     if model.config.causal:
         yield from _live(model, blocks, plan, on_progress)
         return

@@ -37,6 +37,17 @@ _CONMAMBA_SIZES: dict[str, dict[str, Any]] = {
 for _size, _sizes in _CONMAMBA_SIZES.items():
     PRESETS[f"conmamba-{_size}"] = ("conmamba", _sizes)
 PRESETS["speech-mamba"] = ("speech-mamba", {})
+
+_DPMAMBA_SIZES: dict[str, dict[str, Any]] = {
+    "xs": {},
+    "s": {"n_filters": 256},
+    "m": {"n_filters": 256, "n_blocks": 16, "skip_around_intra": True},
+    "l": {"n_filters": 512, "n_blocks": 16, "skip_around_intra": True},
+}
+for _size, _sizes in _DPMAMBA_SIZES.items():
+    PRESETS[f"dpmamba-{_size}"] = ("dpmamba", _sizes)
+PRESETS["sepformer"] = ("sepformer", {})
+
 PRESETS["encodec-24khz"] = (
     "seanet-codec",
     {"sample_rate": 24_000, "n_filters": 32, "n_codebooks": 32, "lstm": True, "pad": "reflect"},
@@ -55,6 +66,8 @@ PRESETS["vall-me-aligned-small"] = ("vall-m", {**_SMALL_VOICE, "conditioning": "
 
 TASKS = {
     "mamba-tasnet": "separate",
+    "dpmamba": "separate",
+    "sepformer": "separate",
     "conmamba": "transcribe",
     "speech-mamba": "transcribe",
     "seanet-codec": "codec",
@@ -75,6 +88,14 @@ def _parts(architecture: str) -> tuple[type, type]:
         from slyther_cli.models.mamba_tasnet import MambaTasNet, MambaTasNetConfig
 
         return MambaTasNetConfig, MambaTasNet
+    if architecture == "dpmamba":
+        from slyther_cli.models.dpmamba import DPMamba, DPMambaConfig
+
+        return DPMambaConfig, DPMamba
+    if architecture == "sepformer":
+        from slyther_cli.models.sepformer import Sepformer, SepformerConfig
+
+        return SepformerConfig, Sepformer
     if architecture == "conmamba":
         from slyther_cli.models.conmamba import ConMamba, ConMambaConfig
 
