@@ -63,7 +63,11 @@ def plan_separation(
     free now. Raises :class:`DeviceError` when the limit is too small for any plan, :class:`OutputError` when
     the disk that a file tape needs is not there.
     """
+    from slyther_cli.longform import unswept
+
     c, frames = model.config, model.encoder.frames(samples)
+    if unswept.takes_whole(model):
+        return unswept.plan_whole(model, samples, memory_limit, work_dir, resume)
     if c.causal:
         return one_pass(samples, frames, work_dir)
     layers = model.masknet.mamba_net.layers
