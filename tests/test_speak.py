@@ -138,9 +138,9 @@ def test_a_stopped_book_is_gone_on_with_and_sounds_the_same(voices, tmp_path, mo
 @pytest.mark.parametrize("model", ["aligned", "prefix"])
 def test_a_prompt_is_taken_or_refused(voices, tmp_path, capsys, model):
     rng = np.random.default_rng(0)
-    for name, sound in {"good": rng.normal(0, 0.1, 32000), "short": rng.normal(0, 0.1, 1600),
-        options = ["-m", voices / "aligned", "-o", file, "--speed", speed, "--json"]
-        assert speak("Hello there, my friend.", *options) == 0
+    sounds = {"good": rng.normal(0, 0.1, 32000), "short": rng.normal(0, 0.1, 1600)}
+    sounds |= {"silent": np.zeros(32000), "long": rng.normal(0, 0.1, 16000 * 31)}
+    for name, sound in sounds.items():
         soundfile.write(tmp_path / f"{name}.wav", sound, 16000)
     base = ["Hello.", "-m", voices / model, "--guard", "none", "-q", "--force", "-o", tmp_path / "o.wav"]
     said = {}
@@ -213,6 +213,6 @@ def test_draws_keep_to_the_short_list():
     def seen(*settings: float, recent=()) -> set[int]:
         return {draw(logits, Sampling(*settings), list(recent), generator) for _ in range(200)}
 
-    assert seen(0.0) == {0} and seen(1.0, 2, 1.0) == {0, 1} and seen(1.0, 0, 0.5) == {0, 1}
+    assert seen(0.0) == {0} and seen(1.0, 2, 1.0) == {0, 1} and seen(1.0, 0, 0.7) == {0, 1}
     assert seen(5.0, 0, 1.0) == {0, 1, 2, 3} and seen(1.0, 0, 0.1) == {0}
     assert seen(5.0, 1, 1.0, 0.5, 4, recent=[0, 0, 0, 1]) == {0, 1, 2, 3}  # 0 too often: drawn from all

@@ -164,7 +164,8 @@ class _Teller:
 
     def _start(self, event: dict[str, Any]) -> None:
         if self.verbose:
-            self._say(f"model {event['model']} on {event['device']}; reads {event['alphabet']}")
+            about = f"model {event['model']} on {event['device']}, reads {event['alphabet']}"
+            self._say(f"{about}; the guard listens by: {event['guard']}")
 
     def _note(self, event: dict[str, Any]) -> None:
         self._say(f"slyther: {event['text']}")

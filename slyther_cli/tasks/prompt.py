@@ -57,7 +57,7 @@ def _samples(prompt: str | os.PathLike[str], rate: int, cut: bool) -> tuple[np.n
         name = shown(str(prompt))
         taken, most = [], (TAKEN if cut else LONGEST) * rate
         count = 0
-        for block in reader.blocks():
+        for block in reader.blocks(rate):
             taken.append(block)
             count += len(block)
             if count > most:

@@ -31,6 +31,7 @@ from slyther_cli.tasks.results import Result
 from slyther_cli.tasks.setup import choose_model, pick_device
 from slyther_cli.tasks.speech_journal import Journal
 from slyther_cli.tasks.speech_output import open_output
+from slyther_cli.text.normalise_english import normalise
 from slyther_cli.text.phonemes import Spelling, spell
 from slyther_cli.text.sentences import Sentence, split_sentences
 
@@ -96,7 +97,7 @@ def speak(
     tell = on_event or (lambda event: None)
     if threads:
         torch.set_num_threads(threads)
-    sentences = [s for s in split_sentences(text) if any(c.isalnum() for c in s.text)]
+    sentences = [s for s in split_sentences(text) if normalise(s.text).text]
     if not sentences:
         raise InputError("there is nothing to say: the text has no words")
     config = choose_model("speak", model, DEFAULT_MODEL)
@@ -104,13 +105,14 @@ def speak(
     network, codec = load_pair(config, where)
     if speed != 1 and not network.aligned:
         raise UsageError(f"model {config.name} cannot change its speed: leave --speed out")
+    hear = _hear(guard, codec.sample_rate, where)
+    live = guard if guard != "auto" else "recogniser" if hear else "lengths"
     tell({"event": "start", "task": "speak", "model": config.name, "device": where, "seed": seed,
-          "alphabet": network.config.alphabet, "sample_rate": codec.sample_rate})  # fmt: skip
+          "alphabet": network.config.alphabet, "sample_rate": codec.sample_rate, "guard": live})  # fmt: skip
     notes: list[str] = []
     voice = own_voice(config.path, network) if config.path else None
     if prompt is not None:
         voice, notes = voice_of(prompt, prompt_text, network, codec, where)
-    hear = _hear(guard, codec.sample_rate, where, notes)
     journal = None
     if resume:
         about = [text, str(output), config.name, str(prompt), speed, seed, repr(sampling), guard, retries]
@@ -159,15 +161,15 @@ def load_pair(config: ModelConfig, device: str) -> tuple[VallM, Codec]:
     return network, codec.to(device)
 
 
-def _hear(guard: str, rate: int, device: str, notes: list[str]) -> Hear | None:
+def _hear(guard: str, rate: int, device: str) -> Hear | None:
+    """The guard's recogniser; None when it is not asked for, or "auto" and not on this machine."""
     if guard not in ("auto", "recogniser"):
         return None
     try:
         return recogniser(rate, device)
-    except ModelError as error:
+    except ModelError:
         if guard == "recogniser":
             raise
-        notes.append(f"the guard listens to lengths only, there is no recogniser ({error})")
         return None
 
 
