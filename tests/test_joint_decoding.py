@@ -1,14 +1,18 @@
 """Joint CTC/attention search against the best of all texts, on networks small enough to try them all."""
 
 import itertools
+import json
 import math
 
 import numpy as np
 import pytest
+import tones
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slyther_cli.checkpoints import store
+from slyther_cli.models import registry
 from slyther_cli.models.conmamba import ConMamba, ConMambaConfig
 from slyther_cli.models.speech_mamba import SpeechMamba, SpeechMambaConfig
 from slyther_cli.text.joint import (
@@ -251,3 +255,48 @@ def test_senseless_options():
     assert joint_search(model, memory[:0]) == []
     with pytest.raises(TypeError, match="no decoder"):
         joint_search(ConMamba(ConMambaConfig(d_model=D, n_layers=1, vocab=VOCAB, decoder="none")), memory)
+
+
+def with_decoder(folder):
+    """The model of tones.py with a Mamba decoder that finds all tokens as likely: CTC knows the words."""
+    plain, config = tones.network()
+    config |= {"decoder": "mamba", "n_decoder_layers": 1, "n_heads": 2, "vocab": len(tones.LETTERS) + 3}
+    torch.manual_seed(0)
+    model = registry.build("conmamba", config)
+    state = {k: v for k, v in plain.state_dict().items() if not k.startswith("ctc_lin")}
+    model.load_state_dict(state, strict=False)
+    with torch.no_grad():
+        model.seq_lin.w.weight.zero_()
+        model.seq_lin.w.bias.zero_()
+        for name in ("weight", "bias"):  # ids 1 and 2 are bos and eos
+            old, new = getattr(plain.ctc_lin.w, name), getattr(model.ctc_lin.w, name)
+            new.fill_(-30.0 if name == "bias" else 0.0)
+            new[0], new[3:] = old[0], old[1:]
+    alphabet = CharTokenizer("\x01\x02" + tones.LETTERS)
+    store.save(
+        folder / "joint", model, name="joint", architecture="conmamba", config=config, task="transcribe",
+        companions=alphabet.save,
+    )  # fmt: skip
+
+
+def test_the_command_decodes_jointly(tmp_path, monkeypatch, capfd):
+    tones.cache(tmp_path / "cache")
+    with_decoder(tmp_path / "cache")
+    with tones.at_home(tmp_path, monkeypatch, tmp_path / "cache"):
+        words = tones.make(text=f"{tones.SAID} {tones.SAID}")
+        code, out, _ = tones.run(
+            capfd, "talk.wav", "--model", "joint", "--decode", "joint", "-f", "json", "-q"
+        )
+        assert code == 0
+        heard = json.loads(out)
+        got = [word for segment in heard["segments"] for word in segment["words"]]
+        assert " ".join(word["word"].strip() for word in got) == f"{tones.SAID} {tones.SAID}"
+        for word, (start, end) in zip(got, words, strict=True):
+            assert abs(word["start"] - start) <= 0.04 and abs(word["end"] - end) <= 0.04
+        for how, told in (
+            (("--model", "tones", "--decode", "joint"), "has no decoder"),
+            (("--model", "joint", "--decode", "joint", "--lm-weight", "1"), "need a language model"),
+            (("--model", "joint", "--decode", "best"), "greedy, beam, joint"),
+        ):
+            code, out, err = tones.run(capfd, "talk.wav", *how)
+            assert code in (2, 4) and told in err

@@ -31,7 +31,10 @@ def transcribe(
     ] = None,
     decode: Annotated[
         str | None,
-        typer.Option(help="greedy or beam; by default beam where there is a language model.", metavar="HOW"),
+        typer.Option(
+            help="greedy, beam, or joint (models with a decoder); by default beam with a language model.",
+            metavar="HOW",
+        ),
     ] = None,
     lm: Annotated[
         str, typer.Option(help="Language model: auto (the model's own), none, or a file.", metavar="LM")

@@ -23,6 +23,7 @@ from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.recognition import LiveEncoder, encode_whole, plan_recognition
 from slyther_cli.tasks.setup import out_of_memory
 from slyther_cli.text.ctc import BeamDecoder, GreedyDecoder
+from slyther_cli.text.joint import WITH_LM, WITHOUT_LM, JointOptions, joint_stream
 from slyther_cli.text.segments import Segment, Segmenter
 from slyther_cli.text.stream import TextStream
 from slyther_cli.text.tokens import load_tokenizer
@@ -62,7 +63,8 @@ class Recogniser:
     """Raises ModelError: weights, alphabet or language model damaged, missing, or not made for each other;
     UsageError: options that contradict the model or each other.
 
-    ``decode``  "greedy", "beam", or None: the beam if the model brings a language model, or ``lm`` names one.
+    ``decode``  "greedy", "beam", "joint" (with the model's decoder), or None: the beam if the model brings a
+                language model, or ``lm`` names one.
     ``lm``      "auto" (the model's own, if there is one), "none", or a file: ARPA or our binary.
     """
 
@@ -93,10 +95,14 @@ class Recogniser:
         self.rate, self.hop, self.causal = int(c.sample_rate), 4 * int(c.hop), bool(c.causal)
         self.pause = round(PAUSE * self.rate / self.hop)  # frames
         self.lm, self.lm_name = self._language_model(lm, decode)
-        self.decoding = self._decoding(decode, beam, lm_weight, word_bonus)
+        self.joint = self._joint(beam, lm_weight, word_bonus) if decode == "joint" else None
+        self.decoding = Decoding() if self.joint else self._decoding(decode, beam, lm_weight, word_bonus)
 
     def describe(self) -> list[str]:
         """Plain lines for ``-v``."""
+        if self.joint:
+            scored = f"language model {self.lm_name}" if self.lm else "no language model"
+            return [f"CTC and decoder together, beam of {self.joint.beam}, {scored}"]
         d = self.decoding
         if not d.beam:
             return ["greedy decoding"]
@@ -130,6 +136,11 @@ class Recogniser:
 
         frames = encode_whole(self.model, counted, plan, on_progress, job=job)
         try:
+            if self.joint:
+                for tokens in joint_stream(
+                    self.model, frames, self.joint, tokenizer=self.tokenizer, lm=self.lm
+                ):
+                    yield from text.segmenter.feed(text.words.feed(tokens))
             for memory in frames:
                 for log_probs in self._log_probs(memory):
                     yield from text.feed(log_probs)
@@ -141,6 +152,8 @@ class Recogniser:
         self, blocks: Iterator[np.ndarray], width: int | None = None, lines: int | None = None
     ) -> Iterator[tuple[list[Segment], Segment | None]]:
         """As the sound comes: after each block, what has become final, and what is heard beyond it."""
+        if self.joint:
+            raise UsageError("--decode joint hears whole recordings: decode live sound by greedy or beam")
         text = self._text(None, width, lines, delay=LIVE_DELAY)
         encoder, samples = LiveEncoder(self.model), 0
         for block in blocks:
@@ -206,11 +219,24 @@ class Recogniser:
         path = own if lm == "auto" else Path(lm)
         return load_language_model(path), f"of {self.config.name}" if lm == "auto" else shown(path)
 
+    def _joint(self, beam: int | None, lm_weight: float | None, word_bonus: float | None) -> JointOptions:
+        if getattr(self.model.config, "decoder", "none") == "none":
+            raise UsageError(f"--decode joint: model {self.config.name} has no decoder, only CTC")
+        if self.lm is None and not (lm_weight is word_bonus is None):
+            raise UsageError("--lm-weight and --word-bonus need a language model: name one with --lm")
+        found = WITH_LM if self.lm else WITHOUT_LM
+        return replace(
+            found,
+            beam=beam or found.beam,
+            lm_weight=found.lm_weight if lm_weight is None else lm_weight,
+            word_bonus=word_bonus or 0.0,
+        )
+
     def _decoding(
         self, decode: str | None, beam: int | None, lm_weight: float | None, word_bonus: float | None
     ) -> Decoding:
         if decode not in (None, "greedy", "beam"):
-            raise UsageError(f"the decoding {decode!r} is not known: greedy, beam")
+            raise UsageError(f"the decoding {decode!r} is not known: greedy, beam, joint")
         asked = {"lm_weight": lm_weight, "word_bonus": word_bonus}
         given = {key: value for key, value in asked.items() if value is not None}
         if given and self.lm is None:

@@ -39,7 +39,7 @@ def transcribe(
     *,
     formats: str | Sequence[str] = "txt",
     beside: bool = False,
-    decode: Literal["greedy", "beam"] | None = None,
+    decode: Literal["greedy", "beam", "joint"] | None = None,
     lm: str = "auto",
     beam: int | None = None,
     lm_weight: float | None = None,
@@ -72,7 +72,7 @@ def transcribe(
                       unless ``beside`` puts them beside their inputs. Files appear whole or not at all.
     ``model``         name or folder; by default the model that comes with slyther.
     ``formats``       of "txt", "srt", "vtt", "tsv", "json", "all"; byte for byte as whisper writes them.
-    ``decode``        "greedy" or "beam"; None: the beam if there is a language model.
+    ``decode``        "greedy", "beam" or "joint"; None: the beam if there is a language model.
     ``lm``            "auto" (the model's own), "none", or a file (ARPA or binary). ``beam``, ``lm_weight``,
                       ``word_bonus``: instead of the model's own settings.
     ``language``      "en" or None: the models know English.
