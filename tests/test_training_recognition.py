@@ -21,7 +21,7 @@ from slyther_cli.training.transcribed import AugmentConfig, TranscribedSpeech, s
 
 RATE = 16000
 PITCH = {"a": 300, "b": 900, "c": 2400}
-PLAIN = AugmentConfig(speed=(1.0,), gain_db=0, noise=0, joined=0, wordless=0, bands=0, mask_s=0)
+PLAIN = AugmentConfig(speed=(1.0,), gain_db=0, noise=0, narrow=0, joined=0, wordless=0, bands=0, mask_s=0)
 CONFIG = """
 name = "tones"
 [model]
@@ -43,6 +43,7 @@ speed = [1.0]
 joined = 0.2
 joined_seconds = [2.0]
 noise = 0.0
+narrow = 0.0
 band_width = 1
 mask_s = 0.0
 [batch]
@@ -156,7 +157,7 @@ def test_bf16_products_change_the_loss_little(home):
     ("old", "new", "says"),
     [
         ("speed = [1.0]", "speed = []", "speed"),
-        ("noise = 0.0", "noise = 1.5", "noise"),
+        ("noise = 0.0\n", "noise = 1.5\n", "noise"),
         ("[batch]", '[text]\nunits = "runes"\n[batch]', "units"),
         ("warmup = 5", 'precision = "fp8"', "precision"),
         ("n_mels = 20", "n_mells = 20", "n_mells"),
@@ -230,3 +231,11 @@ def test_edits_is_a_distance(one, other):
 def test_edits_by_hand():
     assert edits("kitten", "sitting") == 3
     assert edits(["a", "b", "c"], ["a", "c", "d"]) == 2
+
+
+def test_narrow_examples_end_at_the_cutoff(speech):
+    c = AugmentConfig(**{**vars(PLAIN), "narrow": 1.0, "cutoff_hz": (1000.0, 1500.0)})
+    for samples, _ in speech.batch(c, np.random.default_rng(2), 6.0):
+        power = np.abs(np.fft.rfft(samples)) ** 2
+        above = int(1510 / RATE * len(samples))
+        assert power[above:].sum() < 1e-6 * power.sum()

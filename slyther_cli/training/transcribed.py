@@ -20,7 +20,8 @@ from slyther_cli.training.data import SpeechPool
 @dataclass(frozen=True)
 class AugmentConfig:
     """``speed``: factors of speed perturbation. ``gain_db``: levels are shifted by up to so much. ``noise``:
-    the share of examples with noise under them, ``snr_db`` (least, most) below the speech.
+    the share of examples with noise under them, ``snr_db`` (least, most) below the speech. ``narrow``: the
+    share whose band ends somewhere in ``cutoff_hz``, as that of a telephone or of a lossy codec does.
 
     ``joined``: the share of examples that are several utterances with pauses of ``pause_s`` between them, as
     long as one of ``joined_seconds``. ``wordless``: the share that has no speech, only noise or tones.
@@ -32,6 +33,8 @@ class AugmentConfig:
     gain_db: float = 8.0
     noise: float = 0.3
     snr_db: tuple[float, ...] = (8.0, 35.0)
+    narrow: float = 0.3
+    cutoff_hz: tuple[float, ...] = (3400.0, 7000.0)
     joined: float = 0.3
     joined_seconds: tuple[float, ...] = (20.0, 40.0)
     pause_s: tuple[float, ...] = (0.1, 2.0)
@@ -44,13 +47,13 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not self.speed or not all(0.5 <= s <= 2 for s in self.speed):
             raise UsageError("speed must hold factors from 0.5 to 2")
-        for name in ("pause_s", "snr_db"):
+        for name in ("pause_s", "snr_db", "cutoff_hz"):
             if len(pair := getattr(self, name)) != 2 or pair[0] > pair[1]:
                 raise UsageError(f"{name} must hold the least and the most")
         if self.pause_s[0] < 0 or not self.joined_seconds or min(self.joined_seconds) <= 0:
             raise UsageError("pauses must be 0 or more seconds, joined_seconds above 0")
-        if not 0 <= min(self.noise, self.joined, self.wordless) <= max(self.noise, self.joined) <= 1:
-            raise UsageError("noise, joined and wordless must be from 0 to 1")
+        if not all(0 <= s <= 1 for s in (self.noise, self.narrow, self.joined, self.wordless)):
+            raise UsageError("noise, narrow, joined and wordless must be from 0 to 1")
         if min(self.bands, self.band_width, self.mask_s, self.gain_db) < 0 or self.mask_every_s <= 0:
             raise UsageError("bands, band_width, mask_s, gain_db must be 0 or more, mask_every_s above 0")
 
@@ -130,6 +133,10 @@ class TranscribedSpeech:
         return soxr.resample(x, self.rate * factor, self.rate, quality="QQ")
 
     def _finished(self, c: AugmentConfig, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+        if rng.random() < c.narrow:
+            spectrum = np.fft.rfft(x)
+            spectrum[int(rng.uniform(*c.cutoff_hz) / self.rate * len(x)) :] = 0
+            x = np.fft.irfft(spectrum, len(x)).astype(np.float32)
         if c.gain_db:
             x = x * np.float32(10 ** (rng.uniform(-c.gain_db, c.gain_db) / 20))
         if rng.random() < c.noise:
