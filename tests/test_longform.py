@@ -212,6 +212,8 @@ def test_the_plan_moves_the_tape_to_a_file_and_refuses_the_impossible(tmp_path, 
     monkeypatch.setattr(planning.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(OutputError, match="--work-dir"):
         plan_separation(model, hour, memory_limit=working, work_dir=tmp_path / "new" / "folder")
+    there = plan_separation(model, hour, work_dir=tmp_path, resume=True, held=10**12)  # by a killed run
+    assert there.disk_bytes == there.tape_bytes + planning.GAP_BYTES
 
 
 def test_a_tape_that_cannot_be_written(tmp_path):

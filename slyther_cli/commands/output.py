@@ -18,6 +18,7 @@ from typing import Any
 SCHEMA = 1
 JSON_PROGRESS_EVERY = 1.0  # seconds
 BAR_EVERY = 0.1
+FIRST_WORDS, WORDS_EVERY = 5.0, 60.0  # how far a job is, with -v where no bar can be drawn
 
 json_asked = False
 """Whether this process prints JSON lines; ``app`` asks when it has an error to tell."""
@@ -177,7 +178,7 @@ class Reporter:
         self.json = json_asked = as_json
         self.quiet, self.verbose = quiet, verbose
         self._bar = Bar()
-        self._last = 0.0
+        self._last = self._next_words = 0.0
 
     def __call__(self, event: dict[str, Any]) -> None:
         kind = event["event"]
@@ -218,18 +219,25 @@ class Reporter:
             words(f"slyther {__version__}: model {event['model']}")
 
     def _plan(self, event: dict[str, Any]) -> None:
+        self._next_words = time.monotonic() + FIRST_WORDS
         if self.verbose:
             for line in (f"device {event['device']}", *event["lines"]):
                 words(f"{_name(event)}: {line}")
 
     def _progress(self, event: dict[str, Any]) -> None:
-        if self.json or self.quiet or not can_draw(sys.stderr):
+        drawing = can_draw(sys.stderr)
+        if self.json or self.quiet or not (drawing or self.verbose):
             return
         pace, length = _pace(event), event["seconds"]
         turn = f"[{event['index'] + 1}/{event['files']}] " if event["files"] > 1 else ""
         text = f" {clock(event['fraction'] * length)}/{clock(length)}, {times(pace['speed'])}"
         if pace["left_seconds"] is not None:
             text += f", {clock(pace['left_seconds'])} left"
+        if not drawing:
+            if time.monotonic() >= self._next_words:
+                self._next_words = time.monotonic() + WORDS_EVERY
+                words(f"{turn}{_name(event)}:{text}")
+            return
         self._bar.draw(turn + _shorten(_name(event)), event["fraction"], text)
 
     def _live(self, event: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ FLOATS_PER_CHANNEL = 3
 @dataclass(frozen=True)
 class Plan:
     """``tape`` is "none" (a causal model keeps nothing), "memory" or "file". Sizes in bytes, beside the idle
-    process.
+    process. ``disk_bytes``: of the work file at its largest; with ``resume`` it is more than the tape.
     """
 
     samples: int
@@ -36,15 +36,18 @@ class Plan:
     tape_bytes: int
     working_bytes: int
     work_dir: Path
+    disk_bytes: int = 0
 
     def describe(self) -> list[str]:
         """Plain lines for ``-v``."""
         if self.tape == "none":
             return [f"causal model: one pass over {self.frames} frames, nothing stored"]
-        where = "memory" if self.tape == "memory" else f"a work file in {self.work_dir}"
+        tape = f"tape of {_size(self.tape_bytes)} in memory"
+        if self.tape == "file":
+            tape = f"tape in a work file of {_size(self.disk_bytes)} in {self.work_dir}"
         return [
-            f"{self.frames} frames, {self.sweeps} sweeps in segments of {self.segment} frames",
-            f"tape of {_size(self.tape_bytes)} in {where}, working memory about {_size(self.working_bytes)}",
+            f"{self.frames} frames, {self.sweeps} sweeps in segments of {self.segment}, sound read twice",
+            f"{tape}, working memory at most {_size(self.working_bytes)}",
         ]
 
 
@@ -56,12 +59,14 @@ def plan_separation(
     work_dir: Path | None = None,
     device: str = "cpu",
     resume: bool = False,
+    held: int = 0,
 ) -> Plan:
     """The plan for a recording of about ``samples`` samples (at the model's rate).
 
     Without a ``memory_limit`` (bytes beside the idle process) the tape may take half of the memory that is
-    free now. Raises :class:`DeviceError` when the limit is too small for any plan, :class:`OutputError` when
-    the disk that a file tape needs is not there.
+    free now. ``held``: bytes of the work file that a killed run left, which need no more room. Raises
+    :class:`DeviceError` when the limit is too small for any plan, :class:`OutputError` when the disk that a
+    file tape needs is not there.
     """
     from slyther_cli.longform import unswept
 
@@ -73,7 +78,7 @@ def plan_separation(
     layers = model.masknet.mamba_net.layers
     return swept(
         samples, frames, len(layers), tape_floats(layers, c.d_model), working_bytes(model),
-        memory_limit=memory_limit, work_dir=work_dir, resume=resume,
+        memory_limit=memory_limit, work_dir=work_dir, resume=resume, held=held,
     )  # fmt: skip
 
 
@@ -92,6 +97,7 @@ def swept(
     memory_limit: int | None,
     work_dir: Path | None,
     resume: bool,
+    held: int = 0,
 ) -> Plan:
     """The plan of ``layers`` bidirectional layers: ``slot`` floats of tape a tile, ``working`` bytes beside
     the tape. Errors: see :func:`plan_separation`.
@@ -103,12 +109,11 @@ def swept(
         raise DeviceError(
             f"--memory-limit {_size(limit)} is too small: this model needs {_size(working)} to work in"
         )
-    in_memory = working + tape_bytes <= limit and not resume
-    if not in_memory:
-        _check_disk(folder, tape_bytes + (min(tape_bytes, GAP_BYTES) if resume else 0))
-    return Plan(
-        samples, frames, layers + 1, TILE, "memory" if in_memory else "file", tape_bytes, working, folder
-    )
+    if working + tape_bytes <= limit and not resume:
+        return Plan(samples, frames, layers + 1, TILE, "memory", tape_bytes, working, folder)
+    disk = tape_bytes + (min(tape_bytes, max(GAP_BYTES, 8 * slot)) if resume else 0)
+    _check_disk(folder, disk, held)
+    return Plan(samples, frames, layers + 1, TILE, "file", tape_bytes, working, folder, disk)
 
 
 def working_bytes(model) -> int:
@@ -119,10 +124,10 @@ def working_bytes(model) -> int:
     return BASE_BYTES + 4 * (COPIES_OF_WEIGHTS * weights + TILE * channels * FLOATS_PER_CHANNEL)
 
 
-def _check_disk(folder: Path, need: int) -> None:
+def _check_disk(folder: Path, need: int, held: int) -> None:
     existing = next((p for p in [folder, *folder.parents] if p.exists()), Path("/"))
     free = shutil.disk_usage(existing).free
-    if free < need:
+    if free + held < need:
         raise OutputError(
             f"{folder}: the work file needs {_size(need)}, {_size(free)} are free; choose another --work-dir"
         )

@@ -160,6 +160,7 @@ def plan_recognition(
     memory_limit: int | None = None,
     work_dir: Path | None = None,
     resume: bool = False,
+    held: int = 0,
 ) -> Plan:
     """The plan for a recording of about ``samples`` samples, as ``plan.plan_separation`` makes it, with its
     errors."""
@@ -172,7 +173,7 @@ def plan_recognition(
     working = BASE_BYTES + 4 * (COPIES_OF_WEIGHTS * weights + TILE * channels * FLOATS_PER_CHANNEL)
     return swept(
         samples, frames, c.n_layers, slot, working,
-        memory_limit=memory_limit, work_dir=work_dir, resume=resume,
+        memory_limit=memory_limit, work_dir=work_dir, resume=resume, held=held,
     )  # fmt: skip
 
 

@@ -5,7 +5,8 @@ depend on in ``options``:
 
     check_source(source)                                 # before anything is done
     skip = all outputs are there and not is_unfinished(source, outputs, work_dir)
-    plan = plan_...(..., work_dir=work_place(work_dir), resume=True)
+    held = held_bytes(source, outputs, work_dir)
+    plan = plan_...(..., work_dir=work_place(work_dir), resume=True, held=held)
     with open_job(source, outputs, model, name, options, work_dir, device) as job:
         ... encode_whole(..., job=job) or separate_whole(..., job=job), the outputs put in their places
         job.remove()
@@ -47,9 +48,21 @@ def is_unfinished(source: str, outputs: list[Path], work_dir: Path | None) -> bo
 
     The tape is what goes first when a job has ended.
     """
+    return _tape(source, outputs, work_dir).exists()
+
+
+def held_bytes(source: str, outputs: list[Path], work_dir: Path | None) -> int:
+    """What the job's work file takes of the disk already."""
+    try:
+        return _tape(source, outputs, work_dir).stat().st_blocks * 512
+    except OSError:
+        return 0
+
+
+def _tape(source: str, outputs: list[Path], work_dir: Path | None) -> Path:
     from slyther_cli.longform.journal import job_name
 
-    return (work_place(work_dir) / job_name(Path(source), outputs) / "tape").exists()
+    return work_place(work_dir) / job_name(Path(source), outputs) / "tape"
 
 
 def open_job(

@@ -34,7 +34,7 @@ from slyther_cli.errors import InputError, SlytherError, UsageError
 from slyther_cli.tasks.batch import all_there, check_folder, open_recording, without_own_outputs
 from slyther_cli.tasks.live import LiveStems, write_stems
 from slyther_cli.tasks.results import SeparationResult, summarise
-from slyther_cli.tasks.resuming import check_source, is_unfinished, open_job, work_place
+from slyther_cli.tasks.resuming import check_source, held_bytes, is_unfinished, open_job, work_place
 from slyther_cli.tasks.setup import choose_model, count_speakers, describe_error, out_of_memory, pick_device
 from slyther_cli.tasks.streams import BLOCK, Lockstep, at_source_rate
 
@@ -293,6 +293,7 @@ class _Job:
             work_dir=work_place(self.work_dir) if self.resume else self.work_dir,
             device=self.device,
             resume=self.resume,
+            held=held_bytes(name, list(outputs.values()), self.work_dir) if self.resume else 0,
         )
         lines, seconds = tuple(plan.describe()), reader.source_frames / reader.source_rate
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)

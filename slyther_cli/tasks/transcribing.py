@@ -18,7 +18,7 @@ from slyther_cli.errors import ModelError, SlytherError, UsageError
 from slyther_cli.tasks.batch import all_there, check_folder, open_recording, without_own_outputs
 from slyther_cli.tasks.coverage import Coverage
 from slyther_cli.tasks.results import TranscriptionResult, summarise
-from slyther_cli.tasks.resuming import check_source, is_unfinished, open_job, work_place
+from slyther_cli.tasks.resuming import check_source, held_bytes, is_unfinished, open_job, work_place
 from slyther_cli.tasks.setup import describe_error, out_of_memory, pick_device
 from slyther_cli.tasks.sink import Row, Sink, row_of
 from slyther_cli.tasks.streams import BLOCK
@@ -166,7 +166,11 @@ class Job:
         assert reader.frames is not None and reader.source_frames is not None
         work_dir = work_place(self.work_dir) if self.resume else self.work_dir
         plan = self.recogniser.plan(
-            reader.frames, memory_limit=self.memory_limit, work_dir=work_dir, resume=self.resume
+            reader.frames,
+            memory_limit=self.memory_limit,
+            work_dir=work_dir,
+            resume=self.resume,
+            held=held_bytes(name, list(outputs.values()), self.work_dir) if self.resume else 0,
         )
         lines = (*plan.describe(), *self.recogniser.describe())
         seconds = reader.source_frames / reader.source_rate
