@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from slyther_cli.layers.mamba import MambaLayer
 from slyther_cli.longform import plan_separation, separate_whole
 from slyther_cli.longform.journal import Journal, job_facts, job_name
 from slyther_cli.longform.sweep import sweep, tape_floats
+from slyther_cli.longform.tape import FileTape
 from slyther_cli.models import registry
 from slyther_cli.tasks.separation import separate
 
@@ -46,8 +48,40 @@ def journal(folder, facts=FACTS, **more):
     return Journal(folder, "job", facts, **more)
 
 
-def run(layers, x, folder, stop_after=None, **more):
-    """One process's life, killed after so many tiles; None if it was killed."""
+class LossyTape(FileTape):
+    """Knows what was written and not yet brought to the disk, and can lose any of it, as a machine that loses
+    power does.
+    """
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.risky, self.lock, self.path = [], threading.Lock(), self.folder / "tape"
+
+    def store(self, sweep, index, *parts):
+        offset = self._slot(sweep, index)
+        with self.lock:
+            self.risky.append((offset, os.pread(self.file.fileno(), self.slot_bytes, offset)))
+            super().store(sweep, index, *parts)
+
+    def sync(self):
+        with self.lock:
+            count = len(self.risky)
+        super().sync()
+        with self.lock:
+            del self.risky[:count]
+
+    def lose(self, rng):
+        with open(self.path, "r+b") as file:
+            for offset, before in reversed(self.risky):
+                if rng.random() < 0.7:
+                    file.seek(offset)
+                    file.write(before[: rng.choice([len(before), len(before) // 2])])
+
+
+def run(layers, x, folder, stop_after=None, loses=None, **more):
+    """One process's life, killed after so many tiles; None if it was killed. ``loses``: a random generator;
+    what was not on the disk by then is lost.
+    """
     left = stop_after
 
     def on_progress(share):
@@ -57,14 +91,19 @@ def run(layers, x, folder, stop_after=None, **more):
             if left == 0:
                 raise Killed
 
-    with journal(folder, **more) as job, torch.inference_mode():
-        tape = job.open_tape(tape_floats(layers, WIDTH, TILE))
-        tiles = lambda first: iter(x.split(TILE, 1)[first:])  # noqa: E731
-        try:
-            pieces = sweep(layers, tiles, tape, WIDTH, on_progress, x.shape[1], job, TILE)
-            return torch.cat([p.clone() for p in pieces], 1)
-        except Killed:
-            return None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("slyther_cli.longform.journal.FileTape", LossyTape)
+        with journal(folder, **more) as job, torch.inference_mode():
+            tape = job.open_tape(tape_floats(layers, WIDTH, TILE))
+            tiles = lambda first: iter(x.split(TILE, 1)[first:])  # noqa: E731
+            try:
+                pieces = sweep(layers, tiles, tape, WIDTH, on_progress, x.shape[1], job, TILE)
+                return torch.cat([p.clone() for p in pieces], 1)
+            except Killed:
+                pass
+    if loses:
+        tape.lose(loses)
+    return None
 
 
 @settings(max_examples=40, deadline=None)
@@ -74,10 +113,12 @@ def run(layers, x, folder, stop_after=None, **more):
     lives=st.lists(st.integers(1, 60), min_size=1, max_size=6),
     every=st.sampled_from([0.0, 1e-3, 1e9]),
     conv=st.booleans(),
+    power=st.one_of(st.none(), st.randoms(use_true_random=False)),
 )
-def test_a_job_goes_on_wherever_it_was_killed(tmp_path_factory, n, frames, lives, every, conv):
-    """``every`` of 1e9 keeps marks only where the tape would else be overwritten: with the smallest gap, the
-    tape is overwritten as far as it ever can be."""
+def test_a_job_goes_on_wherever_it_was_killed(tmp_path_factory, n, frames, lives, every, conv, power):
+    """``power``: what the disk had not yet is lost each time. ``every`` of 1e9 keeps marks only where the
+    tape would else be overwritten: with the smallest gap, it is overwritten as far as it ever can be.
+    """
     torch.manual_seed(0)
     layers = nn.ModuleList(ConvLayer(WIDTH) if conv else MambaLayer(WIDTH, 4) for _ in range(n)).eval()
     x = torch.randn(1, frames, WIDTH)
@@ -85,7 +126,7 @@ def test_a_job_goes_on_wherever_it_was_killed(tmp_path_factory, n, frames, lives
     whole = run(layers, x, folder / "once")
     out = None
     for life in [*lives, None]:
-        out = run(layers, x, folder / "often", life, every=every, gap_bytes=0)
+        out = run(layers, x, folder / "often", life, power, every=every, gap_bytes=0)
         if out is not None:
             break
     assert torch.equal(out, whole)
