@@ -11,6 +11,7 @@ import importlib.util
 import os
 import sys
 import warnings
+from contextlib import contextmanager
 
 import pytest
 
@@ -25,9 +26,16 @@ needed = pytest.mark.skipif(
 )
 
 
-def module(name):
-    """``speechbrain.NAME``, imported quietly beside a torch without CUDA."""
+@contextmanager
+def modules(*names):
+    """``speechbrain.NAME`` for each, imported quietly beside a torch without CUDA. Afterwards nothing of it is
+    left in ``sys.modules``: hypothesis looks into all modules there, and SpeechBrain's lazy ones then import
+    themselves."""
     torchaudio_compat.torchaudio()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return importlib.import_module(f"speechbrain.{name}")
+        try:
+            yield [importlib.import_module(f"speechbrain.{name}") for name in names]
+        finally:
+            for key in [k for k in sys.modules if k.split(".")[0] == "speechbrain"]:
+                del sys.modules[key]

@@ -109,15 +109,15 @@ def test_a_slow_build_from_the_description(skip):
 @torch.no_grad()
 def test_speechbrains_mask_network():
     """Its dual-path model around our BiMamba stacks, which the slow build checks."""
-    dual_path = speechbrain_reference.module("lobes.models.dual_path")
-    model = small()
-    stacks = model.masknet.dual_mdl[0].intra_mdl, model.masknet.dual_mdl[0].inter_mdl
-    net = dual_path.Dual_Path_Model(
-        8, 8, *stacks, 2, "ln", 6, 2, skip_around_intra=False, linear_layer_after_inter_intra=False
-    )
-    net.load_state_dict(model.masknet.state_dict(), strict=True)
-    w = torch.rand(3, 45, 8)
-    close(model.masknet(w), net.eval()(w.transpose(1, 2)).permute(1, 0, 3, 2))
+    with speechbrain_reference.modules("lobes.models.dual_path") as (dual_path,):
+        model = small()
+        stacks = model.masknet.dual_mdl[0].intra_mdl, model.masknet.dual_mdl[0].inter_mdl
+        net = dual_path.Dual_Path_Model(
+            8, 8, *stacks, 2, "ln", 6, 2, skip_around_intra=False, linear_layer_after_inter_intra=False
+        )
+        net.load_state_dict(model.masknet.state_dict(), strict=True)
+        w = torch.rand(3, 45, 8)
+        close(model.masknet(w), net.eval()(w.transpose(1, 2)).permute(1, 0, 3, 2))
 
 
 def test_every_parameter_learns():

@@ -100,24 +100,26 @@ def test_a_slow_build_from_the_description(skip, samples):
 @speechbrain_reference.needed
 @torch.no_grad()
 def test_speechbrains_modules():
-    dual_path = speechbrain_reference.module("lobes.models.dual_path")
-    model = small(chunk=8, max_positions=2500)
+    with speechbrain_reference.modules("lobes.models.dual_path") as (dual_path,):
+        model = small(chunk=8, max_positions=2500)
 
-    def transformer():
-        return dual_path.SBTransformerBlock(2, 16, 4, 24, 0, use_positional_encoding=True, norm_before=True)
+        def transformer():
+            return dual_path.SBTransformerBlock(
+                2, 16, 4, 24, 0, use_positional_encoding=True, norm_before=True
+            )
 
-    net = dual_path.Dual_Path_Model(
-        16, 16, transformer(), transformer(), 2, "ln", 8, 2, linear_layer_after_inter_intra=False
-    )
-    encoder, decoder = dual_path.Encoder(16, 16), dual_path.Decoder(16, 1, 16, stride=8, bias=False)
-    missing = net.load_state_dict(model.masknet.state_dict(), strict=False)
-    assert not missing.unexpected_keys and all("pos_enc" in k for k in missing.missing_keys)
-    encoder.load_state_dict(model.encoder.state_dict())
-    decoder.load_state_dict(model.decoder.state_dict())
-    mixture = torch.randn(3, 8 * 77)
-    w = encoder(mixture)
-    theirs = torch.stack([decoder(w * mask) for mask in net.eval()(w)], 1)
-    close(model(mixture), theirs)
+        net = dual_path.Dual_Path_Model(
+            16, 16, transformer(), transformer(), 2, "ln", 8, 2, linear_layer_after_inter_intra=False
+        )
+        encoder, decoder = dual_path.Encoder(16, 16), dual_path.Decoder(16, 1, 16, stride=8, bias=False)
+        missing = net.load_state_dict(model.masknet.state_dict(), strict=False)
+        assert not missing.unexpected_keys and all("pos_enc" in k for k in missing.missing_keys)
+        encoder.load_state_dict(model.encoder.state_dict())
+        decoder.load_state_dict(model.decoder.state_dict())
+        mixture = torch.randn(3, 8 * 77)
+        w = encoder(mixture)
+        theirs = torch.stack([decoder(w * mask) for mask in net.eval()(w)], 1)
+        close(model(mixture), theirs)
 
 
 @settings(max_examples=10, deadline=None)

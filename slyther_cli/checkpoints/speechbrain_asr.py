@@ -27,6 +27,7 @@ NORMALIZER_FILES = ("normalizer.ckpt", "normalize.ckpt")
 _LAYERS = "transformer.encoder.layers.0."
 _KINDS = {  # a tensor of the first encoder layer -> architecture
     f"{_LAYERS}mamba.A_log": "conmamba",
+    f"{_LAYERS}mha_layer.pos_bias_u": "conformer",
     f"{_LAYERS}mamba_layers1.0.mixer.A_log": "speech-mamba",
 }
 
@@ -40,8 +41,8 @@ def import_folder(
     the run. ``meta`` goes to ``store.save``. Nothing that exists is replaced. The text tokens are not part of
     such a folder.
 
-    Raises ModelError: not such a folder, an unsafe or damaged file, another architecture than ConMamba or
-    Speech-Mamba, tensors that do not fit it. OutputError: ``dest`` cannot be written.
+    Raises ModelError: not such a folder, an unsafe or damaged file, another architecture than ConMamba,
+    Conformer or Speech-Mamba, tensors that do not fit it. OutputError: ``dest`` cannot be written.
     """
     folder = find_checkpoint(Path(src))
     if name is None:
@@ -144,11 +145,10 @@ def infer(shapes: Shapes) -> tuple[str, dict[str, Any]]:
     """Architecture and settings that tensors of our names and these shapes fix. Raises ModelError."""
     architecture = next((a for key, a in _KINDS.items() if key in shapes), None)
     if architecture is None:
-        conformer = any(".mha_layer." in key for key in shapes)
-        what = (
-            "a Conformer: not supported yet" if conformer else "of an architecture that slyther does not know"
+        raise ModelError(
+            "the checkpoint is of an architecture that slyther does not know; ConMamba, Conformer and "
+            "Speech-Mamba can be imported"
         )
-        raise ModelError(f"the checkpoint is {what}; ConMamba and Speech-Mamba can be imported")
     decoder = "transformer.decoder.layers."
     tables = [k for k in shapes if re.fullmatch(r"transformer\.positional_encoding(_decoder)?\.pe", k)]
     config: dict[str, Any] = {
@@ -161,10 +161,11 @@ def infer(shapes: Shapes) -> tuple[str, dict[str, Any]]:
     if architecture == "speech-mamba":
         config["d_state"] = _shape(shapes, f"{_LAYERS}mamba_layers1.0.mixer.A_log", 2)[1]
         return architecture, config | {"n_decoder_layers": _count(shapes, decoder)}
-    config["d_state"] = _shape(shapes, f"{_LAYERS}mamba.A_log", 2)[1]
+    if architecture == "conmamba":
+        config["d_state"] = _shape(shapes, f"{_LAYERS}mamba.A_log", 2)[1]
+        config["causal"] = f"{_LAYERS}mamba.A_b_log" not in shapes
     config["d_ffn"] = _shape(shapes, f"{_LAYERS}ffn_module1.1.ffn.0.weight", 2)[0]
     config["kernel_size"] = _shape(shapes, f"{_LAYERS}convolution_module.conv.weight", 3)[2]
-    config["causal"] = f"{_LAYERS}mamba.A_b_log" not in shapes
     config["decoder"] = "none"
     if n := _count(shapes, decoder):
         config["decoder"] = "mamba" if f"{decoder}0.self_mamba.A_log" in shapes else "transformer"
@@ -204,6 +205,8 @@ def _build(folder: Path, tensors: dict[str, torch.Tensor]) -> tuple[torch.nn.Mod
     shapes = {k: tuple(t.shape) for k, t in tensors.items()}
     architecture, config = infer(shapes)
     config |= _told(folder, config)
+    if architecture == "conformer":
+        config["n_heads"] = _shape(shapes, f"{_LAYERS}mha_layer.pos_bias_u", 2)[1]
     declared = store.ModelConfig("imported", "transcribe", architecture, config)
     try:
         store.check_fit(declared, shapes, "its tensors")  # before memory is taken, as for separation

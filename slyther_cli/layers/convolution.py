@@ -1,7 +1,7 @@
 """The convolution module of ConMamba and Conformer layers, in three forms: whole, by a halo, step by step.
 
-Source: papers.md 2.2: LN -> pointwise d to 2d -> GLU -> depthwise convolution of 31 frames -> LN -> GELU ->
-Linear -> dropout; names as in 3.2.
+Source: papers.md 2.2: LN -> pointwise d to 2d -> GLU -> depthwise convolution of 31 frames -> LN -> GELU
+(Conformer: SiLU) -> Linear -> dropout; names as in 3.2.
 """
 
 from __future__ import annotations
@@ -40,7 +40,14 @@ class ConvolutionModule(nn.Module):
     """[batch, frames, d] -> the same, without the residual. ``causal`` sees the last 31 frames, else 15 to
     each side."""
 
-    def __init__(self, d: int, kernel: int = 31, dropout: float = 0.1, causal: bool = False):
+    def __init__(
+        self,
+        d: int,
+        kernel: int = 31,
+        dropout: float = 0.1,
+        causal: bool = False,
+        activation: type[nn.Module] = nn.GELU,
+    ):
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"kernel {kernel} must be odd")
@@ -48,7 +55,7 @@ class ConvolutionModule(nn.Module):
         self.layer_norm = nn.LayerNorm(d)
         self.bottleneck = nn.Sequential(nn.Conv1d(d, 2 * d, 1), nn.GLU(-1))
         self.conv = nn.Conv1d(d, d, kernel, groups=d)
-        self.after_conv = nn.Sequential(nn.LayerNorm(d), nn.GELU(), nn.Linear(d, d), nn.Dropout(dropout))
+        self.after_conv = nn.Sequential(nn.LayerNorm(d), activation(), nn.Linear(d, d), nn.Dropout(dropout))
 
     def gated(self, x: Tensor) -> Tensor:
         """What the depthwise convolution sees, frame by frame. Beyond the recording it sees zeros."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -88,17 +88,17 @@ class ConMambaLayer(nn.Module):
     def __init__(self, c: ConMambaConfig):
         super().__init__()
         d = c.d_model
-        self.ffn_module1 = _ffn_module(d, c.d_ffn, c.dropout)
+        self.ffn_module1 = ffn_module(d, c.d_ffn, c.dropout)
         self.norm1 = Norm(d)
         self.mamba: Mamba | BiMamba = Mamba(d, c.d_state) if c.causal else BiMamba(d, c.d_state)
         self.convolution_module = ConvolutionModule(d, c.kernel_size, c.dropout, c.causal)
-        self.ffn_module2 = _ffn_module(d, c.d_ffn, c.dropout)
+        self.ffn_module2 = ffn_module(d, c.d_ffn, c.dropout)
         self.norm2 = Norm(d)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         x = self.first(x)
         x = x + self._mixed(self.norm1(x), lengths)
-        return self.last(x + self.convolution_module(x, _valid(lengths, x.shape[1])))
+        return self.last(x + self.convolution_module(x, valid_frames(lengths, x.shape[1])))
 
     def step(self, x: Tensor, state: LayerState | None) -> tuple[Tensor, LayerState]:
         """Causal only: the next frames, any number of them."""
@@ -246,7 +246,7 @@ class ConMambaNet(nn.Module):
     """What SpeechBrain calls the Transformer: everything between the front end and the heads, under its
     names."""
 
-    def __init__(self, c: ConMambaConfig, features: int):
+    def __init__(self, c: ConMambaConfig, features: int, encoder: nn.Module):
         super().__init__()
         d = c.d_model
         self.positional_encoding = (
@@ -256,7 +256,7 @@ class ConMambaNet(nn.Module):
         self.positional_encoding_decoder = Sinusoid(d, c.max_positions)
         entering = [Named(w=nn.Linear(features, d)), nn.Dropout(c.dropout)]
         self.custom_src_module = Named(layers=nn.Sequential(*entering))
-        self.encoder = ConMambaEncoder(c)
+        self.encoder: Any = encoder
         self.decoder: TransformerDecoder | MambaDecoder | None = None
         if c.decoder == "transformer":
             self.decoder = TransformerDecoder(d, c.n_decoder_layers, c.n_heads, c.d_ffn, c.dropout)
@@ -268,7 +268,7 @@ class ConMambaNet(nn.Module):
             table = Named(Embedding=nn.Embedding(c.vocab, d, padding_idx=0))
             self.custom_tgt_module = Named(layers=nn.ModuleList([Named(emb=table)]))
         for p in self.parameters():  # as published: A_log and A_b_log too, which puts all of A near -1
-            if p.dim() > 1:
+            if p.dim() > 1 and not p.is_meta:
                 nn.init.xavier_normal_(p)
 
     def enter(self, x: Tensor) -> Tensor:
@@ -289,13 +289,15 @@ class ConMamba(nn.Module):
     """Features [batch, frames, n_mels] -> CTC logits [batch, frames / 4, vocab]; see the head of the file for
     the rest."""
 
+    make_encoder: ClassVar[type[nn.Module]] = ConMambaEncoder  # Conformer has another
+
     def __init__(self, config: ConMambaConfig):
         super().__init__()
         c = self.config = config
         self.fbank = Fbank(c.n_mels, c.n_fft, c.window, c.hop, c.sample_rate, c.causal)
         self.normalize = InputNormalization(c.n_mels)
         self.frontend = ConvFrontend(c.n_mels, dropout=c.dropout)
-        self.transformer = ConMambaNet(c, self.frontend.width)
+        self.transformer = ConMambaNet(c, self.frontend.width, self.make_encoder(c))
         if c.decoder != "none":
             self.seq_lin = Named(w=nn.Linear(c.d_model, c.vocab))
         self.ctc_lin = Named(w=nn.Linear(c.d_model, c.vocab))
@@ -356,11 +358,12 @@ class ConMamba(nn.Module):
         return self.transformer.decoder
 
 
-def _ffn_module(d: int, width: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(d), FeedForward(d, width, dropout), nn.Dropout(dropout))
+def ffn_module(d: int, width: int, dropout: float, activation: type[nn.Module] = nn.GELU) -> nn.Sequential:
+    ffn = FeedForward(d, width, dropout, activation)
+    return nn.Sequential(nn.LayerNorm(d), ffn, nn.Dropout(dropout))
 
 
-def _valid(lengths: Tensor | None, frames: int) -> Tensor | None:
+def valid_frames(lengths: Tensor | None, frames: int) -> Tensor | None:
     """[batch, frames, 1]"""
     if lengths is None:
         return None

@@ -36,6 +36,9 @@ _CONMAMBA_SIZES: dict[str, dict[str, Any]] = {
 }
 for _size, _sizes in _CONMAMBA_SIZES.items():
     PRESETS[f"conmamba-{_size}"] = ("conmamba", _sizes)
+PRESETS["conformer-s"] = ("conformer", {})
+PRESETS["conformer-l"] = ("conformer", _LARGE)
+PRESETS["conformer-ctc"] = ("conformer", {**_CHARACTERS, "d_model": 256, "n_layers": 18})
 PRESETS["speech-mamba"] = ("speech-mamba", {})
 
 _DPMAMBA_SIZES: dict[str, dict[str, Any]] = {
@@ -69,6 +72,7 @@ TASKS = {
     "dpmamba": "separate",
     "sepformer": "separate",
     "conmamba": "transcribe",
+    "conformer": "transcribe",
     "speech-mamba": "transcribe",
     "seanet-codec": "codec",
     "vall-m": "speak",
@@ -100,6 +104,10 @@ def _parts(architecture: str) -> tuple[type, type]:
         from slyther_cli.models.conmamba import ConMamba, ConMambaConfig
 
         return ConMambaConfig, ConMamba
+    if architecture == "conformer":
+        from slyther_cli.models.conformer import Conformer, ConformerConfig
+
+        return ConformerConfig, Conformer
     if architecture == "speech-mamba":
         from slyther_cli.models.speech_mamba import SpeechMamba, SpeechMambaConfig
 
