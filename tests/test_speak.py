@@ -9,46 +9,19 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from speak_tools import tiny_voices
 
 from slyther_cli.app import main
-from slyther_cli.checkpoints import store
-from slyther_cli.checkpoints.voice import Voice, write_voice
-from slyther_cli.models import registry
 from slyther_cli.models.vall_m import Context
 from slyther_cli.models.vall_sampling import Said, Sampling, draw
 from slyther_cli.tasks.guard import judge_lengths, judge_words
-from slyther_cli.text.phonemes import spell
 
-CODEC = {"n_filters": 2, "dimension": 8, "n_codebooks": 3, "codebook_size": 16}
-VOICE = {
-    **{"alphabet": "arpabet", "n_symbols": 80, "codec": "tiny", "sample_rate": 16000, "frame_rate": 50},
-    **{"d_model": 16, "d_ffn": 16, "n_layers": 1, "n_nar_layers": 1, "n_text_layers": 1, "n_codebooks": 3},
-    **{"codebook_size": 16, "dropout": 0.0},
-}
 TEXT = "Hello there. How are you today? I am well.\n\nThis is the end of it."
 
 
 @pytest.fixture(scope="module")
 def voices(tmp_path_factory) -> Path:
-    """A folder with a codec, an aligned voice and a prefix one."""
-    folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    codec = registry.build("seanet-codec", CODEC)
-    for layer in codec.quantizer.vq.layers:
-        layer._codebook.embed.copy_(torch.randn_like(layer._codebook.embed))
-    store.save(folder / "tiny", codec, name="tiny", architecture="seanet-codec", config=CODEC, task="codec")
-    symbols = torch.tensor(spell("Yes.", "arpabet").symbols)
-    voice = Voice(symbols, torch.randint(0, 16, (3, 30)), torch.tensor([5, 5, 10, 5, 5]))
-    for conditioning in ("aligned", "prefix"):
-        config = {**VOICE, "conditioning": conditioning}
-        network = registry.build("vall-m", config)
-        if conditioning == "aligned":
-            network.duration.bias.data.fill_(np.log(6))  # about 5 frames a symbol
-        else:
-            network.ar_predict_layer.bias.data[-1] = 0.5  # ends now and then
-        store.save(folder / conditioning, network, name=conditioning, architecture="vall-m", config=config,
-                   task="speak", companions=lambda where: write_voice(where, voice))  # fmt: skip
-    return folder
+    return tiny_voices(tmp_path_factory.mktemp("models"))
 
 
 def speak(*arguments: object) -> int:

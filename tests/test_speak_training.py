@@ -8,31 +8,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from speak_tools import VOICE, tiny_codec
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
 from slyther_cli.checkpoints.voice import Voice, read_voice, write_voice
 from slyther_cli.errors import InputError, ModelError
-from slyther_cli.models import registry
 from slyther_cli.text.phonemes import ALPHABETS, spell
 from slyther_cli.training.phone_times import parse_phones, symbol_durations
 from slyther_cli.training.spoken import SpokenCodes, at_level
-
-CODEC = {"n_filters": 2, "dimension": 8, "n_codebooks": 3, "codebook_size": 16}
-VOICE = {
-    **{"alphabet": "arpabet", "n_symbols": 80, "codec": "tiny", "sample_rate": 16000, "frame_rate": 50},
-    **{"d_model": 16, "d_ffn": 16, "n_layers": 1, "n_nar_layers": 1, "n_text_layers": 1, "n_codebooks": 3},
-    **{"codebook_size": 16, "dropout": 0.0},
-}
-
-
-def tiny_codec(folder: Path):
-    torch.manual_seed(0)
-    codec = registry.build("seanet-codec", CODEC)
-    for layer in codec.quantizer.vq.layers:  # so that the codes differ
-        layer._codebook.embed.copy_(torch.randn_like(layer._codebook.embed))
-    store.save(folder, codec, name="tiny", architecture="seanet-codec", config=CODEC, task="codec")
-    return codec.eval()
 
 
 def speech(folder: Path, count: int = 6) -> Path:

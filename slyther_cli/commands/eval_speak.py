@@ -1,0 +1,108 @@
+"""``slyther eval speak``: is a voice understood, and whose voice is it?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slyther_cli.commands import output
+
+
+def speak(
+    manifest: Annotated[
+        list[Path],
+        typer.Option(help="TSV of recordings (path, speaker, split, transcript).", metavar="TSV"),
+    ],
+    split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Name or folder of a model.", metavar="NAME|PATH")
+    ] = None,
+    examples: Annotated[int, typer.Option(min=1, help="How many sentences.", metavar="N")] = 50,
+    prompts: Annotated[
+        bool, typer.Option("--prompts", help="Speak in the voice of another recording of each speaker.")
+    ] = False,
+    systems: Annotated[
+        str,
+        typer.Option(help="Of recording, codec, model, espeak-ng, flite; with commas.", metavar="LIST"),
+    ] = "recording,codec,model,espeak-ng,flite",
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice, the speech, the bootstrap.")] = 0,
+    device: Annotated[
+        str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="CPU threads; by default one a core.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+) -> None:
+    """Let a model, espeak-ng and flite say the sentences of recordings: word errors, likeness, pace.
+
+    Words are heard by PocketSphinx (pip install pocketsphinx), voices compared by Resemblyzer, where it is
+    installed. The recordings themselves, and what the codec leaves of them, are the ceiling.
+
+    Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
+    """
+    output.json_asked = as_json
+    import torch
+
+    from slyther_cli.models.vall_sampling import Sampling
+    from slyther_cli.studies.pocketsphinx_reference import PocketSphinx
+    from slyther_cli.tasks.prompt import own_voice
+    from slyther_cli.tasks.setup import choose_model, pick_device
+    from slyther_cli.tasks.speech import DEFAULT_MODEL, load_pair
+    from slyther_cli.training import evaluate_speech as scores
+
+    if threads:
+        torch.set_num_threads(threads)
+    sphinx = PocketSphinx()
+    config = choose_model("speak", model, DEFAULT_MODEL)
+    where = pick_device(device)
+    network, codec = load_pair(config, where)
+    embed = scores.resemblyzer()
+    if embed is None and not quiet:
+        output.words("slyther: voices are not compared: pip install Resemblyzer")
+    own = own_voice(config.path, network) if config.path else None
+    speaker = scores.Speaker(network, codec, own, Sampling(), seed, where)
+    chosen = scores.choose_examples(manifest, split, examples, seed, prompts)
+    tell = _Teller(as_json, quiet)
+    try:
+        names = [name.strip() for name in systems.split(",") if name.strip()]
+        report = scores.evaluate_speech(speaker, chosen, sphinx, embed, names, seed, tell)
+    finally:
+        tell.bar.clear()
+    if as_json:
+        output.json_line("summary", task="eval_speak", model=config.name, systems=report)
+        return
+    cells = [
+        (
+            name,
+            str(row["sentences"]),
+            f"{row['wer']:.1f} [{row['low']:.1f}, {row['high']:.1f}]",
+            f"{row['pace']:.2f}",
+            "-" if row["similarity"] is None else f"{row['similarity']:.2f}",
+            "-" if row["nearer"] is None else f"{100 * row['nearer']:.0f}",
+        )
+        for name, row in report.items()
+    ]
+    header = ("system", "sentences", "WER %", "words/s", "likeness", "nearer %")
+    for line in output.table(cells, header):
+        output.data(line)
+
+
+class _Teller:
+    """A line an example with --json, a bar on a terminal."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self.json, self.bar = as_json, output.Bar()
+        self.draws = not (as_json or quiet) and output.can_draw(sys.stderr)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if self.json:
+            rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in event.items()}
+            output.json_line(str(rounded.pop("event")), **rounded)
+        elif self.draws:
+            text = f" {event['index']}/{event['examples']} {event['system']}"
+            self.bar.draw("listening", event["index"] / event["examples"], text)

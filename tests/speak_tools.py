@@ -1,0 +1,44 @@
+"""Tiny codecs and voices with random weights, for the tests of speech."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from slyther_cli.checkpoints import store
+from slyther_cli.checkpoints.voice import Voice, write_voice
+from slyther_cli.models import registry
+from slyther_cli.text.phonemes import spell
+
+CODEC = {"n_filters": 2, "dimension": 8, "n_codebooks": 3, "codebook_size": 16}
+VOICE = {
+    **{"alphabet": "arpabet", "n_symbols": 80, "codec": "tiny", "sample_rate": 16000, "frame_rate": 50},
+    **{"d_model": 16, "d_ffn": 16, "n_layers": 1, "n_nar_layers": 1, "n_text_layers": 1, "n_codebooks": 3},
+    **{"codebook_size": 16, "dropout": 0.0},
+}
+
+
+def tiny_codec(folder: Path):
+    torch.manual_seed(0)
+    codec = registry.build("seanet-codec", CODEC)
+    for layer in codec.quantizer.vq.layers:  # so that the codes differ
+        layer._codebook.embed.copy_(torch.randn_like(layer._codebook.embed))
+    store.save(folder, codec, name="tiny", architecture="seanet-codec", config=CODEC, task="codec")
+    return codec.eval()
+
+
+def tiny_voices(folder: Path) -> Path:
+    """A folder with a codec, an aligned voice and a prefix one."""
+    tiny_codec(folder / "tiny")
+    symbols = torch.tensor(spell("Yes.", "arpabet").symbols)
+    voice = Voice(symbols, torch.randint(0, 16, (3, 30)), torch.tensor([5, 5, 10, 5, 5]))
+    for conditioning in ("aligned", "prefix"):
+        config = {**VOICE, "conditioning": conditioning}
+        network = registry.build("vall-m", config)
+        if conditioning == "aligned":
+            network.duration.bias.data.fill_(np.log(6))  # about 5 frames a symbol
+        else:
+            network.ar_predict_layer.bias.data[-1] = 0.5  # ends now and then
+        store.save(folder / conditioning, network, name=conditioning, architecture="vall-m", config=config,
+                   task="speak", companions=lambda where: write_voice(where, voice))  # fmt: skip
+    return folder

@@ -1,0 +1,69 @@
+"""``slyther eval speak``: figures that are known beforehand come out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from speak_tools import tiny_voices
+
+from slyther_cli.errors import InputError
+from slyther_cli.models.vall_sampling import Sampling
+from slyther_cli.tasks.prompt import own_voice
+from slyther_cli.tasks.setup import choose_model
+from slyther_cli.tasks.speech import load_pair
+from slyther_cli.training.evaluate_speech import Speaker, choose_examples, evaluate_speech, words_of
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory) -> Speaker:
+    config = choose_model("speak", tiny_voices(tmp_path_factory.mktemp("models")) / "aligned", "")
+    network, codec = load_pair(config, "cpu")
+    return Speaker(network, codec, own_voice(config.path, network), Sampling(), 0, "cpu")
+
+
+def recordings(folder: Path) -> Path:
+    lines = ["path\tspeaker\tsplit\ttranscript\tduration_s"]
+    for i, speaker in enumerate("aabbc"):
+        t = np.arange(16000 * 3) / 16000
+        soundfile.write(
+            folder / f"{i}.wav", 0.1 * np.sin(2 * np.pi * 100 * (1 + ord(speaker) - 97) * t), 16000
+        )
+        lines.append(f"{i}.wav\t{speaker}\ttest\tThis is sentence {i}, of five.\t3.0")
+    (folder / "m.tsv").write_text("\n".join(lines) + "\n")
+    return folder / "m.tsv"
+
+
+def embed(samples: np.ndarray) -> np.ndarray:
+    """Where the spectrum lies, in 20 bands."""
+    bands = np.abs(np.fft.rfft(samples, 4000))[:400].reshape(20, -1).sum(1)
+    return bands / np.linalg.norm(bands)
+
+
+def test_figures_of_a_recogniser_and_voices_that_are_known(speaker, tmp_path):
+    examples = choose_examples([recordings(tmp_path)], "test", 9, 0, prompts=True)
+    assert len(examples) == 4 and all(e.prompt and e.prompt != e.path for e in examples)  # c has one only
+    events: list = []
+    report = evaluate_speech(
+        speaker,
+        examples,
+        lambda samples: "this is sentence",
+        embed,
+        ["recording", "model"],
+        on_event=events.append,
+    )
+    assert report["recording"]["wer"] == pytest.approx(50) and report["recording"]["low"] == pytest.approx(50)
+    assert report["recording"]["pace"] == pytest.approx(2.0)
+    assert len(events) == 8 and events[0]["words"] == 6
+    human = [e for e in events if e["system"] == "recording"]
+    assert 0 <= report["recording"]["nearer"] <= 1 and all(-1 <= e["similarity"] <= 1 for e in human)
+    alone = evaluate_speech(speaker, examples, lambda samples: "", None, ["codec"])
+    assert alone["codec"]["wer"] == 100 and alone["codec"]["similarity"] is None
+
+
+def test_no_sentences_are_told(tmp_path):
+    manifest = recordings(tmp_path)
+    with pytest.raises(InputError, match="no fitting sentence"):
+        choose_examples([manifest], "dev", 5, 0, prompts=False)
+    assert len(choose_examples([manifest], "test", 3, 1, prompts=False)) == 3
+    assert words_of("It's 5 o'clock, J.R.!") == ["it's", "five", "o'clock", "j", "r"]
