@@ -67,7 +67,7 @@ class Fbank(nn.Module):
             raise ValueError(f"hop {hop} <= window {window} <= n_fft {n_fft} does not hold")
         self.n_mels, self.n_fft, self.hop, self.causal = n_mels, n_fft, hop, causal
         left = (n_fft - window) // 2
-        shape = F.pad(torch.hamming_window(window), (left, n_fft - window - left))
+        shape = F.pad(torch.hamming_window(window, device="cpu"), (left, n_fft - window - left))
         self.register_buffer("window", shape, persistent=False)
         bands = mel_bands(n_mels, n_fft, sample_rate, min(8000.0, sample_rate / 2))
         self.register_buffer("bands", bands, persistent=False)

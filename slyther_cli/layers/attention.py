@@ -98,12 +98,13 @@ class Sinusoid(nn.Module):
         return _sinusoid(start, n, self.pe.shape[2], self.pe.device)[None].to(self.pe.dtype)
 
 
-def inverse_frequencies(d: int, device: torch.device | None = None) -> Tensor:
-    """[d / 2], radians a frame, from 1 down to about 1 / 10000."""
+def inverse_frequencies(d: int, device: torch.device | str = "cpu") -> Tensor:
+    """[d / 2], radians a frame, from 1 down to about 1 / 10000. (On the meta device they would load all of
+    torch's compiler, see ``layers.mamba``.)"""
     return torch.exp(torch.arange(0, d, 2, device=device).float() * (-math.log(10000.0) / d))
 
 
-def _sinusoid(start: int, n: int, d: int, device: torch.device | None = None) -> Tensor:
+def _sinusoid(start: int, n: int, d: int, device: torch.device | str = "cpu") -> Tensor:
     angle = torch.arange(start, start + n, device=device).float()[:, None] * inverse_frequencies(d, device)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
 
