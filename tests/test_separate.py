@@ -496,6 +496,19 @@ def test_progress_is_drawn_on_a_terminal_only(monkeypatch):
     assert text.endswith("\r") and text.split("\r")[-2].isspace()  # taken away at the end
 
 
+def test_how_far_a_job_is_comes_in_words_where_no_bar_can_be_drawn(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr("slyther_cli.commands.output.FIRST_WORDS", 0.0)
+    monkeypatch.setattr("slyther_cli.commands.output.BAR_EVERY", 0.0)
+    report = Reporter(verbose=True)
+    report({"event": "plan", "file": "mix.wav", "lines": [], "device": "cpu", "seconds": 3600.0})
+    for i in (3, 4):  # a quarter was done by an earlier run
+        report({"event": "progress", "file": "mix.wav", "index": 0, "files": 1, "began": 0.25}
+               | {"fraction": i / 4, "seconds": 3600.0, "wall_seconds": 100.0})  # fmt: skip
+    told = sys.stderr.getvalue().splitlines()
+    assert told == ["mix.wav: device cpu", "mix.wav: 45:00/1:00:00, 18x, 0:50 left"]  # and again in a minute
+
+
 # The Python API
 
 
