@@ -28,8 +28,8 @@ needed = pytest.mark.skipif(
 
 @contextmanager
 def modules(*names):
-    """``speechbrain.NAME`` for each, imported quietly beside a torch without CUDA. Afterwards nothing of it is
-    left in ``sys.modules``: hypothesis looks into all modules there, and SpeechBrain's lazy ones then import
+    """``speechbrain.NAME`` for each, imported quietly beside a torch without CUDA. Nothing of it is left
+    in ``sys.modules``: hypothesis looks into all modules there, and SpeechBrain's lazy ones then import
     themselves."""
     torchaudio_compat.torchaudio()
     with warnings.catch_warnings():

@@ -17,11 +17,11 @@ States = list[MambaState | None]
 
 
 class LevelNorm(nn.Module):
-    """RMSNorm whose gain and bias depend on a level; without levels an ordinary one."""
+    """RMSNorm (or LayerNorm) whose gain and bias depend on a level; without levels an ordinary one."""
 
-    def __init__(self, d: int, levels: int = 0):
+    def __init__(self, d: int, levels: int = 0, norm: type[nn.Module] = nn.RMSNorm):
         super().__init__()
-        self.norm = nn.RMSNorm(d, eps=1e-5)
+        self.norm = norm(d, eps=1e-5)
         self.level = nn.Embedding(levels, 2 * d) if levels else None
         if self.level is not None:
             nn.init.zeros_(self.level.weight)

@@ -61,6 +61,7 @@ _SMALL_VOICE = {
     **{"alphabet": "arpabet", "n_symbols": 80, "codec": "slyther-codec-16k", "sample_rate": 16_000},
     **{"frame_rate": 50, "d_model": 256, "d_ffn": 768, "n_layers": 6, "n_nar_layers": 4, "n_text_layers": 2},
 }
+PRESETS["vall-e"] = ("vall-e", {})
 PRESETS["vall-m"] = ("vall-m", {})
 PRESETS["vall-me"] = ("vall-m", {"conditioning": "encoder"})
 PRESETS["vall-m-small"] = ("vall-m", {**_SMALL_VOICE})
@@ -76,6 +77,7 @@ TASKS = {
     "speech-mamba": "transcribe",
     "seanet-codec": "codec",
     "vall-m": "speak",
+    "vall-e": "speak",
 }
 _BOUNDS = {
     "n_layers": 256,
@@ -120,6 +122,10 @@ def _parts(architecture: str) -> tuple[type, type]:
         from slyther_cli.models.vall_m import VallM, VallMConfig
 
         return VallMConfig, VallM
+    if architecture == "vall-e":
+        from slyther_cli.models.vall_e import VallE, VallEConfig
+
+        return VallEConfig, VallE
     raise ModelError(f"unknown architecture {architecture!r}; known: {', '.join(TASKS)}")
 
 

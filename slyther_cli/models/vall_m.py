@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -93,25 +93,43 @@ class VallM(nn.Module):
         self.text_embedding = nn.Embedding(c.n_symbols, d)
         self.text_encoder = None
         if c.conditioning != "prefix":
-            self.text_encoder = VallStack(d, c.n_text_layers, c.d_ffn, c.d_state, c.dropout)
+            self.text_encoder = self.stack(c.n_text_layers)
         if self.aligned:
             self.duration = nn.Linear(d, 1)
             self.place = nn.Linear(PLACES, d)
         self.ar_audio_embedding = nn.Embedding(c.codebook_size + 1, d)  # the last one stands for the start
-        self.ar_decoder = VallStack(d, c.n_layers, c.d_ffn, c.d_state, c.dropout, causal=True)
+        self.ar_decoder = self.stack(c.n_layers, causal=True)
         self.ar_predict_layer = nn.Linear(d, c.codebook_size + 1)
         self.nar_audio_embeddings = nn.ModuleList(
             nn.Embedding(c.codebook_size, d) for _ in range(c.n_codebooks)
         )
-        self.nar_decoder = VallStack(
-            d, c.n_nar_layers, c.d_ffn, c.d_state, c.dropout, levels=c.n_codebooks - 1
-        )
+        self.nar_decoder = self.stack(c.n_nar_layers, levels=c.n_codebooks - 1)
         self.nar_predict_layers = nn.ModuleList(
             nn.Linear(d, c.codebook_size) for _ in range(c.n_codebooks - 1)
         )
         for embedding in (self.text_embedding, self.ar_audio_embedding, *self.nar_audio_embeddings):
             assert isinstance(embedding, nn.Embedding)
             nn.init.normal_(embedding.weight, std=0.3)
+
+    def stack(self, n_layers: int, causal: bool = False, levels: int = 0) -> Any:
+        """The layers of a stage; VALL-E has others."""
+        c = self.config
+        return VallStack(c.d_model, n_layers, c.d_ffn, c.d_state, c.dropout, causal, levels)
+
+    def after_text(
+        self,
+        stage: nn.Module,
+        text: Tensor,
+        n_symbols: Tensor | None,
+        audio: Tensor,
+        n_frames: Tensor | None,
+        level: Tensor | None = None,
+    ) -> Tensor:
+        """A stage over [text ; audio], of which the outputs at the audio are kept: [batch, T, d]."""
+        joined, places = join(text, n_symbols, audio, n_frames)
+        every = None if n_frames is None or n_symbols is None else n_symbols + n_frames
+        y = stage(joined, every, level)
+        return y.gather(1, places[..., None].expand(-1, -1, y.shape[2]))
 
     # --- text ---
 
@@ -193,10 +211,7 @@ class VallM(nn.Module):
         if self.aligned:
             y = self.nar_decoder(text + x, n_frames, level)
         else:
-            joined, places = _join(text, n_symbols, x, n_frames)
-            every = None if n_frames is None or n_symbols is None else n_symbols + n_frames
-            y = self.nar_decoder(joined, every, level)
-            y = y.gather(1, places[..., None].expand(-1, -1, y.shape[2]))
+            y = self.after_text(self.nar_decoder, text, n_symbols, x, n_frames, level)
         out = y.new_empty(*y.shape[:2], self.config.codebook_size)
         for k in level.unique().tolist():
             out[level == k] = self.nar_predict_layers[k](y[level == k])
@@ -222,11 +237,9 @@ class VallM(nn.Module):
             guide, end = text, self.config.codebook_size
             target = F.pad(codes[:, 0], (0, 1), value=end)
             target = target.scatter(1, n_frames[:, None], end)
-            joined, places = _join(
-                text, n_symbols, self.ar_audio_embedding(self._shifted(target)), n_frames + 1
-            )
-            y = self.ar_decoder(joined)
-            logits = self.ar_predict_layer(y.gather(1, places[..., None].expand(-1, -1, y.shape[2])))
+            said = self.ar_audio_embedding(self._shifted(target))
+            y = self.after_text(self.ar_decoder, text, n_symbols, said, n_frames + 1)
+            logits = self.ar_predict_layer(y)
         ends = int(not self.aligned)
         with_end = torch.arange(target.shape[1], device=codes.device) < n_frames[:, None] + ends
         first = F.cross_entropy(logits[with_end].float(), target[with_end])
@@ -236,7 +249,7 @@ class VallM(nn.Module):
         return Losses(first, F.cross_entropy(rest[asked].float(), wanted_codes[asked]), lengths)
 
 
-def _join(
+def join(
     text: Tensor, n_symbols: Tensor | None, audio: Tensor, n_frames: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """[text ; audio] of every row without a gap, padding on the right; and where the audio stands [batch,
