@@ -26,7 +26,7 @@ app.command("synthesize")(synthesize)
 app.command("lm")(train_lm)
 
 
-TASKS = {"separation": "separate", "recognition": "transcribe", "speech": "speak"}
+TASKS = {"separation": "separate", "recognition": "transcribe", "speech": "speak", "codec": "codec"}
 Folder = Annotated[
     Path,
     typer.Option("--output", "--output-dir", "-o", help="Folder of the run and its models.", metavar="DIR"),
@@ -129,6 +129,31 @@ def speak(
         "validate": "{first:.3f} nats a code of the first codebook, {rest:.3f} of the rest, on the dev set",
     }
     run_training("speech", words, config, folder, resume, workers, device, threads, as_json, quiet)
+
+
+@app.command("codec")
+def codec(
+    config: Annotated[Path, _config("codec")],
+    folder: Folder,
+    resume: Resume = False,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a codec, which turns speech into the tokens that voices speak, on the speech that FILE names.
+
+    DIR gets best/ and last/ (models, for --model), last.pt (all state, for --resume) and log.jsonl. The path
+    of the best model is printed on stdout. Stopped by Ctrl-C, the run is saved first.
+
+    Exit codes: 0 done, 2 usage or configuration, 3 the speech cannot be read, 5 the run or the model, 6
+    device, 130 and 143 when stopped by a signal.
+    """
+    words = {
+        "train": "mel distance {metric:.3f}",
+        "validate": "mel distance {mel:.3f}, SI-SNR {si_snr:.2f} dB on {examples} dev examples",
+    }
+    run_training("codec", words, config, folder, resume, 1, device, threads, as_json, quiet)
 
 
 def run_training(
