@@ -55,7 +55,7 @@ PRESETS["encodec-24khz"] = (
     "seanet-codec",
     {"sample_rate": 24_000, "n_filters": 32, "n_codebooks": 32, "lstm": True, "pad": "reflect"},
 )
-PRESETS["codec-16k"] = ("seanet-codec", {})
+PRESETS["codec-16k"] = ("seanet-codec", {"ratios": [5, 4, 4, 4]})
 
 _SMALL_VOICE = {
     **{"alphabet": "arpabet", "n_symbols": 80, "codec": "slyther-codec-16k", "sample_rate": 16_000},
