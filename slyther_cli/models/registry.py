@@ -58,7 +58,7 @@ PRESETS["encodec-24khz"] = (
 PRESETS["codec-16k"] = ("seanet-codec", {"ratios": [5, 4, 4, 4]})
 
 _SMALL_VOICE = {
-    **{"alphabet": "arpabet", "n_symbols": 80, "codec": "slyther-codec-16k", "sample_rate": 16_000},
+    **{"alphabet": "arpabet", "n_symbols": 80, "codec": "codec-16k", "sample_rate": 16_000},
     **{"frame_rate": 50, "d_model": 256, "d_ffn": 768, "n_layers": 6, "n_nar_layers": 4, "n_text_layers": 2},
 }
 PRESETS["vall-e"] = ("vall-e", {})

@@ -60,7 +60,7 @@ class SpeechConfig:
 
     name: str = "my-voice"
     architecture: str = "vall-m"
-    codec: str = "slyther-codec-16k"
+    codec: str = "codec-16k"
     model: dict[str, Any] = field(default_factory=dict)
     start_from: str = ""
     data: DataConfig = field(default_factory=DataConfig)
