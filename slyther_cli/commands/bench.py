@@ -8,9 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
+from slyther_cli.commands.bench_efficiency import efficiency
 from slyther_cli.commands.options import new_app, parse_size
 
 app = new_app(help="Measure how fast slyther runs on this machine.")
+
+
+app.command("efficiency")(efficiency)
 
 
 @app.callback()
