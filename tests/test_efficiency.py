@@ -1,5 +1,5 @@
-"""``slyther bench efficiency``: sizes that are equal, runs in processes of their own, where Mamba stays ahead,
-the picture."""
+"""``slyther bench efficiency``: equal sizes, runs in processes of their own, where Mamba stays ahead, the
+picture."""
 
 import json
 import sys

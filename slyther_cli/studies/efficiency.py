@@ -27,8 +27,8 @@ _SMALL_CTC = {"n_fft": 512, "decoder": "none", "vocab": 31, "n_layers": 8, "max_
 _SMALL_VOICE = {"d_model": 256, "n_layers": 6, "n_nar_layers": 4}
 
 # task -> sizes -> (architecture, config) of Mamba and of the Transformer. "published" are the networks that
-# the papers compare; "equal" makes Mamba as large as its counterpart (within 0.5 %), by its depth where it has
-# no feed-forward part, else by that part's width; "small" are equal, too, and fit a weak machine.
+# the papers compare; "equal" makes Mamba as large as its counterpart (within 0.5 %), by its depth where it
+# has no feed-forward part, else by that part's width; "small" are equal, too, and fit a weak machine.
 PAIRS: dict[str, dict[str, tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]]]]] = {
     "separation": {
         "equal": (
