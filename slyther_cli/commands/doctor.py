@@ -54,6 +54,7 @@ def doctor(
     report["computing"] = _computing(problems, advice)
     unable = bool(problems)
     report["models"] = _models(problems, advice)
+    report["speaking"] = _speaking()
     report["streams"] = _streams()
     report |= {"problems": problems, "advice": advice}
     if as_json:
@@ -171,6 +172,14 @@ def _models(problems: list[str], advice: list[str]) -> dict[str, Any]:
             "the weights that come with slyther are missing: name a model with --model, or reinstall slyther"
         )
     return out
+
+
+def _speaking() -> dict[str, str]:
+    """What turns words into the symbols that speech models read."""
+    from slyther_cli.text.phonemes import espeak_missing
+
+    built_in = "can run: built in"
+    return {"graphemes": built_in, "arpabet": built_in, "espeak": espeak_missing() or "can run: espeak-ng"}
 
 
 def _writable(folder: Path) -> bool:
