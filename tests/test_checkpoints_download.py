@@ -340,8 +340,10 @@ def test_two_processes_at_once(published, tmp_path):
 
 
 def test_the_catalogue_is_well_formed():
-    assert set(catalogue.ENTRIES) == {f"mamba-tasnet-{s}" for s in ("xs", "s", "m")}
-    for name, entry in catalogue.ENTRIES.items():
+    separators = {f"mamba-tasnet-{s}" for s in ("xs", "s", "m")}
+    assert set(catalogue.ENTRIES) == separators | {"encodec-24khz"}
+    for name in separators:
+        entry = catalogue.ENTRIES[name]
         assert registry.PRESETS[name][0] == "mamba-tasnet"
         assert [f.name for f in entry.files] == ["encoder.ckpt", "masknet.ckpt", "decoder.ckpt"]
         assert all(len(f.sha1) == 40 and int(f.sha1, 16) for f in entry.files)

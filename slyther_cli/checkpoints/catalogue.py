@@ -27,10 +27,11 @@ class PinnedFile:
 
     path: str
     sha1: str
-    """git blob id: sha1 of ``b"blob <size>\\0"`` and the bytes."""
+    """git blob id: sha1 of ``b"blob <size>\\0"`` and the bytes; "" where ``sha256`` is given instead."""
     size: int
     exact: bool = True
     """Whether ``size`` is known; otherwise it is predicted and only sets the cap."""
+    sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -46,6 +47,11 @@ class Entry:
     files: tuple[PinnedFile, ...]
     metrics: dict[str, float]
     sample_rate: int = 8000
+    base_url: str = BASE_URL
+    source: str = SOURCE
+    license: str = LICENSE
+    note: str = LICENSE_NOTE
+    """What whoever asks for the download is told."""
 
     @property
     def size(self) -> int:
@@ -107,6 +113,28 @@ ENTRIES: dict[str, Entry] = {
             (17259, 62757303, 17195),
             22.4364,
             22.6130,
+        ),
+        Entry(
+            name="encodec-24khz",
+            task="codec",
+            files=(
+                PinnedFile(
+                    "encodec_24khz-d7cc33bc.th",
+                    "",
+                    93_171_529,
+                    sha256="d7cc33bcf1aad7f2dad9836f36431530744abeace3ca033005e3290ed4fa47bf",
+                ),
+            ),
+            metrics={},
+            sample_rate=24_000,
+            base_url="https://dl.fbaipublicfiles.com/encodec/v0",
+            source="https://github.com/facebookresearch/encodec",
+            license="see source",
+            note=(
+                "These weights were published by Meta with the encodec package, whose release on PyPI says "
+                "CC BY-NC 4.0 and whose repository says MIT. They are not part of slyther, and their "
+                "licence, not slyther's, applies to them."
+            ),
         ),
     )
 }

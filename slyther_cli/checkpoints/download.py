@@ -59,9 +59,9 @@ def pull(
 ) -> Path:
     """The folder of published model ``name`` in the cache, downloaded if it is not there yet.
 
-    ``base_url`` (else SLYTHER_MODELS_URL, else GitHub) stands for ``catalogue.BASE_URL``: a mirror with
-    the same paths below it. The checks are the same for a mirror. Show ``LICENSE_NOTE`` to whoever asked
-    for the download.
+    ``base_url`` (else SLYTHER_MODELS_URL) stands for the entry's ``base_url``: a mirror with the same paths
+    below it. The checks are the same for a mirror. Show the entry's ``note`` to whoever asked for the
+    download.
 
     Raises ModelError, one line each: unknown name, offline, no connection, refused, missing, too slow,
     truncated, wrong content, cache not writable.
@@ -77,7 +77,7 @@ def pull(
         raise ModelError(
             f"model {name} is not in the cache ({root}), and slyther is offline: nothing was downloaded"
         )
-    base = _base_url(base_url)
+    base = _base_url(base_url, entry)
     try:
         root.mkdir(parents=True, exist_ok=True)
         _remove_stale(root)
@@ -111,6 +111,11 @@ def git_blob_sha1(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _usable(folder: Path) -> bool:
     """Whether a finished model lies there. Values are checked when it is loaded."""
     if not folder.is_dir():
@@ -125,14 +130,24 @@ def _usable(folder: Path) -> bool:
 
 
 def _convert(entry: Entry, raw: Path, dest: Path) -> None:
-    from slyther_cli.checkpoints import speechbrain
+    from slyther_cli.checkpoints import encodec, speechbrain
 
+    if entry.task == "codec":
+        encodec.import_file(
+            raw / entry.files[0].name,
+            dest,
+            entry.name,
+            source=entry.source,
+            license=entry.license,
+            card=f"# {entry.name}\n\n{entry.note}\n\nSource: {entry.source}\n",
+        )
+        return
     lines = [
         f"# {entry.name}",
         "",
-        LICENSE_NOTE,
+        entry.note,
         "",
-        f"Source: {catalogue.SOURCE}",
+        f"Source: {entry.source}",
         "",
         "Scores as published:",
         "",
@@ -143,8 +158,8 @@ def _convert(entry: Entry, raw: Path, dest: Path) -> None:
         dest,
         entry.name,
         sample_rate=entry.sample_rate,
-        source=catalogue.SOURCE,
-        license=catalogue.LICENSE,
+        source=entry.source,
+        license=entry.license,
         metrics=entry.metrics,
         files={f.path: f.sha1 for f in entry.files},
         card="\n".join(lines) + "\n",
@@ -177,8 +192,8 @@ def _remove_stale(root: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _base_url(given: str | None) -> str:
-    url = given or os.environ.get("SLYTHER_MODELS_URL") or catalogue.BASE_URL
+def _base_url(given: str | None, entry: Entry) -> str:
+    url = given or os.environ.get("SLYTHER_MODELS_URL") or entry.base_url
     try:
         parts = urllib.parse.urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
@@ -234,7 +249,7 @@ def _fetch(url: str, file: PinnedFile, dest: Path, progress: Progress | None) ->
         raise ModelError(f"cannot download {what}: the connection ended after {count} of {length} bytes")
     if file.exact and count != file.size:
         raise ModelError(f"{what} is {count} bytes, expected {file.size}: not used")
-    if git_blob_sha1(dest) != file.sha1:
+    if (file.sha1 and git_blob_sha1(dest) != file.sha1) or (file.sha256 and _sha256(dest) != file.sha256):
         raise ModelError(f"{what} is not the published file (its checksum differs): not used")
 
 

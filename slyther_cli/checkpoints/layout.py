@@ -102,10 +102,29 @@ def infer_sepformer(shapes: Shapes) -> dict[str, Any]:
     }
 
 
+def infer_seanet_codec(shapes: Shapes) -> dict[str, Any]:
+    """The settings of a codec that its tensors fix: all but sample rate and padding.
+
+    Raises ModelError: a tensor that every codec has is missing, or of an impossible shape.
+    """
+    size, dimension = _shape(shapes, "quantizer.vq.layers.0._codebook.embed", 2)
+    pattern = re.compile(r"decoder\.model\.(\d{1,4})\.convtr\.convtr\.weight")
+    ups = {int(m[1]): name for name in shapes if (m := pattern.fullmatch(name))}
+    return {
+        "n_filters": _shape(shapes, "encoder.model.0.conv.conv.weight", 3)[0],
+        "dimension": dimension,
+        "ratios": [_shape(shapes, ups[i], 3)[2] // 2 for i in sorted(ups)],
+        "n_codebooks": sum(name.endswith("._codebook.embed") for name in shapes),
+        "codebook_size": size,
+        "lstm": any(".lstm." in name for name in shapes),
+    }
+
+
 INFER: dict[str, Callable[[Shapes], dict[str, Any]]] = {
     "mamba-tasnet": infer_mamba_tasnet,
     "dpmamba": infer_dpmamba,
     "sepformer": infer_sepformer,
+    "seanet-codec": infer_seanet_codec,
 }
 """Architectures whose settings can be read off the tensors."""
 

@@ -89,7 +89,7 @@ def pull(
 
     tell = output.Reporter(as_json=as_json, quiet=quiet)
     if name in catalogue.ENTRIES:
-        tell.say(download.LICENSE_NOTE)
+        tell.say(catalogue.ENTRIES[name].note)
     else:  # a model that is here, though nobody publishes it, need not be pulled
         for known, path, _ in places.available():
             if known == name:
@@ -105,7 +105,9 @@ def import_weights(
     source: Annotated[
         Path,
         typer.Argument(
-            help="SpeechBrain checkpoint folder (CKPT+...) or the folder of its run.", metavar="DIR"
+            help="SpeechBrain checkpoint folder (CKPT+...), the folder of its run, or a weights file of "
+            "EnCodec 24 kHz (.th, .safetensors).",
+            metavar="DIR|FILE",
         ),
     ],
     name: Annotated[
@@ -119,17 +121,33 @@ def import_weights(
         int | None,
         typer.Option(min=1, help="Hz, where the run's hyperparams.yaml does not say it.", metavar="HZ"),
     ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="SentencePiece model of a recogniser, where its run does not have it.", metavar="FILE"
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Convert a SpeechBrain Mamba-TasNet checkpoint into a slyther model; print its folder.
+    """Convert a SpeechBrain checkpoint, or EnCodec's, into a slyther model; print its folder.
+
+    Separation: Mamba-TasNet, DPMamba, SepFormer. Recognition: ConMamba, Conformer, Speech-Mamba, with the
+    tokenizer of the run.
 
     Nothing of the checkpoint is executed: files that name anything but tensors are refused.
     """
     output.json_asked = as_json
-    from slyther_cli.checkpoints import speechbrain
+    from slyther_cli.checkpoints import encodec, speechbrain, speechbrain_asr
     from slyther_cli.checkpoints.config import read_config
 
-    folder = speechbrain.import_folder(source, output_dir, name, sample_rate=sample_rate)
+    if source.suffix in (".th", ".safetensors"):
+        folder = encodec.import_file(source, output_dir, name)
+        _result(read_config(folder).name, folder, as_json)
+        return
+    if tokenizer is not None or speechbrain_asr.is_one(source):
+        folder = speechbrain_asr.import_folder(source, output_dir, name, tokenizer=tokenizer)
+    else:
+        folder = speechbrain.import_folder(source, output_dir, name, sample_rate=sample_rate)
     _result(read_config(folder).name, folder, as_json)
 
 
@@ -167,8 +185,8 @@ def _published(name: str) -> dict[str, Any]:
         "where": "pull",
         "bytes": entry.size,
         "path": None,
-        "source": catalogue.SOURCE,
-        "license": catalogue.LICENSE,
+        "source": entry.source,
+        "license": entry.license,
         "metrics": entry.metrics,
     }
 
