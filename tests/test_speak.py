@@ -163,6 +163,16 @@ def test_an_existing_file_is_kept_and_a_missing_codec_told(voices, tmp_path, cap
     assert "codec tiny" in capsys.readouterr().err
 
 
+def test_without_a_model_another_voice_is_taken_or_help_given(voices, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("slyther_cli.tasks.speech.DEFAULT_MODEL", "nowhere")
+    monkeypatch.setattr("slyther_cli.checkpoints.places.shipped_dirs", lambda: [])
+    assert speak("hi", "-o", tmp_path / "a.wav") == 5
+    assert "slyther train speak" in capsys.readouterr().err
+    monkeypatch.setenv("SLYTHER_CACHE", str(voices))
+    assert speak("hi", "-o", tmp_path / "a.wav", "-v") == 0
+    assert "model aligned on cpu, reads arpabet" in capsys.readouterr().err
+
+
 def test_the_guard_notices_and_says_it_again(voices, tmp_path, capsys):
     # bad: the prefix voice ends when it likes; every sentence must be tried anew or doubted, and told
     assert speak(TEXT, "-m", voices / "prefix", "-o", tmp_path / "a.wav", "--json", "--retries", 1) == 0

@@ -51,14 +51,14 @@ def speak(
     from slyther_cli.models.vall_sampling import Sampling
     from slyther_cli.studies.pocketsphinx_reference import PocketSphinx
     from slyther_cli.tasks.prompt import own_voice
-    from slyther_cli.tasks.setup import choose_model, pick_device
-    from slyther_cli.tasks.speech import DEFAULT_MODEL, load_pair
+    from slyther_cli.tasks.setup import pick_device
+    from slyther_cli.tasks.speech import choose_voice, load_pair
     from slyther_cli.training import evaluate_speech as scores
 
     if threads:
         torch.set_num_threads(threads)
     sphinx = PocketSphinx()
-    config = choose_model("speak", model, DEFAULT_MODEL)
+    config = choose_voice(model)
     where = pick_device(device)
     network, codec = load_pair(config, where)
     embed = scores.resemblyzer()

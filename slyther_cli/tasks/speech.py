@@ -9,6 +9,7 @@ but by the text itself. Here is the Python API.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -20,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from slyther_cli.checkpoints.config import ModelConfig
+from slyther_cli.checkpoints.config import ModelConfig, read_config
+from slyther_cli.checkpoints.places import available
 from slyther_cli.errors import InputError, ModelError, UsageError
 from slyther_cli.models.codec import Codec, CodecDecoder
 from slyther_cli.models.vall_m import Context, VallM
@@ -100,7 +102,7 @@ def speak(
     sentences = [s for s in split_sentences(text) if normalise(s.text).text]
     if not sentences:
         raise InputError("there is nothing to say: the text has no words")
-    config = choose_model("speak", model, DEFAULT_MODEL)
+    config = choose_voice(model)
     where = pick_device(device)
     network, codec = load_pair(config, where)
     if speed != 1 and not network.aligned:
@@ -139,6 +141,22 @@ def _check(text: str, speed: float, guard: str, retries: int, subtype: str) -> N
         raise UsageError("retries must be from 0 to 20")
     if subtype not in SUBTYPES:
         raise UsageError(f"{subtype!r} bits are not known: {', '.join(SUBTYPES)}")
+
+
+def choose_voice(model: str | os.PathLike[str] | None) -> ModelConfig:
+    """The model to speak with: the one named, else the shipped one, else the first in the cache that speaks.
+
+    Raises :class:`ModelError`."""
+    if model is None and DEFAULT_MODEL not in (here := {name: folder for name, folder, _ in available()}):
+        for folder in here.values():
+            with contextlib.suppress(ModelError):
+                if (config := read_config(folder)).task == "speak":
+                    return config
+        raise ModelError(
+            "no model on this machine can speak, and none comes with slyther yet: train one with "
+            "`slyther train speak` (docs/speak.md) and name it with --model"
+        )
+    return choose_model("speak", model, DEFAULT_MODEL)
 
 
 def load_pair(config: ModelConfig, device: str) -> tuple[VallM, Codec]:
