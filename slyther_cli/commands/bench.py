@@ -72,7 +72,7 @@ def separate(
     ] = "4,16,60",
     against: Annotated[
         str,
-        typer.Option(help="A peer to measure beside them: sepformer (needs speechbrain).", metavar="PEER"),
+        typer.Option(help="A peer to measure beside them, in one pass: sepformer.", metavar="PEER"),
     ] = "",
     runs: Annotated[int, typer.Option(min=1, max=1000, help="The median of so many counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,

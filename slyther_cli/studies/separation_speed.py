@@ -24,8 +24,7 @@ from typing import Any
 
 from slyther_cli.errors import SlytherError, UsageError
 
-SEPFORMER = "sepformer"
-PEERS = (SEPFORMER,)
+PEERS = ("sepformer",)
 HOWS = ("one-pass", "swept")
 Row = dict[str, Any]
 
@@ -75,14 +74,7 @@ def measure(
 def in_own_process(job: Job) -> Row:
     """The row of a measurement made in a fresh interpreter. What goes wrong there is the row's
     ``problem``."""
-    row: Row = {**asdict(job), "problem": ""}
-    if job.model == SEPFORMER:
-        from slyther_cli.studies import sepformer_reference
-
-        row["problem"] = sepformer_reference.why_not()
-        if row["problem"]:
-            return row
-    return {**row, **in_fresh_process(__name__, asdict(job), job.threads)}
+    return {**asdict(job), "problem": "", **in_fresh_process(__name__, asdict(job), job.threads)}
 
 
 def in_fresh_process(module: str, payload: dict[str, Any], threads: int) -> Row:
@@ -132,10 +124,6 @@ def run(job: Job) -> Row:
 
 def _build(name: str) -> tuple[Any, int]:
     """The network in eval mode and its sample rate."""
-    if name == SEPFORMER:
-        from slyther_cli.studies.sepformer_reference import SepFormer
-
-        return SepFormer().eval(), 8000
     from slyther_cli.checkpoints import store
     from slyther_cli.models import registry
 
