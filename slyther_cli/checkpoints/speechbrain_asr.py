@@ -21,8 +21,10 @@ from slyther_cli.checkpoints import places, speechbrain, store
 from slyther_cli.checkpoints.config import NAME, shorten
 from slyther_cli.checkpoints.layout import Shapes, _shape
 from slyther_cli.errors import ModelError
+from slyther_cli.text.tokens import LONGEST_FILE, SentencePieceTokenizer
 
 MODEL_FILE = "model.ckpt"
+TOKENIZER_FILE = "tokenizer.ckpt"
 NORMALIZER_FILES = ("normalizer.ckpt", "normalize.ckpt")
 _LAYERS = "transformer.encoder.layers.0."
 _KINDS = {  # a tensor of the first encoder layer -> architecture
@@ -33,16 +35,22 @@ _KINDS = {  # a tensor of the first encoder layer -> architecture
 
 
 def import_folder(
-    src: str | Path, dest: str | Path | None = None, name: str | None = None, **meta: Any
+    src: str | Path,
+    dest: str | Path | None = None,
+    name: str | None = None,
+    *,
+    tokenizer: Path | None = None,
+    **meta: Any,
 ) -> Path:
     """Convert a SpeechBrain checkpoint or run folder to a model folder of ours and return the latter.
 
     ``dest``: the new folder, by default ``NAME`` in the cache; ``name``: by default that of ``dest``, else of
-    the run. ``meta`` goes to ``store.save``. Nothing that exists is replaced. The text tokens are not part of
-    such a folder.
+    the run. ``tokenizer``: the SentencePiece model that its texts were written with, by default that of the
+    run. ``meta`` goes to ``store.save``. Nothing that exists is replaced.
 
     Raises ModelError: not such a folder, an unsafe or damaged file, another architecture than ConMamba,
-    Conformer or Speech-Mamba, tensors that do not fit it. OutputError: ``dest`` cannot be written.
+    Conformer or Speech-Mamba, tensors that do not fit it, no tokenizer or one of another size. OutputError:
+    ``dest`` cannot be written.
     """
     folder = find_checkpoint(Path(src))
     if name is None:
@@ -56,11 +64,55 @@ def import_folder(
         raise ModelError(f"{dest} exists already: remove it, or import under another name")
     tensors = rename(speechbrain.read_checkpoint(folder / MODEL_FILE))
     tensors |= read_normalizer(folder)
+    tokens = read_tokenizer(tokenizer or find_tokenizer(folder))
     model, architecture, config = _build(folder, tensors)
+    if tokens.size != config["vocab"]:
+        raise ModelError(
+            f"the tokenizer has {tokens.size} tokens, the model writes {config['vocab']}: name another one"
+        )
     meta.setdefault("source", f"imported from the SpeechBrain checkpoint {folder.name}")
-    return store.save(
-        dest, model, name=name, architecture=architecture, config=config, task="transcribe", **meta
+    how: dict[str, Any] = {"architecture": architecture, "config": config, "companions": tokens.save}
+    return store.save(dest, model, name=name, task="transcribe", **how, **meta)
+
+
+def is_one(src: Path) -> bool:
+    """Whether ``src`` looks like a recognition checkpoint, or a run with some."""
+    return any(any(src.glob(f"{below}{MODEL_FILE}")) for below in ("", "CKPT+*/", "save/CKPT+*/"))
+
+
+def find_tokenizer(folder: Path) -> Path:
+    """The SentencePiece model beside a checkpoint or in its run: ``tokenizer.ckpt``, as a recipe's pretrainer
+    calls it, or ``5000_unigram.model``, as it is called where the run trained it. Raises ModelError: none, or
+    several."""
+    run = speechbrain._run_folder(folder)
+    for place in (folder, *((run / "save", run) if run else ())):
+        try:
+            found = [p for p in [place / TOKENIZER_FILE, *sorted(place.glob("*.model"))] if p.is_file()]
+        except OSError:
+            continue
+        if len(found) > 1:
+            raise ModelError(f"{shorten(place, 200)} has {len(found)} tokenizers: name one with --tokenizer")
+        if found:
+            return found[0]
+    raise ModelError(
+        f"{folder.name} comes without its tokenizer, and its text could not be read: name the SentencePiece "
+        f"model ({TOKENIZER_FILE} or *.model) with --tokenizer"
     )
+
+
+def read_tokenizer(path: Path) -> SentencePieceTokenizer:
+    """A SentencePiece model as our alphabet, its case read off its pieces. Raises ModelError."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LONGEST_FILE + 1)
+    except OSError as error:
+        raise ModelError(f"cannot read {shorten(path, 200)}: {error.strerror or error}") from None
+    if len(data) > LONGEST_FILE:
+        raise ModelError(f"{shorten(path, 200)} is too large for a tokenizer")
+    tokens = SentencePieceTokenizer(data, "keep", shorten(path, 200))
+    letters = "".join(tokens.surface(i) for i in range(tokens.size))
+    case = "upper" if letters == letters.upper() else "lower" if letters == letters.lower() else "keep"
+    return SentencePieceTokenizer(data, case, shorten(path, 200))
 
 
 def find_checkpoint(src: Path) -> Path:
