@@ -105,6 +105,7 @@ def sweep(
     anew then.
     """
     n = len(layers)
+    walks = n + 1 + n % 2
     mark = keeper.start() if keeper else START
     for k in range(mark.sweep, n + 1):
         reverse, last = k % 2 == 1, k == n
@@ -133,15 +134,17 @@ def sweep(
                 else:
                     yield x
             if on_progress:
-                on_progress(_share(k, read * tile / max(1, frames if k else frames_expected), n))
+                on_progress(_share(k, read * tile, frames if k else frames_expected, walks))
             if keeper and piece is not None and (reverse or not last):
                 keeper.passed(Mark(k, read, written, frames, (state, next_state)), False)
         mark = Mark(k + 1, 0, 0, frames, (None, None))
         if keeper and (reverse or not last):  # the last sweep to the right leaves the tape as it was
             keeper.passed(mark, True)
     if n % 2 == 1:
-        for (x,) in _walk(tape, n, 0, mark.frames, tile, (width,)):
+        for i, (x,) in enumerate(_walk(tape, n, 0, mark.frames, tile, (width,)), 1):
             yield x
+            if on_progress:
+                on_progress(_share(n + 1, i * tile, mark.frames, walks))
 
 
 def tape_floats(layers: Sequence[SweepLayer], width: int, tile: int = TILE) -> int:
@@ -162,9 +165,8 @@ def _walk(
         yield [part[None] for part in parts]
 
 
-def _share(k: int, walked: float, n: int) -> float:
-    """The share of the whole job that is done. A sweep between the first and the last does the work of
-    both.
+def _share(k: int, walked: int, frames: int, walks: int) -> float:
+    """The share of the whole job that is done, in walk ``k``. The first and the last finish or begin one
+    layer only, but encode or decode the sound too, and take as long as the others (measured).
     """
-    before, now = (2 * k - 1, 2) if 0 < k < n else (2 * k - (k > 0), 1)
-    return (before + now * min(1.0, walked)) / (2 * n)
+    return (k + min(1.0, walked / max(1, frames))) / walks
