@@ -340,14 +340,14 @@ def test_two_processes_at_once(published, tmp_path):
 
 
 def test_the_catalogue_is_well_formed():
-    separators = {f"mamba-tasnet-{s}" for s in ("xs", "s", "m")}
+    separators = {f"{kind}-{s}" for kind in ("mamba-tasnet", "dpmamba") for s in ("xs", "s", "m")}
     assert set(catalogue.ENTRIES) == separators | {"encodec-24khz"}
     for name in separators:
         entry = catalogue.ENTRIES[name]
-        assert registry.PRESETS[name][0] == "mamba-tasnet"
+        assert registry.PRESETS[name][0] == name.rpartition("-")[0]
         assert [f.name for f in entry.files] == ["encoder.ckpt", "masknet.ckpt", "decoder.ckpt"]
         assert all(len(f.sha1) == 40 and int(f.sha1, 16) for f in entry.files)
-        n = registry.PRESETS[name][1]["n_filters"]
+        n = registry.full_config(*registry.PRESETS[name])["n_filters"]
         assert entry.files[0].size == n * 16 * 4 + 875
         assert [f.exact for f in entry.files] == [True, False, True]
 

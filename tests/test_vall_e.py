@@ -7,11 +7,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from slyther_cli.checkpoints.voice import Voice
 from slyther_cli.errors import ModelError
 from slyther_cli.layers.prefix import KeyValueBuffer
 from slyther_cli.models import registry
 from slyther_cli.models.vall_e import VallE, VallEConfig
 from slyther_cli.models.vall_m import Batch, Context
+from slyther_cli.models.vall_sampling import Sampling, Voicing
+from slyther_cli.tasks.speech_journal import Journal
 
 SMALL = {"alphabet": "arpabet", "n_symbols": 20, "d_model": 16, "d_ffn": 24, "n_heads": 4, "n_layers": 2,
          "n_nar_layers": 2, "n_codebooks": 3, "codebook_size": 12, "dropout": 0.0}  # fmt: skip
@@ -151,6 +154,24 @@ def test_a_batch_loses_what_its_rows_lose_alone():
         rest += float(own.rest) * (t - int(n_prompt[i]))
     assert float(joint.first) == pytest.approx(first / 23, rel=1e-4)
     assert float(joint.rest) == pytest.approx(rest / 15, rel=1e-4)
+
+
+def test_it_speaks_as_vall_m_does(tmp_path, monkeypatch):
+    """The sampling of ``slyther speak``, whose journal keeps a sentence without its cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    network = model()
+    voice = Voice(torch.tensor([3, 4]), torch.randint(0, 12, (3, 5)), None)
+    said = Voicing(network, voice, Sampling(temperature=0)).say(torch.tensor([5, 6, 7]), None, seed=0)
+    symbols = torch.tensor([[3, 4, 5, 6, 7]])
+    codes = torch.cat([voice.codes, said.codes], 1)[None]
+    with torch.no_grad():
+        said_before = network.ar_audio_embedding(network._shifted(codes[:, 0]))
+        y = network.after_text(network.ar_decoder, network.read(symbols), None, said_before, None)
+        logits = network.ar_predict_layer(y)[0, 5:]
+    assert torch.equal(logits[:, :12].argmax(-1), said.codes[0]) and said.codes.shape[1] > 0
+    journal = Journal("key")
+    journal.write(0, said)
+    assert torch.equal(journal.read(0).codes, said.codes)
 
 
 def test_every_parameter_learns():

@@ -60,11 +60,17 @@ class Entry:
 
 
 def _entry(
-    size: str, checkpoint: str, ids: tuple[str, str, str], sizes: tuple[int, int, int], si: float, sdr: float
+    size: str,
+    checkpoint: str,
+    ids: tuple[str, str, str],
+    sizes: tuple[int, int, int],
+    si: float,
+    sdr: float,
+    kind: str = "mamba-tasnet",
 ) -> Entry:
-    folder = f"mambatasnet_{size.upper()}/1234/save/CKPT+{checkpoint}"
+    folder = f"{kind.replace('-', '')}_{size.upper()}/1234/save/CKPT+{checkpoint}"
     return Entry(
-        name=f"mamba-tasnet-{size}",
+        name=f"{kind}-{size}",
         task="separate",
         files=(
             PinnedFile(f"{folder}/encoder.ckpt", ids[0], sizes[0]),
@@ -113,6 +119,45 @@ ENTRIES: dict[str, Entry] = {
             (17259, 62757303, 17195),
             22.4364,
             22.6130,
+        ),
+        _entry(
+            "xs",
+            "2024-04-19+11-04-45+00",
+            (
+                "12b356ea5d7d5d6509bb2626e6d6daeff46df7cd",
+                "ef5318c0176883923a899171128886a89b742c77",
+                "086c183d330f16c7562300cfe75579a08015f2b6",
+            ),
+            (9067, 9172587, 9003),
+            19.1664,
+            19.3868,
+            "dpmamba",
+        ),
+        _entry(
+            "s",
+            "2024-04-25+17-11-58+00",
+            (
+                "159bb02887c17f60e45c2b2eda76675b753f4931",
+                "22e6132b860ff65b8fc63da9402c784d007e96a5",
+                "a82825effd00bb507afa0c8cd5f8a340b3e1aa11",
+            ),
+            (17259, 32637803, 17195),
+            21.3938,
+            21.5864,
+            "dpmamba",
+        ),
+        _entry(
+            "m",
+            "2024-04-28+19-13-55+00",
+            (
+                "e8586026d69b1b657e2fd0c5131132b2ef5c187d",
+                "37322691276ab468d8a1627cfcfd08fdaab7a589",
+                "c0e58600c5ac76d5ea145f3210ea651307aa8860",
+            ),
+            (17259, 63694123, 17195),
+            22.5640,
+            22.7430,
+            "dpmamba",
         ),
         Entry(
             name="encodec-24khz",

@@ -59,7 +59,7 @@ class Journal:
         }
         full = dict(bare)
         for i, state in enumerate(said.context.states or []):
-            if state is not None:
+            if isinstance(state, MambaState):  # VALL-E begins every sentence anew, after the prompt
                 full[f"conv{i}"], full[f"ssm{i}"] = state.conv.cpu(), state.ssm.cpu()
         try:
             self._save(self._path(index), full)
