@@ -155,3 +155,25 @@ def test_settings_without_a_meaning_are_refused(tmp_path, line):
     (tmp_path / "c.toml").write_text('[data]\nmanifests = ["m.tsv"]\n' + line)
     with pytest.raises(UsageError):
         read_config(tmp_path / "c.toml")
+
+
+def test_eval_codec_scores_every_number_of_codebooks(run, capsys, monkeypatch):
+    pytest.importorskip("pystoi")
+    from slyther_cli.checkpoints import store
+
+    monkeypatch.setenv("SLYTHER_CACHE", str(run / "slyther"))
+    codec = Codec(CodecConfig(**SMALL))
+    start_from_blocks(codec, voices(6, 8000))
+    frames = codec.encoder(voices(6, 8000)[:, None])
+    QuantizerTraining(codec.quantizer).start(frames.transpose(1, 2).flatten(0, 1), 0)
+    store.save(run / "c", codec, name="c", architecture="seanet-codec", config=SMALL, task="codec")
+    ask = ["eval", "codec", "--manifest", str(run / "manifest.tsv"), "--split", "dev", "-m", str(run / "c")]
+    assert main([*ask, "--examples", "3", "--seconds", "1.5", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    rows = report["codebooks"]
+    assert [row["codebooks"] for row in rows] == [1, 2, 3]
+    assert [row["kbps"] for row in rows] == [2.5, 5.0, 7.5]
+    assert rows[0]["mel"] > rows[2]["mel"] and rows[2]["si_snr"] > rows[0]["si_snr"]
+    assert rows[2]["low"] <= rows[2]["stoi"] <= rows[2]["high"] <= 1
+    assert main([*ask[:-1], str(run / "none"), "-q"]) == 5
+    assert main([*ask, "--split", "nowhere", "-q"]) == 3

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
+from slyther_cli.commands.eval_codec import codec
 from slyther_cli.commands.eval_speak import speak
 from slyther_cli.commands.eval_transcribe import transcribe
 from slyther_cli.commands.options import new_app
@@ -25,6 +26,7 @@ def _eval() -> None:
 
 app.command("transcribe")(transcribe)
 app.command("speak")(speak)
+app.command("codec")(codec)
 
 
 @app.command("separate")

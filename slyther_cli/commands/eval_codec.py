@@ -1,0 +1,97 @@
+"""``slyther eval codec``: how much of speech a codec keeps."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slyther_cli.commands import output
+
+
+def codec(
+    manifest: Annotated[
+        list[Path], typer.Option(help="TSV of recordings (path, speaker, split).", metavar="TSV")
+    ],
+    split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Name or folder of a codec.", metavar="NAME|PATH")
+    ] = "codec-16k",
+    examples: Annotated[int, typer.Option(min=1, help="How many.", metavar="N")] = 100,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Length of an example.")] = 4.0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same examples.")] = 0,
+    device: Annotated[
+        str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="CPU threads; by default one a core.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+) -> None:
+    """Encode and decode recordings: STOI, SI-SNR and mel distance by the number of codebooks, and the speed.
+
+    STOI needs pystoi (pip install pystoi); it goes from 0 to 1. The mel distance is in nats, lower is better.
+
+    Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
+    """
+    output.json_asked = as_json
+    import torch
+
+    from slyther_cli.checkpoints import store
+    from slyther_cli.checkpoints.places import cache_dir
+    from slyther_cli.models.codec import Codec
+    from slyther_cli.tasks.setup import pick_device
+    from slyther_cli.training.evaluate_codec import evaluate_codec, stoi_measure
+
+    if threads:
+        torch.set_num_threads(threads)
+    where = pick_device(device)
+    network, config = store.load(model, expect_task="codec")
+    assert isinstance(network, Codec)
+    if stoi_measure() is None and not quiet:
+        output.words("slyther: no STOI: pip install pystoi")
+    bar = output.Bar()
+    draws = not (as_json or quiet) and output.can_draw(sys.stderr)
+
+    def tell(event: dict[str, Any]) -> None:
+        if as_json:
+            output.json_line(**event)
+        elif draws:
+            bar.draw("listening", event["index"] / event["examples"], f" {event['index']}")
+
+    try:
+        report = evaluate_codec(
+            network.eval().to(where),
+            manifest,
+            split,
+            examples,
+            seconds,
+            seed,
+            cache_dir() / "training",
+            where,
+            tell,
+        )
+    finally:
+        bar.clear()
+    if as_json:
+        output.json_line("summary", task="eval_codec", model=config.name, **report)
+        return
+    rows = [
+        (
+            str(row["codebooks"]),
+            f"{row['kbps']:.2f}",
+            "-" if row["stoi"] is None else f"{row['stoi']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
+            f"{row['si_snr']:.2f}",
+            f"{row['mel']:.3f}",
+        )
+        for row in report["codebooks"]
+    ]
+    for line in output.table(rows, ("codebooks", "kbit/s", "STOI", "SI-SNR dB", "mel distance")):
+        output.data(line)
+    output.data(
+        f"{report['examples']} examples of {report['speakers']} speakers; "
+        f"encoding {report['encode']:.0f} x, decoding {report['decode']:.0f} x real time in CPU time"
+    )
