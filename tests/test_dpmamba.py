@@ -3,6 +3,7 @@
 import math
 
 import dual_path_reference
+import mamba_reference
 import numpy as np
 import pytest
 import soundfile
@@ -57,34 +58,6 @@ def test_the_published_sizes_and_names(preset):
     assert ours == dual_path_reference.names(n, blocks, 2, inner)
 
 
-def bimamba_layer(p, prefix, x):
-    """papers.md 0, one number after the other: x + out_proj((forward + backward) / 2) of RMSNorm(x)."""
-
-    def rms(name, y):
-        return y / (y.square().mean(-1, keepdim=True) + 1e-5).sqrt() * p[f"{prefix}{name}.weight"]
-
-    def get(name):
-        return p[f"{prefix}layers.0.mixer.{name}"]
-
-    both, z = (rms("layers.0.norm", x) @ get("in_proj.weight").T).chunk(2, -1)
-    total = 0
-    for tail, flip in (("", False), ("_b", True)):
-        u = both.flip(0) if flip else both
-        past = F.pad(u, (0, 0, 3, 0))
-        taps = get(f"conv1d{tail}.weight")[:, 0]
-        u = F.silu(sum(past[k : k + len(u)] * taps[:, k] for k in range(4)) + get(f"conv1d{tail}.bias"))
-        low, B, C = (u @ get(f"x_proj{tail}.weight").T).split([1, 4, 4], -1)
-        dt = F.softplus(low @ get(f"dt_proj{tail}.weight").T + get(f"dt_proj{tail}.bias"))
-        A, h, rows = -get(f"A{tail}_log").exp(), torch.zeros(16, 4), []
-        for t in range(len(u)):
-            h = (dt[t, :, None] * A).exp() * h + (dt[t] * u[t])[:, None] * B[t]
-            rows.append(h @ C[t] + get(f"D{tail}") * u[t])
-        y = torch.stack(rows)
-        total = total + 0.5 * (y.flip(0) if flip else y)
-    x = x + total * F.silu(z) @ get("out_proj.weight").T
-    return rms("norm_f", x)
-
-
 @pytest.mark.parametrize("skip", [False, True])
 @torch.no_grad()
 def test_a_slow_build_from_the_description(skip):
@@ -92,7 +65,10 @@ def test_a_slow_build_from_the_description(skip):
     p = dict(model.masknet.state_dict())
 
     def run(part):
-        return lambda j, x: bimamba_layer(p, f"dual_mdl.{j}.{part}_mdl.", x)
+        def sequence(j, x):
+            return mamba_reference.stack(mamba_reference.under(p, f"dual_mdl.{j}.{part}_mdl."), x)
+
+        return sequence
 
     w = torch.rand(2, 21, 8)
     for i in range(2):

@@ -1,0 +1,54 @@
+"""Mamba-TasNet and the BiMamba of ConMamba against a slow build from the papers' description."""
+
+import mamba_reference
+import pytest
+import torch
+from torch.nn import functional as F
+
+from slyther_cli.models import registry
+from slyther_cli.models.conmamba import ConMamba, ConMambaConfig
+from slyther_cli.models.mamba_tasnet import MambaTasNet, MambaTasNetConfig
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def shaken(model):
+    for p in model.parameters():
+        if p.dim() == 1:  # ones and zeros would hide a mistake
+            p.data += 0.1 * torch.randn_like(p)
+    return model.eval()
+
+
+@pytest.mark.parametrize(("speakers", "samples"), [(2, 177), (3, 64)])
+@torch.no_grad()
+def test_mamba_tasnet(speakers, samples):
+    """papers.md 1.1, channels first, with torch's own convolutions."""
+    torch.manual_seed(0)
+    model = shaken(MambaTasNet(MambaTasNetConfig(6, 16, 8, 8, 2, 4, speakers)))
+    p = model.state_dict()
+    mixture = torch.randn(1, samples)
+    padded = F.pad(mixture, (0, -samples % 8))[:, None]
+    w = F.relu(F.conv1d(padded, p["encoder.conv1d.weight"], stride=8))
+    x = (w - w.mean(1, keepdim=True)) / (w.var(1, correction=0, keepdim=True) + 1e-8).sqrt()
+    gamma, beta = (p[f"masknet.layer_norm.{k}"].transpose(1, 2) for k in ("gamma", "beta"))
+    x = F.conv1d(x * gamma + beta, p["masknet.bottleneck_conv1x1.conv.weight"])
+    x = mamba_reference.stack(mamba_reference.under(p, "masknet.mamba_net."), x[0].T)
+    masks = F.relu(F.conv1d(x.T[None], p["masknet.mask_conv1x1.conv.weight"])).view(speakers, 6, -1)
+    stems = F.conv_transpose1d(masks * w, p["decoder.weight"], stride=8)[:, 0, :samples]
+    close(model(mixture)[0], stems)
+
+
+@torch.no_grad()
+def test_the_mixer_of_conmamba():
+    torch.manual_seed(0)
+    model = shaken(ConMamba(ConMambaConfig(d_model=16, n_layers=1, d_ffn=8, decoder="none", vocab=5)))
+    mixer, x = model.transformer.encoder.layers[0].mamba, torch.randn(2, 13, 16)
+    close(mixer(x), torch.stack([mamba_reference.bimamba(mixer.state_dict(), one) for one in x]))
+
+
+def test_the_published_sizes():
+    counts = {"xs": 2_210_176, "s": 7_926_528, "m": 15_647_488, "l": 58_951_168}  # papers.md 1.1
+    names = {size: registry.PRESETS[f"mamba-tasnet-{size}"] for size in counts}
+    assert {size: registry.parameter_count(*preset) for size, preset in names.items()} == counts
