@@ -1,15 +1,19 @@
 """`slyther train lm`: from text files and transcripts to a model, and what must not be in it."""
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slyther_cli.app import main
+from slyther_cli.text import kneser_ney, mixture
 from slyther_cli.text.arpa import load_language_model
 from slyther_cli.text.corpus import SHARED, Guard, paragraphs, sentences
+from slyther_cli.text.mixture import train_mixture
 from slyther_cli.text.ngram import UNKNOWN
 
 PROSE = """“Well,” said Mr. Hale; "it was 3 o'clock—or later." I don't know!
@@ -119,6 +123,60 @@ def test_size_and_rare_words(capfd):
     rare, big = load_language_model("rare.bin"), load_language_model("big.bin")
     assert big.knows("xa") and len(rare.words) < len(big.words)
     assert rare.score(UNKNOWN, ())[0] > big.score(UNKNOWN, ())[0]
+
+
+several = st.lists(st.lists(letters, min_size=1, max_size=8), min_size=1, max_size=3)
+
+
+@given(several, st.lists(letters, min_size=1, max_size=3), st.integers(1, 3))
+@settings(max_examples=40, deadline=None)
+def test_a_mixture_is_the_weighted_sum_of_its_texts(texts, held_out, order):
+    """For every n-gram, with each text's own model over the words of all; and sums to one."""
+    model, weights = train_mixture(texts, held_out, order)
+    assert sum(weights) == pytest.approx(1) and min(weights) >= 0
+    ends = np.cumsum([sum(len(line.split()) + 2 for line in text) for text in texts])
+    words, text = kneser_ney._read([line for text in texts for line in text], 1)
+    tables = kneser_ney._count(text, order, words.find("<s>"))
+    own = [mixture._own(tables, slice(a, b), words) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+    for k in range(order):
+        wanted = sum(w * 10.0 ** m.levels[k].logp.astype(float) for w, m in zip(weights, own, strict=True))
+        assert 10.0 ** model.levels[k].logp.astype(float) == pytest.approx(wanted, rel=1e-4)
+    every = [model.words[i].decode() for i in range(len(model.words)) if model.words[i] != b"<s>"]
+    for line in held_out:
+        state = model.begin()
+        for word in line.split():
+            total = math.fsum(math.exp(model.score(outcome, state)[0]) for outcome in every)
+            assert total == pytest.approx(1, abs=1e-5)
+            state = model.score(word, state)[1]
+
+
+def test_a_text_like_the_held_out_one_weighs_most():
+    rng = np.random.default_rng(0)
+
+    def text(letters, lines):
+        return [" ".join(rng.choice(list(letters), 8)) for _ in range(lines)]
+
+    mixed, weights = train_mixture([text("abcdef", 20), text("uvwxyz", 200)], text("abcdef", 30), 2)
+    assert weights[0] > 0.95
+    counted = kneser_ney.train([*text("abcdef", 20), *text("uvwxyz", 200)], 2)
+    unseen = text("abcdef", 30)
+    assert kneser_ney.perplexity(mixed, unseen) < 0.75 * kneser_ney.perplexity(counted, unseen)
+    same, alone = train_mixture([text("ab", 9), []], ["a b"], 2)
+    assert alone == [1.0, 0.0] and len(same.words) == 5
+
+
+def test_the_command_weighs_texts(capfd):
+    Path("near.txt").write_text("A dog sat.\nThe dog ran there.\n")
+    Path("far.txt").write_text("Stocks fell again today.\n" * 40)
+    table = manifest([("train", "THE DOG SAT"), ("dev", "A DOG RAN"), ("dev", "THE DOG SAT THERE")])
+    code, _, err = run(capfd, "near.txt", "far.txt", "--manifest", table, "-o", "lm.bin", "--mix")
+    assert code == 0 and load_language_model("lm.bin").knows("stocks")
+    weights = {
+        line.split()[2].rstrip(":"): float(line.split()[3]) for line in err.splitlines() if "weight" in line
+    }
+    assert weights["near.txt"] > 10 * weights["far.txt"]
+    code, out, err = run(capfd, "near.txt", "-o", "x.bin", "--mix")
+    assert code == 2 and out == "" and "name a manifest" in err
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,12 @@ def train_lm(
     least_word_count: Annotated[
         int, typer.Option(min=1, help="Words that occur less often are taken as unknown.", metavar="N")
     ] = 1,
+    mix: Annotated[
+        bool,
+        typer.Option(
+            "--mix", help="Weigh each text by how well it tells the dev transcripts, not by its length."
+        ),
+    ] = False,
     wrapped: Annotated[
         bool, typer.Option(help="Lines are wrapped: an empty line ends a paragraph, not every line.")
     ] = False,
@@ -86,6 +92,7 @@ def train_lm(
         largest=largest,
         least_word_count=least_word_count,
         wrapped=wrapped,
+        mix=mix,
         on_event=tell,
     )
     if target is not None:
@@ -99,6 +106,8 @@ def train_lm(
     if not quiet:
         rows = " + ".join(f"{n:,}" for n in report["ngrams"])
         output.words(f"{rows} n-grams, {output.size(report['bytes'])}")
+        for name, weight in report["weights"].items():
+            output.words(f"weight of {name}: {weight:.3f}")
         for name, value in report["dev_perplexity"].items():
             output.words(
                 f"perplexity of {name}: {value['perplexity']:.0f}, {value['unknown']:.1%} unknown words"

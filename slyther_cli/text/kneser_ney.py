@@ -13,6 +13,7 @@ Memory: about 80 bytes a word of text. Time: seconds a million words.
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -77,7 +78,8 @@ class _Table:
     """The distinct n-grams of one order, sorted by key = row of the first n - 1 words << 24 | word.
 
     ``occurs``: times in the text. ``counts``: what Kneser-Ney counts. ``suffix``: row, one order lower, of
-    the last n - 1 words. ``after_begin``: the n-gram starts with <s>.
+    the last n - 1 words. ``after_begin``: the n-gram starts with <s>. ``rows``: of the n-gram that ends at
+    each place of the text, -1: none.
     """
 
     keys: Ints
@@ -85,6 +87,7 @@ class _Table:
     counts: Ints
     suffix: Ints
     after_begin: npt.NDArray[np.bool_]
+    rows: Ints
 
 
 def _read(lines: Iterable[str], least_word_count: int) -> tuple[Vocabulary, Ints]:
@@ -121,7 +124,8 @@ def _count(text: Ints, order: int, begin: int) -> list[_Table]:
     table.keys = np.arange(size)
     table.occurs = np.bincount(text, minlength=size)
     table.after_begin = table.keys == begin
-    tables, rows = [table], text  # rows: of the n-gram that ends at each place of the text
+    table.rows = rows = text
+    tables = [table]
     for n in range(2, order + 1):
         ends = np.flatnonzero(place >= n - 1)
         keys = (rows[ends - 1] << SHIFT) | text[ends]
@@ -131,15 +135,20 @@ def _count(text: Ints, order: int, begin: int) -> list[_Table]:
         )
         table.suffix = rows[ends[where]]
         table.after_begin = tables[-1].after_begin[table.keys >> SHIFT]
-        lower = tables[-1]
-        before = np.bincount(table.suffix, minlength=len(lower.keys))
-        lower.counts = np.where(lower.after_begin, lower.occurs, before)
-        rows = np.full(len(text), -1)
+        table.rows = rows = np.full(len(text), -1)
         rows[ends] = inverse
         tables.append(table)
+    _adjust(tables)
+    return tables
+
+
+def _adjust(tables: list[_Table]) -> None:
+    """Set the counts of Kneser-Ney from the occurrences."""
+    for lower, table in itertools.pairwise(tables):
+        before = np.bincount(table.suffix[table.occurs > 0], minlength=len(lower.keys))
+        lower.counts = np.where(lower.after_begin, lower.occurs, before)
     tables[-1].counts = tables[-1].occurs
     tables[0].counts = np.where(tables[0].after_begin, 0, tables[0].counts)
-    return tables
 
 
 def _discounts(counts: Ints) -> Floats:
@@ -173,7 +182,10 @@ def _estimate(tables: list[_Table], least: list[int], words: Vocabulary) -> list
         totals = np.bincount(parents, table.counts, minlength=contexts)
         rest = np.bincount(parents, lost, minlength=contexts)
         back = np.divide(rest, totals, out=np.ones(contexts), where=totals > 0)
-        p = (table.counts - taken) / totals[parents] + back[parents] * p[table.suffix]
+        share = np.divide(
+            table.counts - taken, totals[parents], out=np.zeros(len(taken)), where=table.counts > 0
+        )
+        p = share + back[parents] * p[table.suffix]
         backoffs.append(back[kept >= 0])
         levels.append(((kept[parents[keep]] << SHIFT) | (table.keys[keep] & (MOST_WORDS - 1)), p[keep]))
         kept = np.where(keep, np.cumsum(keep) - 1, -1)

@@ -28,12 +28,12 @@ def size_of(model: NGram) -> int:
     return _size(model, [len(level.logp) for level in model.levels])
 
 
-def prune_to_size(model: NGram, occurs: Sequence[Ints], largest: int) -> NGram:
+def prune_to_size(model: NGram, occurs: Sequence[Any], largest: int) -> NGram:
     """The model with as few n-grams gone as it takes for a file of ``largest`` bytes.
 
-    ``occurs``: for each order but the highest, how often its rows stand in the text as a context. The words
-    stay, so the file is larger than asked when they alone are. Probabilities after every context still sum
-    to one. Raises ValueError for a model in which the end of an n-gram is not an n-gram.
+    ``occurs``: for each order but the highest, how often its rows stand in the text, or in what share of it.
+    The words stay, so the file is larger than asked when they alone are. Probabilities after every context
+    still sum to one. Raises ValueError for a model in which the end of an n-gram is not an n-gram.
     """
     if size_of(model) <= largest or model.order == 1:
         return model
@@ -47,6 +47,14 @@ def prune_to_size(model: NGram, occurs: Sequence[Ints], largest: int) -> NGram:
         fits = _size(model, [int(keep.sum()) for keep in _kept(model, costs, middle)]) <= largest
         low, high = (low, middle) if fits else (middle, high)
     return _without(model, p, suffixes, _kept(model, costs, high))
+
+
+def rebalanced(model: NGram) -> NGram:
+    """The same n-grams and probabilities, with back-offs that make every context sum to one."""
+    if model.order == 1:
+        return model
+    p = [np.exp(level.logp.astype(np.float64) * LN10) for level in model.levels]
+    return _without(model, p, _suffixes(model), [np.ones(len(level), np.bool_) for level in p])
 
 
 def _size(model: NGram, rows: Sequence[int]) -> int:
@@ -69,8 +77,8 @@ def _suffixes(model: NGram) -> list[Ints]:
     return result
 
 
-def _costs(model: NGram, p: list[Floats], suffixes: list[Ints], occurs: Sequence[Ints]) -> list[Floats]:
-    """What it costs to let each row go alone: nats, times the words of the text; at least TINY."""
+def _costs(model: NGram, p: list[Floats], suffixes: list[Ints], occurs: Sequence[Any]) -> list[Floats]:
+    """What it costs to let each row go alone: nats, times what ``occurs`` counts; at least TINY."""
     costs = [np.zeros(0)]
     for k in range(1, model.order):
         parents = model.levels[k].keys >> SHIFT

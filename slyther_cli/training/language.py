@@ -7,13 +7,15 @@ left out.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from slyther_cli.errors import InputError
+from slyther_cli.errors import InputError, UsageError
 from slyther_cli.text.corpus import Guard, paragraphs, sentences
 from slyther_cli.text.kneser_ney import perplexity, train
+from slyther_cli.text.mixture import train_mixture
 from slyther_cli.text.ngram import NGram
 from slyther_cli.text.pruning import size_of
 from slyther_cli.training.data import read_table
@@ -29,12 +31,15 @@ def train_language_model(
     largest: int | None = None,
     least_word_count: int = 1,
     wrapped: bool = False,
+    mix: bool = False,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> tuple[NGram, Event]:
     """A model of text files and of the train transcripts of ``manifests``; and what there is to tell of it.
 
-    ``largest``: bytes of its file. ``on_event`` gets a "text" for each file read and one "count". Raises
-    InputError: a file cannot be read, or there are no words in them.
+    ``largest``: bytes of its file. ``mix`` weighs each file by how well it tells the dev transcripts, see
+    ``text.mixture``, instead of counting all as one text. ``on_event`` gets a "text" for each file read.
+    Raises InputError: a file cannot be read, or there are no words in them. UsageError: ``mix`` without dev
+    transcripts.
     """
     train_lines, dev, protected = _transcripts(manifests)
     guard = Guard(protected)
@@ -58,24 +63,25 @@ def train_language_model(
             }
         )
 
-    def every() -> Iterator[str]:
-        for name, lines in train_lines.items():
-            yield from told(name, (sentences(line) for line in lines))
-        for path in texts:
-            yield from told(str(path), (sentences(p) for p in paragraphs(path, wrapped)))
-
+    every = [told(name, (sentences(line) for line in lines)) for name, lines in train_lines.items()]
+    every += [told(str(path), (sentences(p) for p in paragraphs(path, wrapped))) for path in texts]
+    names = [*train_lines, *map(str, texts)]
+    weights: dict[str, float] = {}
+    if mix and not dev:
+        raise UsageError("--mix weighs texts by dev transcripts: name a manifest that has some")
+    how: Event = {"least_word_count": least_word_count, "largest": largest}
     try:
-        model = train(
-            every(),
-            order,
-            least_counts=(1,) * order,
-            least_word_count=least_word_count,
-            largest=largest,
-        )
+        if mix:
+            held_out = [sentence for lines in dev.values() for line in lines for sentence in sentences(line)]
+            model, found = train_mixture(every, held_out, order, **how)
+            weights = dict(zip(names, found, strict=True))
+        else:
+            model = train(itertools.chain.from_iterable(every), order, least_counts=(1,) * order, **how)
     except ValueError as error:
         raise InputError(str(error)) from None
     report: Event = {
         "words": words,
+        "weights": weights,
         "left_out": guard.dropped,
         "vocabulary": len(model.words) - 3,
         "ngrams": [len(level.logp) for level in model.levels],
