@@ -47,8 +47,8 @@ def plan_whole(
     if need > limit:
         most = max(0, (limit - fixed) // a_frame * c.stride // c.sample_rate)
         raise DeviceError(
-            f"this model takes a recording whole, which needs {_size(need)} of {_size(limit)}: "
-            f"it has room for {most} s; a mamba-tasnet takes any length"
+            f"this model takes a recording whole, which needs {_size(need)}; {_size(limit)} are there, room "
+            f"for {most} s: separate with a mamba-tasnet, which takes any length"
         )
     folder = Path(work_dir or tempfile.gettempdir())
     return WholePlan(samples, frames, 1, frames, "whole", 0, need, folder)
