@@ -36,12 +36,13 @@ class Tally:
 
     def __init__(self, channels: int, channel: int | None) -> None:
         self.channel = channel
-        self.damaged = 0
+        self.heard = self.damaged = 0  # samples
         self.power = np.zeros(channels)
         self.mix_power = 0.0
 
     def mono(self, piece: FloatArray) -> FloatArray:
         """[n, channels], changed where it is damaged -> [n]."""
+        self.heard += len(piece)
         bad = ~(np.abs(piece) <= ABSURD)
         if bad.any():
             self.damaged += int(bad.sum())
@@ -60,6 +61,8 @@ class Tally:
         if self.damaged:
             kind = "sample" if self.damaged == 1 else "samples"
             notes.append(f"{self.damaged} non-finite {kind} replaced by zero")
+        if not self.heard:  # only the header was read
+            return notes
         silent = [str(i + 1) for i in np.flatnonzero(self.power == 0)]
         if len(silent) == len(self.power):
             notes.append("digital silence from beginning to end")
