@@ -184,7 +184,8 @@ def test_separation_for_real(capfd):
     """A separator of random weights: the command runs through, and fails as separate does."""
     make()
     code, _, err = run(capfd, "talk.wav", "--separate", "-o", "out", "-v")
-    assert code == 0 and left("out") == ["talk.txt"]
+    assert code == 0 and left("out") == ["talk.txt"] and "separated first, by two" in err
+    assert "digital silence" not in err + run(capfd, "talk.wav", "--dry-run", "--separate")[2]
     for how, words in [
         (("--separate", "--separate-model", "nobody"), "nobody"),
         (("--separate", "--separate-model", "tones"), "transcribe"),

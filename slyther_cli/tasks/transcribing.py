@@ -173,6 +173,8 @@ class Job:
             held=held_bytes(name, list(outputs.values()), self.work_dir) if self.resume else 0,
         )
         lines = (*plan.describe(), *self.recogniser.describe())
+        if self.separating is not None:
+            lines = (f"speakers are separated first, by {self.separating.name}", *lines)
         seconds = reader.source_frames / reader.source_rate
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)
         if self.dry_run:
@@ -203,7 +205,7 @@ class Job:
             sink = stack.enter_context(Sink(name, outputs, self.layout, self.keep, self.tell, part))
             coverage = Coverage(reader.rate)
             if self.separating is not None:
-                rows = self._voices(file, coverage, progress)
+                rows = self._voices(file, coverage, progress, notes)
             else:
                 rows = self._rows(reader, plan, coverage, progress, job)
             for row, count in stack.enter_context(closing(rows)):
@@ -211,7 +213,9 @@ class Job:
             sink.commit()
             if job is not None:
                 job.remove()
-        notes += [*reader.notes, *filter(None, [coverage.note()])]
+        if self.separating is None:
+            notes += reader.notes
+        notes += filter(None, [coverage.note()])
         return self._done(name, reader, sink, notes, lines, started)
 
     def _rows(
@@ -228,7 +232,7 @@ class Job:
         blocks = lambda: coverage.passing(reader.blocks(BLOCK))  # noqa: E731
         return self.recogniser.segments(blocks, plan, progress, width=width, lines=lines, **how)
 
-    def _voices(self, file: Path, coverage: Coverage, progress: Any) -> Rows:
+    def _voices(self, file: Path, coverage: Coverage, progress: Any, notes: list[str]) -> Rows:
         from slyther_cli.tasks.voices import voices
 
         assert self.separating is not None
@@ -246,6 +250,7 @@ class Job:
             self.recogniser.rate,
             self.words,
             progress,
+            notes,
             work_dir=self.work_dir,
             model=self.separating,
             channel=self.channel,

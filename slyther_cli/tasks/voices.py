@@ -32,6 +32,7 @@ def voices(
     rate: int,
     words: bool,
     on_progress: Callable[[float], None],
+    notes: list[str],
     *,
     model: ModelConfig,
     work_dir: Path | None,
@@ -39,8 +40,9 @@ def voices(
 ) -> Generator[Row, None, None]:
     """The segments of all speakers of the recording in ``file``, labelled S1, S2, ..., by their start.
 
-    ``transcribe`` gives the segments of one stem; ``options`` are those of ``separation.separate``. What
-    fails there is raised. The stems lie in ``work_dir`` until the end: 4 bytes a sample and speaker.
+    ``transcribe`` gives the segments of one stem; ``notes`` get what separation has to say; ``options`` are
+    those of ``separation.separate``. What fails there is raised. The stems lie in ``work_dir`` until the
+    end: 4 bytes a sample and speaker.
     """
     with ExitStack() as stack:
         if work_dir is not None:
@@ -67,6 +69,7 @@ def voices(
         )
         if result.error is not None:
             raise result.error
+        notes += result.notes
         spools = []
         for number, path in enumerate(result.outputs.values(), 1):
             spool = stack.enter_context(tempfile.TemporaryFile("w+", encoding="ascii", dir=folder))
