@@ -1,6 +1,7 @@
 """Text for synthesis: nothing is lost or read wrongly, whatever is typed."""
 
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from slyther_cli.errors import ModelError
 from slyther_cli.text.letter_rules import apply_rules
 from slyther_cli.text.normalise_english import LETTERS, MARKS, normalise, number
 from slyther_cli.text.phonemes import ALPHABETS, espeak_missing, pronounce, spell
+from slyther_cli.text.sentences import split_sentences
 from slyther_cli.training.lexicon import align, learn_rules
 
 
@@ -98,3 +100,13 @@ def test_alphabets_are_told_apart():
     else:
         ipa = "".join(ALPHABETS["espeak"][i] for i in spell("Why not, Bob?", "espeak").symbols)
         assert ipa.startswith(" wˌaɪ") and "," in ipa and ipa.endswith("?")
+
+
+def test_long_texts_take_time_in_proportion():
+    def seconds(n: int) -> float:
+        began = time.process_time()
+        assert len(list(split_sentences("a. b? c, " * n))) > n
+        return time.process_time() - began
+
+    small = seconds(2000)
+    assert seconds(40000) < 20 * 5 * max(small, 0.01)

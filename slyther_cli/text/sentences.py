@@ -14,6 +14,7 @@ ABBREVIATIONS = frozenset(f"{_TITLES} {_OTHERS} e.g i.e a.m p.m u.s u.k".split()
 LONGEST = 280
 """Characters of a piece, about 20 s of speech; longer sentences are parted at their commas."""
 
+LONGEST_WORD = 40
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
 _END = re.compile(r"([.!?…]+[\"'”’)\]]*)(\s+|$)")
 
@@ -39,7 +40,7 @@ def split_sentences(text: str, longest: int = LONGEST) -> Iterator[Sentence]:
 def _at_ends(line: str) -> Iterator[str]:
     start = 0
     for end in _END.finditer(line):
-        words = line[start : end.start()].split()
+        words = line[max(start, end.start() - LONGEST_WORD) : end.start()].split()
         word = words[-1].lstrip("\"'“‘([").lower() if words else ""
         stop = end[1][0] == "."
         if stop and (word in ABBREVIATIONS or (len(word) == 1 and word.isalpha() and word != "i")):
