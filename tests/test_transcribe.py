@@ -1,6 +1,8 @@
 """`slyther transcribe` from sound files to text, with a model of known answers (tones.py)."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +214,21 @@ def test_json(capfd):
     assert (told[-1]["done"], told[-1]["failed"]) == (1, 1)
     out = run(capfd, "talk.wav", "--json", "-q")[1]
     assert SAID in out and all(json.loads(line) for line in out.splitlines())
+
+
+def test_what_is_being_said_is_shown_on_a_terminal(capfd, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    make()
+    for term, shown in (("xterm", True), ("dumb", False)):
+        stdin(monkeypatch, "talk.wav")
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        monkeypatch.setenv("TERM", term)
+        code, out, _ = run(capfd, "-", "-m", "live")
+        assert code == 0 and out == SAID + "\n"
+        assert (f"... {SAID}" in sys.stderr.getvalue()) == shown
 
 
 def test_verbose_and_dry_run(capfd):

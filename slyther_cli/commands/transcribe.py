@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands.options import new_app, parse_size
-from slyther_cli.commands.output import Reporter, exit_code
+from slyther_cli.commands.output import Reporter, can_draw, exit_code
 from slyther_cli.errors import UsageError
 
 app = new_app()
+PARTIAL = 60  # characters of what is being said that are shown on a terminal
 FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -245,6 +246,10 @@ class _Teller(Reporter):
         if self._format is not None:
             row = {key: value for key, value in event.items() if key not in ("event", "file")}
             self._print(self._format.add(row))
+
+    def _partial(self, event: dict[str, Any]) -> None:
+        if not self.json and not self.quiet and can_draw(sys.stderr):
+            self._bar.draw("...", None, event["text"].strip()[-PARTIAL:])
 
     def _file_done(self, event: dict[str, Any]) -> None:
         if self._format is not None and event["status"] == "done":

@@ -35,7 +35,14 @@ from slyther_cli.tasks.batch import all_there, check_folder, open_recording, wit
 from slyther_cli.tasks.live import LiveStems, write_stems
 from slyther_cli.tasks.results import SeparationResult, summarise
 from slyther_cli.tasks.resuming import check_source, held_bytes, is_unfinished, open_job, work_place
-from slyther_cli.tasks.setup import choose_model, count_speakers, describe_error, out_of_memory, pick_device
+from slyther_cli.tasks.setup import (
+    choose_model,
+    count_speakers,
+    describe_error,
+    out_of_memory,
+    pick_device,
+    sample_rate,
+)
 from slyther_cli.tasks.streams import BLOCK, Lockstep, at_source_rate
 
 DEFAULT_MODEL = "mamba-tasnet-8k-2spk"
@@ -242,22 +249,14 @@ class _Job:
             head = raw_header(self.raw) if self.raw is not None else b""
             stream, text = Rejoined(head, standard_input()), "it is read to its end first"
             if self.config.config.get("causal"):
-                live = listen(stream, "standard input", self.channel, self._rate())
+                live = listen(stream, "standard input", self.channel, sample_rate(self.config))
                 if isinstance(live, LiveReader):
                     return None, live
                 stream, text = live, f"its samples are not plain WAV, so {text}"
             else:
                 text = f"the model is bidirectional, so {text}"
             self._tell("note", file="-", text=text)
-        return open_recording(source, self.channel, self._rate(), self.work_dir, stack, stream)
-
-    def _rate(self) -> int:
-        stated = self.config.config.get("sample_rate")
-        if type(stated) is int:
-            return stated
-        from slyther_cli.models import registry
-
-        return int(registry.full_config(self.config.architecture, self.config.config)["sample_rate"])
+        return open_recording(source, self.channel, sample_rate(self.config), self.work_dir, stack, stream)
 
     def _load(self) -> None:
         if self.model is not None:

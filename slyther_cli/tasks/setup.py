@@ -74,6 +74,16 @@ def count_speakers(config: ModelConfig) -> int:
     return int(registry.full_config(config.architecture, config.config).get("n_speakers", 1))
 
 
+def sample_rate(config: ModelConfig) -> int:
+    """Hz that the model works at. Raises ModelError when its config makes no sense."""
+    stated = config.config.get("sample_rate")
+    if type(stated) is int:
+        return stated
+    from slyther_cli.models import registry  # knows the defaults, and imports torch for it
+
+    return int(registry.full_config(config.architecture, config.config)["sample_rate"])
+
+
 def pick_device(name: str = "auto") -> str:
     """ "cpu", "cuda" or "cuda:N". Raises DeviceError when it is not there, UsageError when it is none."""
     kind, _, index = name.partition(":")

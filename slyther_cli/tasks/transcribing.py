@@ -19,7 +19,7 @@ from slyther_cli.tasks.batch import all_there, check_folder, open_recording, wit
 from slyther_cli.tasks.coverage import Coverage
 from slyther_cli.tasks.results import TranscriptionResult, summarise
 from slyther_cli.tasks.resuming import check_source, held_bytes, is_unfinished, open_job, work_place
-from slyther_cli.tasks.setup import describe_error, out_of_memory, pick_device
+from slyther_cli.tasks.setup import describe_error, out_of_memory, pick_device, sample_rate
 from slyther_cli.tasks.sink import Row, Sink, row_of
 from slyther_cli.tasks.streams import BLOCK
 from slyther_cli.text.segments import Segment
@@ -128,20 +128,12 @@ class Job:
             if self.separating is not None:
                 why = "its speakers are separated first"
             elif self.config.config.get("causal"):
-                live = listen(stream, "standard input", self.channel, self._rate())
+                live = listen(stream, "standard input", self.channel, sample_rate(self.config))
                 if isinstance(live, LiveReader):
                     return None, live
                 stream, why = live, "its samples are not plain WAV"
             self._tell("note", file="-", text=f"{why}, so it is read to its end first")
-        return open_recording(source, self.channel, self._rate(), self.work_dir, stack, stream)
-
-    def _rate(self) -> int:
-        stated = self.config.config.get("sample_rate")
-        if type(stated) is int:
-            return stated
-        from slyther_cli.models import registry
-
-        return int(registry.full_config(self.config.architecture, self.config.config)["sample_rate"])
+        return open_recording(source, self.channel, sample_rate(self.config), self.work_dir, stack, stream)
 
     def _load(self) -> None:
         if self.recogniser is not None:
