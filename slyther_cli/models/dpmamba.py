@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from slyther_cli.layers.dual_path import DualPathBlock, DualPathMaskNet
-from slyther_cli.layers.filterbank import Decoder, Encoder
+from slyther_cli.layers.filterbank import Decoder, Encoder, start_from_fourier
 from slyther_cli.layers.mamba import MambaStack
 
 
@@ -59,3 +59,7 @@ class DPMamba(nn.Module):
     def forward(self, mixture: Tensor) -> Tensor:
         w = self.encoder(mixture)
         return self.decoder(self.masknet(w) * w.unsqueeze(1))[..., : mixture.shape[1]]
+
+    def start_from_fourier(self) -> None:
+        """See :func:`~slyther_cli.layers.filterbank.start_from_fourier`."""
+        start_from_fourier(self.encoder, self.decoder)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from slyther_cli.layers.attention import Sinusoid, TransformerEncoder
 from slyther_cli.layers.dual_path import DualPathBlock, DualPathMaskNet
-from slyther_cli.layers.filterbank import Decoder, Encoder
+from slyther_cli.layers.filterbank import Decoder, Encoder, start_from_fourier
 
 
 @dataclass(frozen=True)
@@ -70,3 +70,7 @@ class Sepformer(nn.Module):
     def forward(self, mixture: Tensor) -> Tensor:
         w = self.encoder(mixture)
         return self.decoder(self.masknet(w) * w.unsqueeze(1))[..., : mixture.shape[1]]
+
+    def start_from_fourier(self) -> None:
+        """See :func:`~slyther_cli.layers.filterbank.start_from_fourier`."""
+        start_from_fourier(self.encoder, self.decoder)
