@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 DECAY = 0.99
 DEAD = 0.05
-"""A code used less than this share of the mean use is moved to a frame that the others serve badly."""
+"""A code used less than this share of the mean use is moved to a frame of the batch."""
 KMEANS = 10
 QUIET = 0.8
 """Frames count by their energy to the minus this: quiet ones add little error but are heard as well."""
