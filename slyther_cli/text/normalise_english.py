@@ -75,7 +75,8 @@ def normalise(text: str) -> Normalised:
 
 def _plain_characters(text: str) -> tuple[str, str]:
     """ASCII and the signs that are read, and what had to go. Accents are taken off letters."""
-    keep, dropped = [], {}
+    keep: list[str] = []
+    dropped: dict[str, None] = {}
     for c in unicodedata.normalize("NFKC", text):
         c = _QUOTES.get(c, c)
         base = "".join(b for b in unicodedata.normalize("NFD", c) if not unicodedata.combining(b))
