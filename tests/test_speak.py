@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import tones
 import torch
 from speak_tools import tiny_voices
 
@@ -15,6 +16,7 @@ from slyther_cli.app import main
 from slyther_cli.models.vall_m import Context
 from slyther_cli.models.vall_sampling import Said, Sampling, draw
 from slyther_cli.tasks.guard import judge_lengths, judge_words
+from slyther_cli.tasks.prompt import recogniser
 
 TEXT = "Hello there. How are you today? I am well.\n\nThis is the end of it."
 
@@ -188,6 +190,21 @@ def test_the_guard_notices_and_says_it_again(voices, tmp_path, capsys):
     assert judge_lengths(Said(codes * 0, context, True), 100, 50).problems  # stuck
     assert not judge_words("how are you today, sir?", "HOW ARE YOU TODAY").problems
     assert judge_words("how are you today?", "how how how how are are you").problems
+
+
+def test_the_recogniser_writes_down_the_prompt_and_listens(voices, tmp_path, monkeypatch, capsys):
+    with tones.at_home(tmp_path, monkeypatch, tmp_path / "cache"):
+        tones.save(tmp_path / "cache")
+        tones.make("prompt.wav", rate=44_100)
+        base = ["hello abide", "-m", voices / "aligned", "--prompt", "prompt.wav", "-o", "a.wav"]
+        assert speak(*base, "--retries", 1, "--json") == 0
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert events[0]["guard"] == "recogniser"
+        assert f"the prompt says: {tones.SAID}" in [e["text"] for e in events if e["event"] == "note"]
+        sentence = next(e for e in events if e["event"] == "sentence")
+        assert sentence["tries"] == 2 and "recogniser hears" in sentence["problems"][0]  # noise is no tone
+        said, rate = soundfile.read("prompt.wav", dtype="float32")
+        assert recogniser(rate, "cpu")(said) == tones.SAID
 
 
 def test_draws_keep_to_the_short_list():
