@@ -397,7 +397,7 @@ def test_resume(capfd, monkeypatch):
 
 
 def test_a_signal_while_computing(place, models):
-    make(x=np.zeros(RATE * 3600, np.float32), subtype="PCM_16")
+    make(x=np.zeros(RATE * 1200, np.float32), subtype="PCM_16")
     args = [sys.executable, "-m", "slyther_cli", "transcribe", "talk.wav", "-m", "tones", "-o", "out"]
     running = subprocess.Popen(args, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 200  # importing torch takes a while on a busy machine
