@@ -61,9 +61,9 @@ def speak(
     config = choose_voice(model)
     where = pick_device(device)
     network, codec = load_pair(config, where)
-    embed = scores.resemblyzer()
+    embed, why_not = scores.resemblyzer()
     if embed is None and not quiet:
-        output.words("slyther: voices are not compared: pip install Resemblyzer")
+        output.words(f"slyther: voices are not compared: {why_not}")
     own = own_voice(config.path, network) if config.path else None
     speaker = scores.Speaker(network, codec, own, Sampling(), seed, where)
     chosen = scores.choose_examples(manifest, split, examples, seed, prompts)

@@ -201,11 +201,16 @@ def _summary(scores: list[dict[str, float]], seed: int) -> dict[str, Any]:
     return {k: round(v, 3) if isinstance(v, float) else v for k, v in out.items()}
 
 
-def resemblyzer() -> Embed | None:
-    """Resemblyzer's speaker embedding of samples at 16 kHz, of length 1; None if it is not installed."""
+def resemblyzer() -> tuple[Embed | None, str]:
+    """Resemblyzer's speaker embedding of samples at 16 kHz, of length 1; or None, and why."""
     try:
         from resemblyzer import VoiceEncoder, preprocess_wav
-    except ImportError:
-        return None
+    except ImportError as error:
+        # its webrtcvad imports pkg_resources, which setuptools has up to version 80
+        return None, f"{error}: pip install Resemblyzer 'setuptools<81'"
     encoder = VoiceEncoder("cpu", verbose=False)
-    return lambda samples: encoder.embed_utterance(preprocess_wav(samples.astype(np.float32), HEARD_RATE))
+
+    def embed(samples: np.ndarray) -> np.ndarray:
+        return encoder.embed_utterance(preprocess_wav(samples.astype(np.float32), HEARD_RATE))
+
+    return embed, ""
