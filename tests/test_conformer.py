@@ -14,6 +14,7 @@ from slyther_cli.layers import relative
 from slyther_cli.layers.relative import RelativeAttention, distance_table
 from slyther_cli.models import registry
 from slyther_cli.models.conformer import Conformer, ConformerConfig
+from slyther_cli.text.tokens import SentencePieceTokenizer
 
 COUNTS = {  # papers.md 2.4 and the tensors of 3.2
     "conformer-s": (13_327_296, 477),
@@ -184,6 +185,8 @@ def test_a_checkpoint_is_imported(tmp_path):
             state[f"{numbers[head]}.{rest.replace('multihead_attn', 'mutihead_attn')}"] = value
     torch.save(state, tmp_path / "model.ckpt")
     torch.save({"glob_mean": torch.zeros(80), "glob_std": torch.ones(80)}, tmp_path / "normalizer.ckpt")
+    pieces = SentencePieceTokenizer.train(["ABBA CAB", "DAB BAD"], 11, kind="bpe", case="upper")
+    (tmp_path / "tokenizer.ckpt").write_bytes(pieces._model)
     loaded, config = store.load(speechbrain_asr.import_folder(tmp_path, tmp_path / "mine"))
     assert config.architecture == "conformer" and loaded.config == model.config
     features = torch.randn(1, 30, 80)
