@@ -249,7 +249,7 @@ def test_a_model_that_cannot_be_used(capfd, models, place):
     bad = place / "bad"
     for change, words in [
         ({"task": "transcribe"}, "transcribe"),
-        ({"architecture": "sepformer"}, "sepformer"),
+        ({"architecture": "conv-tasnet"}, "conv-tasnet"),
         ({"config": {**MODELS["two"], "n_layers": 3}}, "does not fit"),
         ({"config": {**MODELS["two"], "n_speakers": "2"}}, "n_speakers"),
         ({"format": 99}, "format 99"),
