@@ -111,11 +111,13 @@ class TranscribedSpeech:
         everyone = sorted(set(self.speakers))
         chosen = set(rng.choice(everyone, min(len(everyone), int(rng.integers(1, 3))), replace=False))
         own = [i for i, s in enumerate(self.speakers) if s in chosen]
-        parts, texts, total = [], [], 0
+        parts: list[np.ndarray] = []
+        texts: list[str] = []
+        total = 0
         while True:
             i = own[rng.integers(len(own))]
             speech = self._speech(c, rng, i)
-            pause = np.zeros(int(rng.uniform(*c.pause_s) * self.rate), np.float32)
+            pause = np.zeros(int(_between(rng, c.pause_s) * self.rate), np.float32)
             if parts and total + len(speech) + len(pause) > seconds * self.rate:
                 break
             parts += [speech, pause]
@@ -135,15 +137,19 @@ class TranscribedSpeech:
     def _finished(self, c: AugmentConfig, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
         if rng.random() < c.narrow:
             spectrum = np.fft.rfft(x)
-            spectrum[int(rng.uniform(*c.cutoff_hz) / self.rate * len(x)) :] = 0
+            spectrum[int(_between(rng, c.cutoff_hz) / self.rate * len(x)) :] = 0
             x = np.fft.irfft(spectrum, len(x)).astype(np.float32)
         if c.gain_db:
             x = x * np.float32(10 ** (rng.uniform(-c.gain_db, c.gain_db) / 20))
         if rng.random() < c.noise:
             noise = _noise(rng, len(x))
-            level = np.sqrt(np.mean(x**2)) * 10 ** (-rng.uniform(*c.snr_db) / 20)
+            level = np.sqrt(np.mean(x**2)) * 10 ** (-_between(rng, c.snr_db) / 20)
             x = x + noise * np.float32(level)
         return x
+
+
+def _between(rng: np.random.Generator, bounds: tuple[float, ...]) -> float:
+    return float(rng.uniform(bounds[0], bounds[1]))
 
 
 def _noise(rng: np.random.Generator, n: int) -> np.ndarray:
