@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,6 +11,7 @@ from slyther_cli.commands import output
 from slyther_cli.commands.eval_codec import codec
 from slyther_cli.commands.eval_speak import speak
 from slyther_cli.commands.eval_transcribe import transcribe
+from slyther_cli.commands.examples_told import ExampleTeller
 from slyther_cli.commands.options import new_app
 from slyther_cli.errors import UsageError
 
@@ -86,7 +86,7 @@ def separate(
     if threads:
         torch.set_num_threads(threads)
     network = store.load(config.path, expect_task="separate")[0].to(where)  # type: ignore[arg-type]
-    tell = _Teller(as_json, quiet)
+    tell = ExampleTeller(as_json, quiet, "evaluating", "{index}/{examples}, SI-SNRi {mean_si_snri:.2f} dB")
     try:
         if mixtures is not None:
             report = evaluate.evaluate_mixtures(network, mixtures, examples, seed, on_event=tell)
@@ -109,19 +109,3 @@ def separate(
 
 def _interval(score: dict[str, float]) -> str:
     return f"{score['mean']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
-
-
-class _Teller:
-    """A line a mixture with --json, a bar on a terminal."""
-
-    def __init__(self, as_json: bool, quiet: bool) -> None:
-        self.json, self.bar = as_json, output.Bar()
-        self.draws = not (as_json or quiet) and output.can_draw(sys.stderr)
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        if self.json:
-            rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in event.items()}
-            output.json_line(str(rounded.pop("event")), **rounded)
-        elif self.draws:
-            text = f" {event['index']}/{event['examples']}, SI-SNRi {event['mean_si_snri']:.2f} dB"
-            self.bar.draw("evaluating", event["index"] / event["examples"], text)

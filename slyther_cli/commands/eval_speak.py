@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from slyther_cli.commands import output
+from slyther_cli.commands.examples_told import ExampleTeller
 
 
 def speak(
@@ -67,7 +67,7 @@ def speak(
     own = own_voice(config.path, network) if config.path else None
     speaker = scores.Speaker(network, codec, own, Sampling(), seed, where)
     chosen = scores.choose_examples(manifest, split, examples, seed, prompts)
-    tell = _Teller(as_json, quiet)
+    tell = ExampleTeller(as_json, quiet, "listening", "{index}/{examples} {system}")
     try:
         names = [name.strip() for name in systems.split(",") if name.strip()]
         report = scores.evaluate_speech(speaker, chosen, sphinx, embed, names, seed, tell)
@@ -90,19 +90,3 @@ def speak(
     header = ("system", "sentences", "WER %", "words/s", "likeness", "nearer %")
     for line in output.table(cells, header):
         output.data(line)
-
-
-class _Teller:
-    """A line an example with --json, a bar on a terminal."""
-
-    def __init__(self, as_json: bool, quiet: bool) -> None:
-        self.json, self.bar = as_json, output.Bar()
-        self.draws = not (as_json or quiet) and output.can_draw(sys.stderr)
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        if self.json:
-            rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in event.items()}
-            output.json_line(str(rounded.pop("event")), **rounded)
-        elif self.draws:
-            text = f" {event['index']}/{event['examples']} {event['system']}"
-            self.bar.draw("listening", event["index"] / event["examples"], text)

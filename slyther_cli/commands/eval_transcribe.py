@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from slyther_cli.commands import output
+from slyther_cli.commands.examples_told import ExampleTeller
 from slyther_cli.errors import UsageError
 
 PEERS = ("pocketsphinx",)
@@ -87,7 +87,7 @@ def transcribe(
         from slyther_cli.studies.pocketsphinx_reference import PocketSphinx
 
         systems.append(PocketSphinx())
-    tell = _Teller(as_json, quiet)
+    tell = ExampleTeller(as_json, quiet, "evaluating", "{index}/{examples}, {system}: WER {wer:.0f} %")
     try:
         rows = evaluation.evaluate_recognition(
             systems, manifest, split, evaluation.MINUTES if by_length else (0,), examples, seed, on_event=tell
@@ -141,19 +141,3 @@ class _Ours:
             lambda: (samples[i : i + block] for i in range(0, len(samples), block)), plan
         )
         return " ".join(segment.text for segment in pieces)
-
-
-class _Teller:
-    """A line an item with --json, a bar on a terminal."""
-
-    def __init__(self, as_json: bool, quiet: bool) -> None:
-        self.json, self.bar = as_json, output.Bar()
-        self.draws = not (as_json or quiet) and output.can_draw(sys.stderr)
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        if self.json:
-            rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in event.items()}
-            output.json_line(str(rounded.pop("event")), **rounded)
-        elif self.draws:
-            text = f" {event['index']}/{event['examples']}, {event['system']}: WER {event['wer']:.0f} %"
-            self.bar.draw("evaluating", event["index"] / event["examples"], text)

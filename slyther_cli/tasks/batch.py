@@ -10,6 +10,7 @@ from slyther_cli.audio.discover import Input, shown
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Bytes, Source
 from slyther_cli.errors import InputError, OutputError
+from slyther_cli.tasks.resuming import check_source, is_unfinished
 
 
 def all_there(paths: list[Path], existing: str) -> bool:
@@ -27,6 +28,16 @@ def all_there(paths: list[Path], existing: str) -> bool:
             f"{shown(there[0])} exists already, but not all of its group: --force replaces them"
         )
     raise OutputError(f"{shown(there[0])} exists already: --force replaces it, --skip-existing leaves it")
+
+
+def can_skip(name: str, paths: list[Path], existing: str, resume: bool, work_dir: Path | None) -> bool:
+    """:func:`all_there`, unless a killed run is to be gone on with. Raises OutputError when something is in
+    the way; as ``check_source`` does, what cannot be resumed."""
+    if resume:
+        check_source(name)
+        if paths and is_unfinished(name, paths, work_dir):  # killed between its last two acts
+            return False
+    return all_there(paths, existing)
 
 
 def check_folder(path: Path) -> None:

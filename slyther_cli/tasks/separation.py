@@ -31,10 +31,10 @@ from slyther_cli.audio.writer import CLIPS, StemGroup
 from slyther_cli.audio.writer import SUBTYPES as FORMATS
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import InputError, SlytherError, UsageError
-from slyther_cli.tasks.batch import all_there, check_folder, open_recording, without_own_outputs
+from slyther_cli.tasks.batch import can_skip, check_folder, open_recording, without_own_outputs
 from slyther_cli.tasks.live import LiveStems, write_stems
 from slyther_cli.tasks.results import SeparationResult, summarise
-from slyther_cli.tasks.resuming import check_source, held_bytes, is_unfinished, open_job, work_place
+from slyther_cli.tasks.resuming import held_bytes, open_job, work_place
 from slyther_cli.tasks.setup import (
     choose_model,
     count_speakers,
@@ -212,7 +212,7 @@ class _Job:
         outputs = dict(zip(stems, paths, strict=True))
         with ExitStack() as stack:
             try:
-                if self._all_there(name, paths):
+                if can_skip(name, paths, self.existing, self.resume, self.work_dir):
                     return SeparationResult(name, "skipped", outputs)
                 check_folder(paths[0])
                 file, reader = self._open(source, stack)
@@ -233,14 +233,6 @@ class _Job:
             except Exception as error:
                 full = out_of_memory(error)
                 return SeparationResult(name, "failed", error=full or error)
-
-    def _all_there(self, name: str, paths: list[Path]) -> bool:
-        """Whether the input can be skipped. Raises OutputError when something is in the way."""
-        if self.resume:
-            check_source(name)
-            if is_unfinished(name, paths, self.work_dir):  # killed between its last two acts
-                return False
-        return all_there(paths, self.existing)
 
     def _open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
         """The recording at the model's rate, and the file with it (a copy, of a pipe) if it is not live."""

@@ -15,10 +15,10 @@ from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Rejoined, standard_input
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import ModelError, SlytherError, UsageError
-from slyther_cli.tasks.batch import all_there, check_folder, open_recording, without_own_outputs
+from slyther_cli.tasks.batch import can_skip, check_folder, open_recording, without_own_outputs
 from slyther_cli.tasks.coverage import Coverage
 from slyther_cli.tasks.results import TranscriptionResult, summarise
-from slyther_cli.tasks.resuming import check_source, held_bytes, is_unfinished, open_job, work_place
+from slyther_cli.tasks.resuming import held_bytes, open_job, work_place
 from slyther_cli.tasks.setup import describe_error, out_of_memory, pick_device, sample_rate
 from slyther_cli.tasks.sink import Row, Sink, row_of
 from slyther_cli.tasks.streams import BLOCK
@@ -88,7 +88,7 @@ class Job:
         name, paths = str(source), list(outputs.values())
         with ExitStack() as stack:
             try:
-                if self._all_there(name, paths):
+                if can_skip(name, paths, self.existing, self.resume, self.work_dir):
                     return TranscriptionResult(name, "skipped", outputs)
                 if paths:
                     check_folder(paths[0])
@@ -110,14 +110,6 @@ class Job:
             except Exception as error:
                 full = out_of_memory(error)
                 return TranscriptionResult(name, "failed", error=full or error)
-
-    def _all_there(self, name: str, paths: list[Path]) -> bool:
-        """Whether the input can be skipped. Raises OutputError when something is in the way."""
-        if self.resume:
-            check_source(name)
-            if paths and is_unfinished(name, paths, self.work_dir):  # killed between its last two acts
-                return False
-        return all_there(paths, self.existing)
 
     def _open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
         """The recording at the model's rate, and the file with it (a copy, of a pipe) if it is not live."""
