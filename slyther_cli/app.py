@@ -31,6 +31,7 @@ TABLE = {
     "train": "train",
     "eval": "eval",
     "bench": "bench",
+    "study": "study",
     "doctor": "doctor",
 }
 EXIT_BROKEN_PIPE = 141

@@ -1,0 +1,16 @@
+"""``slyther study``: the papers' studies, on models and speech of one's own."""
+
+from __future__ import annotations
+
+from slyther_cli.commands.options import new_app
+from slyther_cli.commands.study_mutual_information import mutual_information
+
+app = new_app(help="Repeat the papers' studies on models of your own.")
+
+
+@app.callback()
+def _study() -> None:
+    """Repeat the papers' studies on models of your own."""
+
+
+app.command("mutual-information")(mutual_information)
