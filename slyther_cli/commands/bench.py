@@ -9,7 +9,7 @@ import typer
 
 from slyther_cli.commands import output
 from slyther_cli.commands.bench_efficiency import efficiency
-from slyther_cli.commands.options import new_app, parse_size
+from slyther_cli.commands.options import Device, Json, WorkDir, new_app, parse_size
 
 app = new_app(help="Measure how fast slyther runs on this machine.")
 
@@ -29,10 +29,8 @@ def scan(
     states: Annotated[int, typer.Option(min=1, max=1024)] = 16,
     repeats: Annotated[int, typer.Option(min=1, max=1000, help="The best of so many counts.")] = 5,
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
-    device: Annotated[
-        str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
-    ] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Time the selective scan on every backend that can run here, beside the torch reference.
 
@@ -76,7 +74,7 @@ def separate(
     ] = "",
     runs: Annotated[int, typer.Option(min=1, max=1000, help="The median of so many counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure what separating costs on the CPU: time and memory, one pass and swept, for several lengths.
 
@@ -135,10 +133,8 @@ def longform(
     seed: Annotated[int, typer.Option(min=0, help="Of the recordings' pauses and turns.")] = 0,
     runs: Annotated[int, typer.Option(min=1, max=1000, help="Speed: the median of so many counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
-    work_dir: Annotated[
-        Path | None, typer.Option(help="Folder for temporary files, by default the system's.", metavar="DIR")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    work_dir: WorkDir = None,
+    as_json: Json = False,
 ) -> None:
     """Measure whole long recordings: memory and time by length, swept beside one pass, quality by length.
 

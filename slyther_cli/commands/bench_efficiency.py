@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import parse_size
+from slyther_cli.commands.options import Device, Json, parse_size
 
 
 class Task(StrEnum):
@@ -40,14 +40,12 @@ def efficiency(
     memory_limit: Annotated[
         str | None, typer.Option(help="What a network may take; beyond, it gives up.", metavar="SIZE")
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
-    ] = "auto",
+    device: Device = "auto",
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the curves: .svg, or .png with matplotlib.", metavar="FILE")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare Mamba with its Transformer counterpart in time and peak memory, by duration.
 

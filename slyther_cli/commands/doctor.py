@@ -8,13 +8,13 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from slyther_cli import __version__
 from slyther_cli.commands import output
-from slyther_cli.commands.options import new_app
+from slyther_cli.commands.options import Json, new_app
 
 app = new_app()
 PACKAGES = (
@@ -39,7 +39,7 @@ HOW_TO_BUILD = (
 
 @app.command("doctor")
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Report what slyther has to work with here.
 

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
+from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
 from slyther_cli.commands.eval_codec import codec
 from slyther_cli.commands.eval_speak import speak
 from slyther_cli.commands.eval_transcribe import transcribe
 from slyther_cli.commands.examples_told import ExampleTeller
-from slyther_cli.commands.options import new_app
 from slyther_cli.errors import UsageError
 
-app = new_app(help="Measure how well a model does, on material whose answer is known.")
+app = opt.new_app(help="Measure how well a model does, on material whose answer is known.")
 EXAMPLES = 300
 
 
@@ -44,24 +44,18 @@ def separate(
             metavar="TSV",
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Name or folder of a model.", metavar="NAME|PATH")
-    ] = None,
+    split: opt.Split = "test",
+    model: opt.Model = None,
     examples: Annotated[
         int | None,
         typer.Option(min=1, help=f"How many; by default {EXAMPLES}, or all rows of --mixtures.", metavar="N"),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of a mixed example.")] = 4.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same mixtures.")] = 0,
-    device: Annotated[
-        str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="CPU threads; by default one a core.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+    device: opt.Device = "auto",
+    threads: opt.Threads = None,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Separate mixtures of known sources; report SI-SNR and SDR in dB, and their improvement over the
     mixture.

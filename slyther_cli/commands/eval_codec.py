@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
+from slyther_cli.commands.examples_told import ExampleTeller
 
 
 def codec(
     manifest: Annotated[
         list[Path], typer.Option(help="TSV of recordings (path, speaker, split).", metavar="TSV")
     ],
-    split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
+    split: opt.Split = "test",
     model: Annotated[
         str, typer.Option("--model", "-m", help="Name or folder of a codec.", metavar="NAME|PATH")
     ] = "codec-16k",
     examples: Annotated[int, typer.Option(min=1, help="How many.", metavar="N")] = 100,
     seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Length of an example.")] = 4.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same examples.")] = 0,
-    device: Annotated[
-        str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="CPU threads; by default one a core.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+    device: opt.Device = "auto",
+    threads: opt.Threads = None,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Encode and decode recordings: STOI, SI-SNR and mel distance by the number of codebooks, and the speed.
 
@@ -53,15 +50,7 @@ def codec(
     assert isinstance(network, Codec)
     if stoi_measure() is None and not quiet:
         output.words("slyther: no STOI: pip install pystoi")
-    bar = output.Bar()
-    draws = not (as_json or quiet) and output.can_draw(sys.stderr)
-
-    def tell(event: dict[str, Any]) -> None:
-        if as_json:
-            output.json_line(**event)
-        elif draws:
-            bar.draw("listening", event["index"] / event["examples"], f" {event['index']}")
-
+    tell = ExampleTeller(as_json, quiet, "listening", "{index}/{examples}")
     try:
         report = evaluate_codec(
             network.eval().to(where),
@@ -75,7 +64,7 @@ def codec(
             tell,
         )
     finally:
-        bar.clear()
+        tell.bar.clear()
     if as_json:
         output.json_line("summary", task="eval_codec", model=config.name, **report)
         return

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
 from slyther_cli.commands.examples_told import ExampleTeller
 
@@ -16,10 +17,8 @@ def speak(
         list[Path],
         typer.Option(help="TSV of recordings (path, speaker, split, transcript).", metavar="TSV"),
     ],
-    split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Name or folder of a model.", metavar="NAME|PATH")
-    ] = None,
+    split: opt.Split = "test",
+    model: opt.Model = None,
     examples: Annotated[int, typer.Option(min=1, help="How many sentences.", metavar="N")] = 50,
     prompts: Annotated[
         bool, typer.Option("--prompts", help="Speak in the voice of another recording of each speaker.")
@@ -29,14 +28,10 @@ def speak(
         typer.Option(help="Of recording, codec, model, espeak-ng, flite; with commas.", metavar="LIST"),
     ] = "recording,codec,model,espeak-ng,flite",
     seed: Annotated[int, typer.Option(min=0, help="Of the choice, the speech, the bootstrap.")] = 0,
-    device: Annotated[
-        str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="CPU threads; by default one a core.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+    device: opt.Device = "auto",
+    threads: opt.Threads = None,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Let a model, espeak-ng and flite say the sentences of recordings: word errors, likeness, pace.
 

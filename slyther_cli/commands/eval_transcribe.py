@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
 from slyther_cli.commands.examples_told import ExampleTeller
 from slyther_cli.errors import UsageError
@@ -22,26 +23,18 @@ def transcribe(
             metavar="TSV",
         ),
     ],
-    split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
+    split: opt.Split = "test",
     model: Annotated[
         str | None,
         typer.Option(
             "--model", "-m", help="Name or folder of a model; none: the peers alone.", metavar="NAME|PATH"
         ),
     ] = None,
-    decode: Annotated[
-        str | None,
-        typer.Option(
-            help="greedy, beam, or joint (models with a decoder); by default beam with a language model.",
-            metavar="HOW",
-        ),
-    ] = None,
-    lm: Annotated[
-        str, typer.Option(help="Language model: auto (the model's own), none, or a file.", metavar="LM")
-    ] = "auto",
+    decode: opt.Decode = None,
+    lm: opt.LanguageModel = "auto",
     beam: Annotated[int | None, typer.Option(min=1, max=10_000, help="Width of the beam.")] = None,
-    lm_weight: Annotated[float | None, typer.Option(min=0.0, help="Weight of the language model.")] = None,
-    word_bonus: Annotated[float | None, typer.Option(help="Added for every word.")] = None,
+    lm_weight: opt.LmWeight = None,
+    word_bonus: opt.WordBonus = None,
     by_length: Annotated[
         bool, typer.Option("--by-length", help="Also joins of the utterances of 1, 5 and 20 minutes.")
     ] = False,
@@ -53,14 +46,10 @@ def transcribe(
         int | None, typer.Option(min=1, help="Utterances of each manifest, by default all.", metavar="N")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the intervals' bootstrap.")] = 0,
-    device: Annotated[
-        str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="CPU threads; by default one a core.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+    device: opt.Device = "auto",
+    threads: opt.Threads = None,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Transcribe speech whose words are known; report word and character error rates in percent.
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import new_app
+from slyther_cli.commands.options import Json, new_app
 
 app = new_app()
 
 
 @app.command("models")
 def models(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the networks slyther knows, and where weights for them are.
 

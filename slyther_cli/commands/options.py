@@ -1,12 +1,15 @@
-"""What the command modules share: how an app is made, how sizes are read."""
+"""What the command modules share: how an app is made, the options that several have, how sizes are read."""
 
 from __future__ import annotations
 
 import re
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+from slyther_cli.errors import UsageError
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
@@ -22,6 +25,86 @@ def new_app(**settings: Any) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         **settings,
     )
+
+
+# How a command talks
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also the model, the device and the plan.")]
+
+# What it computes with
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="Name or folder of a model.", metavar="NAME|PATH")
+]
+Device = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")]
+Threads = Annotated[int | None, typer.Option(min=1, max=4096, help="CPU threads; by default one a core.")]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        help="Working memory, as 1GB; what does not fit goes to a file. By default half of what is free.",
+        metavar="SIZE",
+    ),
+]
+WorkDir = Annotated[
+    Path | None, typer.Option(help="Folder for temporary files, by default the system's.", metavar="DIR")
+]
+
+# Jobs over recordings
+Inputs = Annotated[
+    list[str], typer.Argument(help="Files, folders, globs, or - for standard input.", metavar="INPUTS...")
+]
+Channel = Annotated[
+    str, typer.Option(help="mix (the mean of all channels) or one, from 1 up.", metavar="mix|N")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace results that are there.")]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave out inputs whose results are there.")
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Keep the work in files: the same command goes on after a crash or a kill."
+    ),
+]
+Raw = Annotated[
+    str | None,
+    typer.Option(
+        help="Standard input is raw samples: 16000, or 48000:2:f32 (types u8 s16 s24 s32 f32 f64).",
+        metavar="RATE[:CHANNELS[:TYPE]]",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+
+# How text is searched
+Decode = Annotated[
+    str | None,
+    typer.Option(
+        help="greedy, beam, or joint (models with a decoder); by default beam with a language model.",
+        metavar="HOW",
+    ),
+]
+LanguageModel = Annotated[
+    str, typer.Option(help="Language model: auto (the model's own), none, or a file.", metavar="LM")
+]
+LmWeight = Annotated[float | None, typer.Option(min=0.0, help="Weight of the language model.")]
+WordBonus = Annotated[float | None, typer.Option(help="Added for every word.")]
+
+# Evaluations
+Split = Annotated[str, typer.Option(help="Which of the manifest's splits.")]
+
+
+def check_contradictions(**flags: bool) -> None:
+    """``check_contradictions(force=force, skip_existing=skip_existing)``: at most one of them may be set.
+    Raises UsageError."""
+    named = [f"--{name.replace('_', '-')}" for name, is_set in flags.items() if is_set]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} contradict each other: choose one")
+
+
+def existing(force: bool, skip_existing: bool) -> Any:
+    """What becomes of results that are there: "replace", "skip" or "refuse"."""
+    check_contradictions(force=force, skip_existing=skip_existing)
+    return "replace" if force else "skip" if skip_existing else "refuse"
 
 
 def parse_size(text: str | None) -> int | None:

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from slyther_cli.commands import options as opt
 from slyther_cli.commands import output as out
-from slyther_cli.commands.options import new_app
 from slyther_cli.errors import InputError, UsageError
 
-app = new_app()
+app = opt.new_app()
 BIGGEST = 200 << 20
 
 
@@ -34,9 +34,7 @@ def speak(
     prompt_text: Annotated[
         str | None, typer.Option(help="What the prompt says; else it is transcribed.", metavar="TEXT")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Name or folder of a model.", metavar="NAME|PATH")
-    ] = None,
+    model: opt.Model = None,
     speed: Annotated[float, typer.Option(help="0.5 to 2; 1 is the voice's own.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same speech.")] = 0,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest sound.")] = 0.8,
@@ -60,14 +58,10 @@ def speak(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep finished sentences: the same command goes on after a stop.")
     ] = False,
-    device: Annotated[
-        str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="CPU threads; by default one a core.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+    device: opt.Device = "auto",
+    threads: opt.Threads = None,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also every sentence.")] = False,
 ) -> None:
     """Speak a text, of any length, in the model's voice or in that of a prompt.
@@ -83,8 +77,7 @@ def speak(
         raise UsageError("a text and --input contradict each other: choose one")
     if prompt_text is not None and prompt is None:
         raise UsageError("--prompt-text needs --prompt")
-    if quiet and verbose:
-        raise UsageError("--quiet and --verbose contradict each other: choose one")
+    opt.check_contradictions(quiet=quiet, verbose=verbose)
     if raw and output == "speech.wav":
         output = "-"  # piper's habit
     if as_json and output == "-":

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import new_app
+from slyther_cli.commands.options import Json, Quiet, new_app
 from slyther_cli.commands.train_lm import train_lm
 from slyther_cli.commands.train_synthesize import synthesize
 
@@ -44,8 +44,6 @@ Device = Annotated[
 Threads = Annotated[
     int | None, typer.Option(min=1, max=4096, help="CPU threads of all workers; by default one a core.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")]
 
 
 def _config(task: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import parse_size
+from slyther_cli.commands.options import Json, Quiet, parse_size
 from slyther_cli.errors import UsageError
 
 
@@ -53,8 +53,8 @@ def train_lm(
     wrapped: Annotated[
         bool, typer.Option(help="Lines are wrapped: an empty line ends a paragraph, not every line.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a language model on text (modified Kneser-Ney), for `slyther transcribe --lm FILE`.
 

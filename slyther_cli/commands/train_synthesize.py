@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
+from slyther_cli.commands.options import Json, Quiet
 
 
 def synthesize(
@@ -35,8 +36,8 @@ def synthesize(
     rate: Annotated[int, typer.Option(help="Samples a second.", metavar="HZ")] = 16000,
     format: Annotated[str, typer.Option("--format", "-f", help="flac or opus.", metavar="FORMAT")] = "flac",
     workers: Annotated[int, typer.Option(min=1, max=256, help="Programs at a time.", metavar="N")] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Let espeak-ng, flite and festival, where they are installed, speak: a manifest and sounds.
 

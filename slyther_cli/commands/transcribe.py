@@ -5,16 +5,15 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from slyther_cli.commands.options import new_app, parse_size
+from slyther_cli.commands import options as opt
 from slyther_cli.commands.output import Reporter, can_draw, exit_code
 from slyther_cli.errors import UsageError
 
-app = new_app()
+app = opt.new_app()
 PARTIAL = 60  # characters of what is being said that are shown on a terminal
 FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
@@ -28,9 +27,7 @@ def _flag(text: str | None) -> bool | None:
 
 @app.command("transcribe")
 def transcribe(
-    inputs: Annotated[
-        list[str], typer.Argument(help="Files, folders, globs, or - for standard input.", metavar="INPUTS...")
-    ],
+    inputs: opt.Inputs,
     output_dir: Annotated[
         str | None,
         typer.Option(
@@ -52,25 +49,14 @@ def transcribe(
             metavar="FORMAT",
         ),
     ] = "txt",
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Name or folder of a model.", metavar="NAME|PATH")
-    ] = None,
-    decode: Annotated[
-        str | None,
-        typer.Option(
-            help="greedy, beam, or joint (models with a decoder); by default beam with a language model.",
-            metavar="HOW",
-        ),
-    ] = None,
-    lm: Annotated[
-        str,
-        typer.Option(help="Language model: auto (the model's own), none, or a file.", metavar="LM"),
-    ] = "auto",
+    model: opt.Model = None,
+    decode: opt.Decode = None,
+    lm: opt.LanguageModel = "auto",
     beam: Annotated[
         int | None, typer.Option("--beam", "--beam_size", min=1, max=10_000, help="Width of the beam.")
     ] = None,
-    lm_weight: Annotated[float | None, typer.Option(min=0.0, help="Weight of the language model.")] = None,
-    word_bonus: Annotated[float | None, typer.Option(help="Added for every word.")] = None,
+    lm_weight: opt.LmWeight = None,
+    word_bonus: opt.WordBonus = None,
     language: Annotated[str | None, typer.Option(help="en: the models know English.", metavar="LANG")] = None,
     max_line_width: Annotated[
         int | None,
@@ -102,56 +88,25 @@ def transcribe(
         ),
     ] = "True",
     task: Annotated[str, typer.Option(hidden=True)] = "transcribe",
-    channel: Annotated[
-        str, typer.Option(help="mix (the mean of all channels) or one, from 1 up.", metavar="mix|N")
-    ] = "mix",
-    force: Annotated[bool, typer.Option("--force", help="Replace results that are there.")] = False,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave out inputs whose results are there.")
-    ] = False,
-    device: Annotated[
-        str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
-    ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="CPU threads; by default one a core.")
-    ] = None,
-    memory_limit: Annotated[
-        str | None,
-        typer.Option(
-            help="Working memory, as 1GB; what does not fit goes to a file. By default half of what is free.",
-            metavar="SIZE",
-        ),
-    ] = None,
-    work_dir: Annotated[
-        Path | None, typer.Option(help="Folder for temporary files, by default the system's.", metavar="DIR")
-    ] = None,
+    channel: opt.Channel = "mix",
+    force: opt.Force = False,
+    skip_existing: opt.SkipExisting = False,
+    device: opt.Device = "auto",
+    threads: opt.Threads = None,
+    memory_limit: opt.MemoryLimit = None,
+    work_dir: opt.WorkDir = None,
     separate: Annotated[
         bool, typer.Option("--separate", help="Pull two speakers apart first, and tell who says what.")
     ] = False,
     separate_model: Annotated[
         str | None, typer.Option(help="Separation model for --separate.", metavar="NAME|PATH")
     ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Keep the work in files: the same command goes on after a crash or a kill."
-        ),
-    ] = False,
-    raw: Annotated[
-        str | None,
-        typer.Option(
-            help="Standard input is raw samples: 16000, or 48000:2:f32 (types u8 s16 s24 s32 f32 f64).",
-            metavar="RATE[:CHANNELS[:TYPE]]",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Also the model, the device and the plan.")
-    ] = False,
+    resume: opt.Resume = False,
+    raw: opt.Raw = None,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
 ) -> None:
     """Write down what is said in recordings, with the times of every word.
 
@@ -162,12 +117,10 @@ def transcribe(
     Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or
     download, 6 device or memory, 130 and 143 when stopped by a signal.
     """
-    limit = parse_size(memory_limit)
+    limit = opt.parse_size(memory_limit)
     words, highlighted = _flag(word_times), _flag(whisper_highlight)
-    if force and skip_existing:
-        raise UsageError("--force and --skip-existing contradict each other: choose one")
-    if quiet and verbose:
-        raise UsageError("--quiet and --verbose contradict each other: choose one")
+    existing = opt.existing(force, skip_existing)
+    opt.check_contradictions(quiet=quiet, verbose=verbose)
     if task != "transcribe":
         raise UsageError(f"--task {task}: the models write down what is said, they do not {task}")
     formats = [name.strip() for name in format.split(",") if name.strip()]
@@ -205,7 +158,7 @@ def transcribe(
             channel=channel,
             device=device,
             threads=threads,
-            existing="replace" if force else "skip" if skip_existing else "refuse",
+            existing=existing,
             memory_limit=limit,
             work_dir=work_dir,
             separate=separate,

@@ -9,15 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import new_app
+from slyther_cli.commands.options import Json, Quiet, new_app
 
 app = new_app(help="List, show, download and import trained weights.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
-
 
 @app.command("list")
-def list_weights(as_json: AsJson = False) -> None:
+def list_weights(as_json: Json = False) -> None:
     """List the weights on this machine and those that can be pulled."""
     output.json_asked = as_json
     rows = _rows()
@@ -36,7 +34,7 @@ def list_weights(as_json: AsJson = False) -> None:
 @app.command("show")
 def show(
     name: Annotated[str, typer.Argument(help="Name or folder of a model.", metavar="NAME|PATH")],
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Show what is known of a model: sizes, origin, licence, scores. Its tensors are checked as well."""
     output.json_asked = as_json
@@ -76,8 +74,8 @@ def pull(
     offline: Annotated[
         bool, typer.Option("--offline", help="Do not use the network: fail if it is not here.")
     ] = False,
-    as_json: AsJson = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Download published weights into the cache, every file checked; print their folder.
 
@@ -127,7 +125,7 @@ def import_weights(
             help="SentencePiece model of a recogniser, where its run does not have it.", metavar="FILE"
         ),
     ] = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Convert a SpeechBrain checkpoint, or EnCodec's, into a slyther model; print its folder.
 

@@ -1,16 +1,137 @@
-"""What every job over many recordings does before and after each of them."""
+"""A job over many recordings with one model: what separating and transcribing have in common."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
-from slyther_cli.audio.discover import Input, shown
+from slyther_cli.audio.discover import Input, check_collisions, expand_inputs, shown
+from slyther_cli.audio.live import LiveReader
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Bytes, Source
-from slyther_cli.errors import InputError, OutputError
+from slyther_cli.checkpoints.config import ModelConfig
+from slyther_cli.errors import InputError, OutputError, SlytherError, UsageError
+from slyther_cli.tasks.results import Result, summarise
 from slyther_cli.tasks.resuming import check_source, is_unfinished
+from slyther_cli.tasks.setup import describe_error, out_of_memory
+
+Event = dict[str, Any]
+Outputs = dict[str, Path]
+Turn = tuple[int, int]  # the number of an input in the batch, from 0, and how many there are
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """Many recordings, one model, loaded when the first recording needs it.
+
+    The fields are what ``separation.separate`` and ``transcription.transcribe`` take. A task says what it is
+    called (``task``), what its results are (``result``), and gives the five methods below ``run``.
+    """
+
+    task: ClassVar[str]
+    result: ClassVar[type[Result]]
+
+    config: ModelConfig
+    output_dir: Path | None
+    channel: int | str
+    device: str
+    threads: int | None
+    existing: str
+    memory_limit: int | None
+    work_dir: Path | None
+    dry_run: bool
+    resume: bool
+    raw: str | None
+    tell: Callable[[Event], None]
+
+    def outputs(self, source: Input) -> Outputs:
+        """Stem or format -> the file that becomes of ``source``. Raises UsageError: the name cannot be."""
+        raise NotImplementedError
+
+    def load(self) -> None:
+        """Load the model, unless it is. Raises ModelError, DeviceError."""
+        raise NotImplementedError
+
+    def open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
+        """The recording at the model's rate, and the file with it (a copy, of a pipe) if it is not live.
+        ``stack`` closes it. Raises InputError, OutputError, UsageError as ``AudioReader`` does."""
+        raise NotImplementedError
+
+    def compute(self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn) -> Result:
+        """One recording, from its file to its results."""
+        raise NotImplementedError
+
+    def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> Result:
+        """Standard input, while it comes."""
+        raise NotImplementedError
+
+    def run(self, named: list[str]) -> list[Result]:
+        """All inputs, one after the other; a result each. Raises what stops all of them."""
+        inputs = expand_inputs(named)
+        if self.output_dir is not None:
+            inputs = without_own_outputs(named, inputs, self.output_dir)
+        if not inputs:
+            raise UsageError("no input files")
+        outputs: dict[Input, Outputs | SlytherError] = {}
+        for source in inputs:
+            try:
+                outputs[source] = self.outputs(source)
+            except UsageError as error:  # a file name that the template cannot take
+                outputs[source] = InputError(f"{shown(source)}: {error}")
+        check_collisions(
+            (source, path) for source, to in outputs.items() if isinstance(to, dict) for path in to.values()
+        )
+        started = time.monotonic()
+        folder = {} if self.output_dir is None else {"output_dir": str(self.output_dir)}
+        self._tell("start", task=self.task, model=self.config.name, files=len(inputs), **folder)
+        results = []
+        for index, source in enumerate(inputs):
+            result = self._input(source, outputs[source], (index, len(inputs)))
+            results.append(result)
+            if result.error is not None:
+                self._tell("error", file=str(source), exception=result.error, **describe_error(result.error))
+            else:
+                self._tell("file_done", **result.as_event())
+        self._tell("summary", **summarise(results, time.monotonic() - started))
+        return results
+
+    def _input(self, source: Input, outputs: Outputs | SlytherError, turn: Turn) -> Result:
+        """One input. Raises only what stops the others too."""
+        name = str(source)
+        if isinstance(outputs, SlytherError):
+            return self.result(name, "failed", error=outputs)
+        with ExitStack() as stack:
+            try:
+                paths = list(outputs.values())
+                if can_skip(name, paths, self.existing, self.resume, self.work_dir):
+                    return self.result(name, "skipped", outputs)
+                if paths:
+                    check_folder(paths[0])
+                file, reader = self.open(source, stack)
+            except UsageError:  # of an option: the same for every input
+                raise
+            except SlytherError as error:
+                return self.result(name, "failed", error=error)
+            self.load()  # outside: without the model no input can be done
+            try:
+                if isinstance(reader, LiveReader):
+                    return self.listen(name, reader, outputs)
+                assert file is not None
+                return self.compute(name, file, reader, outputs, turn)
+            except SlytherError as error:
+                return self.result(name, "failed", error=error)
+            except BrokenPipeError:  # whoever was listening has gone
+                raise
+            except Exception as error:
+                return self.result(name, "failed", error=out_of_memory(error) or error)
+
+    def _tell(self, event: str, **details: Any) -> None:
+        self.tell({"event": event, **details})
 
 
 def all_there(paths: list[Path], existing: str) -> bool:

@@ -22,23 +22,21 @@ from typing import Any, Literal
 import numpy as np
 
 import slyther_cli
-from slyther_cli.audio.discover import Input, check_collisions, expand_inputs, output_paths, shown
+from slyther_cli.audio.discover import Input, output_paths
 from slyther_cli.audio.growing import GrowingStems
 from slyther_cli.audio.live import LiveReader, listen, raw_header
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Rejoined, standard_input
 from slyther_cli.audio.writer import CLIPS, StemGroup
 from slyther_cli.audio.writer import SUBTYPES as FORMATS
-from slyther_cli.checkpoints.config import ModelConfig
-from slyther_cli.errors import InputError, SlytherError, UsageError
-from slyther_cli.tasks.batch import can_skip, check_folder, open_recording, without_own_outputs
+from slyther_cli.errors import UsageError
+from slyther_cli.tasks.batch import Batch, Outputs, Turn, open_recording
 from slyther_cli.tasks.live import LiveStems, write_stems
-from slyther_cli.tasks.results import SeparationResult, summarise
+from slyther_cli.tasks.results import Result, SeparationResult
 from slyther_cli.tasks.resuming import held_bytes, open_job, work_place
 from slyther_cli.tasks.setup import (
     choose_model,
     count_speakers,
-    describe_error,
     out_of_memory,
     pick_device,
     sample_rate,
@@ -117,7 +115,7 @@ def separate(
         if "-" not in named:
             raise UsageError("raw sound comes on standard input: name it with - as an input")
     config = choose_model("separate", model, DEFAULT_MODEL, speakers)
-    job = _Job(
+    job = Separation(
         config=config,
         output_dir=Path(output_dir),
         format=format,
@@ -136,62 +134,33 @@ def separate(
         raw=raw,
         tell=on_event or (lambda event: None),
     )
-    return job.run([os.fspath(item) for item in named])
+    results: list[Any] = job.run([os.fspath(item) for item in named])
+    return results
 
 
-@dataclass
-class _Job:
-    config: ModelConfig
-    output_dir: Path
+@dataclass(kw_only=True)
+class Separation(Batch):
+    """Many recordings, one model. The fields are what :func:`separate` takes."""
+
+    task = "separate"
+    result = SeparationResult
+
     format: str
     subtype: str
     filename: str
-    device: str
-    threads: int | None
-    existing: str
     residual: bool
     clip: str
-    channel: int | str
-    memory_limit: int | None
-    work_dir: Path | None
-    dry_run: bool
-    resume: bool
-    raw: str | None
-    tell: Callable[[Event], None]
     model: Any = None
 
-    def run(self, named: list[str]) -> list[SeparationResult]:
-        inputs = without_own_outputs(named, expand_inputs(named), self.output_dir)
-        if not inputs:
-            raise UsageError("no input files")
-        stems = [f"s{i + 1}" for i in range(count_speakers(self.config))] + ["residual"] * self.residual
-        self._paths(Path("track.wav"), stems)  # a template that is always wrong is wrong before the first
-        outputs: dict[Input, list[Path] | SlytherError] = {}
-        for source in inputs:
-            try:
-                outputs[source] = self._paths(source, stems)
-            except UsageError as error:  # a file name that the template cannot take
-                outputs[source] = InputError(f"{shown(source)}: {error}")
-        check_collisions(
-            (s, path) for s, paths in outputs.items() if isinstance(paths, list) for path in paths
-        )
-        started = time.monotonic()
-        folder = str(self.output_dir)
-        self._tell("start", task="separate", model=self.config.name, files=len(inputs), output_dir=folder)
-        results = []
-        for index, source in enumerate(inputs):
-            result = self._input(source, outputs[source], stems, index, len(inputs))
-            results.append(result)
-            if result.error is not None:
-                self._tell("error", file=str(source), exception=result.error, **describe_error(result.error))
-            else:
-                self._tell("file_done", **result.as_event())
-        self._tell("summary", **summarise(results, time.monotonic() - started))
-        return results
+    def run(self, named: list[str]) -> list[Result]:
+        self.outputs(Path("track.wav"))  # a template that is always wrong is wrong before the first
+        return super().run(named)
 
-    def _paths(self, source: Input, stems: list[str]) -> list[Path]:
+    def outputs(self, source: Input) -> Outputs:
+        stems = [f"s{i + 1}" for i in range(count_speakers(self.config))] + ["residual"] * self.residual
         path = Path("stdin") if source == "-" else Path(source)
-        return output_paths(
+        assert self.output_dir is not None
+        paths = output_paths(
             self.filename,
             self.output_dir,
             stems,
@@ -201,41 +170,9 @@ class _Job:
             ext=self.format,
             model=self.config.name,
         )
+        return dict(zip(stems, paths, strict=True))
 
-    def _input(
-        self, source: Input, paths: list[Path] | SlytherError, stems: list[str], index: int, count: int
-    ) -> SeparationResult:
-        """One input. Raises only what stops the others too."""
-        name = str(source)
-        if isinstance(paths, SlytherError):
-            return SeparationResult(name, "failed", error=paths)
-        outputs = dict(zip(stems, paths, strict=True))
-        with ExitStack() as stack:
-            try:
-                if can_skip(name, paths, self.existing, self.resume, self.work_dir):
-                    return SeparationResult(name, "skipped", outputs)
-                check_folder(paths[0])
-                file, reader = self._open(source, stack)
-            except UsageError:  # of an option: the same for every input
-                raise
-            except SlytherError as error:
-                return SeparationResult(name, "failed", error=error)
-            self._load()  # outside: without the model no input can be done
-            try:
-                if isinstance(reader, LiveReader):
-                    return self._listen(name, reader, outputs)
-                assert file is not None
-                return self._separate(name, file, reader, outputs, (index, count))
-            except SlytherError as error:
-                return SeparationResult(name, "failed", error=error)
-            except BrokenPipeError:  # whoever was listening has gone
-                raise
-            except Exception as error:
-                full = out_of_memory(error)
-                return SeparationResult(name, "failed", error=full or error)
-
-    def _open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
-        """The recording at the model's rate, and the file with it (a copy, of a pipe) if it is not live."""
+    def open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
         stream = None
         if source == "-":
             head = raw_header(self.raw) if self.raw is not None else b""
@@ -250,7 +187,7 @@ class _Job:
             self._tell("note", file="-", text=text)
         return open_recording(source, self.channel, sample_rate(self.config), self.work_dir, stack, stream)
 
-    def _load(self) -> None:
+    def load(self) -> None:
         if self.model is not None:
             return
         device = pick_device(self.device)
@@ -267,8 +204,8 @@ class _Job:
             raise (out_of_memory(error) or error) from None
         self.device = device
 
-    def _separate(
-        self, name: str, file: Path, reader: AudioReader, outputs: dict[str, Path], turn: tuple[int, int]
+    def compute(
+        self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn
     ) -> SeparationResult:
         from slyther_cli.longform import plan_separation, separate_whole
 
@@ -346,8 +283,7 @@ class _Job:
         notes += [*reader.notes, *group.notes]
         return replace(result, notes=tuple(notes), plan=lines, wall_seconds=time.monotonic() - started)
 
-    def _listen(self, name: str, reader: LiveReader, outputs: dict[str, Path]) -> SeparationResult:
-        """Standard input, while it comes."""
+    def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> SeparationResult:
         started = time.monotonic()
         stems = LiveStems(self.model, reader)
         lines = tuple(stems.describe(self.format))
@@ -381,6 +317,3 @@ class _Job:
         """What the stems depend on beside the recording and the model."""
         names = ("channel", "format", "subtype", "clip", "residual")
         return {name: getattr(self, name) for name in names}
-
-    def _tell(self, event: str, **details: Any) -> None:
-        self.tell({"event": event, **details})

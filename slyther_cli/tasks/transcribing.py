@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from slyther_cli.audio.discover import Input, check_collisions, expand_inputs
+from slyther_cli.audio.discover import Input
 from slyther_cli.audio.live import LiveReader, listen, raw_header
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Rejoined, standard_input
-from slyther_cli.checkpoints.config import ModelConfig
-from slyther_cli.errors import ModelError, SlytherError, UsageError
-from slyther_cli.tasks.batch import can_skip, check_folder, open_recording, without_own_outputs
+from slyther_cli.tasks.batch import Batch, Outputs, Turn, open_recording
 from slyther_cli.tasks.coverage import Coverage
-from slyther_cli.tasks.results import TranscriptionResult, summarise
+from slyther_cli.tasks.results import TranscriptionResult
 from slyther_cli.tasks.resuming import held_bytes, open_job, work_place
-from slyther_cli.tasks.setup import describe_error, out_of_memory, pick_device, sample_rate
+from slyther_cli.tasks.separation import Separation
+from slyther_cli.tasks.setup import pick_device, sample_rate
 from slyther_cli.tasks.sink import Row, Sink, row_of
 from slyther_cli.tasks.streams import BLOCK
 from slyther_cli.text.segments import Segment
@@ -29,53 +28,24 @@ Event = dict[str, Any]
 Rows = Generator[Row, None, None]
 
 
-@dataclass
-class Job:
-    """Many recordings, one model. The fields are what :func:`transcription.transcribe` takes."""
+@dataclass(kw_only=True)
+class Transcription(Batch):
+    """Many recordings, one model. The fields are what :func:`transcription.transcribe` takes; ``separating``
+    pulls speakers apart first."""
 
-    config: ModelConfig
-    output_dir: Path | None
+    task = "transcribe"
+    result = TranscriptionResult
+
     beside: bool
     formats: list[str]
     search: dict[str, Any]
     words: bool
     layout: dict[str, Any]
-    channel: int | str
-    device: str
-    threads: int | None
-    existing: str
-    separating: ModelConfig | None
-    memory_limit: int | None
-    work_dir: Path | None
-    dry_run: bool
-    resume: bool
-    raw: str | None
+    separating: Separation | None
     keep: bool
-    tell: Callable[[Event], None]
     recogniser: Any = None
 
-    def run(self, named: list[str]) -> list[TranscriptionResult]:
-        inputs = expand_inputs(named)
-        if self.output_dir is not None:
-            inputs = without_own_outputs(named, inputs, self.output_dir)
-        if not inputs:
-            raise UsageError("no input files")
-        outputs = {source: self._paths(source) for source in inputs}
-        check_collisions((source, path) for source, paths in outputs.items() for path in paths.values())
-        started = time.monotonic()
-        self._tell("start", task="transcribe", model=self.config.name, files=len(inputs))
-        results = []
-        for index, source in enumerate(inputs):
-            result = self._input(source, outputs[source], index, len(inputs))
-            results.append(result)
-            if result.error is not None:
-                self._tell("error", file=str(source), exception=result.error, **describe_error(result.error))
-            else:
-                self._tell("file_done", **result.as_event())
-        self._tell("summary", **summarise(results, time.monotonic() - started))
-        return results
-
-    def _paths(self, source: Input) -> dict[str, Path]:
+    def outputs(self, source: Input) -> Outputs:
         if self.output_dir is not None:
             return transcript_paths(self.output_dir, str(source), self.formats)
         if self.beside:
@@ -83,36 +53,7 @@ class Job:
             return transcript_paths(folder, str(source), self.formats)
         return {}
 
-    def _input(self, source: Input, outputs: dict[str, Path], index: int, count: int) -> TranscriptionResult:
-        """One input. Raises only what stops the others too."""
-        name, paths = str(source), list(outputs.values())
-        with ExitStack() as stack:
-            try:
-                if can_skip(name, paths, self.existing, self.resume, self.work_dir):
-                    return TranscriptionResult(name, "skipped", outputs)
-                if paths:
-                    check_folder(paths[0])
-                file, reader = self._open(source, stack)
-            except UsageError:  # of an option: the same for every input
-                raise
-            except SlytherError as error:
-                return TranscriptionResult(name, "failed", error=error)
-            self._load()  # outside: without the model no input can be done
-            try:
-                if isinstance(reader, LiveReader):
-                    return self._listen(name, reader, outputs)
-                assert file is not None
-                return self._transcribe(name, file, reader, outputs, (index, count))
-            except (ModelError, BrokenPipeError):  # of the separation; whoever was listening has gone
-                raise
-            except SlytherError as error:
-                return TranscriptionResult(name, "failed", error=error)
-            except Exception as error:
-                full = out_of_memory(error)
-                return TranscriptionResult(name, "failed", error=full or error)
-
-    def _open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
-        """The recording at the model's rate, and the file with it (a copy, of a pipe) if it is not live."""
+    def open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
         stream = None
         if source == "-":
             head = raw_header(self.raw) if self.raw is not None else b""
@@ -127,7 +68,7 @@ class Job:
             self._tell("note", file="-", text=f"{why}, so it is read to its end first")
         return open_recording(source, self.channel, sample_rate(self.config), self.work_dir, stack, stream)
 
-    def _load(self) -> None:
+    def load(self) -> None:
         if self.recogniser is not None:
             return
         device = pick_device(self.device)
@@ -137,11 +78,13 @@ class Job:
 
         if self.threads:
             torch.set_num_threads(self.threads)
+        if self.separating is not None:
+            self.separating.load()
         self.recogniser = Recogniser(self.config, device, **self.search)
         self.device = device
 
-    def _transcribe(
-        self, name: str, file: Path, reader: AudioReader, outputs: dict[str, Path], turn: tuple[int, int]
+    def compute(
+        self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn
     ) -> TranscriptionResult:
         started = time.monotonic()
         if reader.frames is None:  # a stream of unstated length
@@ -158,7 +101,7 @@ class Job:
         )
         lines = (*plan.describe(), *self.recogniser.describe())
         if self.separating is not None:
-            lines = (f"speakers are separated first, by {self.separating.name}", *lines)
+            lines = (f"speakers are separated first, by {self.separating.config.name}", *lines)
         seconds = reader.source_frames / reader.source_rate
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)
         if self.dry_run:
@@ -235,15 +178,10 @@ class Job:
             self.words,
             progress,
             notes,
-            work_dir=self.work_dir,
-            model=self.separating,
-            channel=self.channel,
-            device=self.device,
-            memory_limit=self.memory_limit,
+            separating=self.separating,
         )
 
-    def _listen(self, name: str, reader: LiveReader, outputs: dict[str, Path]) -> TranscriptionResult:
-        """Standard input, while it comes."""
+    def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> TranscriptionResult:
         started, shown = time.monotonic(), ""
         lines = ("causal model, live: words come while the sound does", *self.recogniser.describe())
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=None)
@@ -284,6 +222,3 @@ class Job:
             segments=tuple(sink.kept),
             words=sink.words,
         )
-
-    def _tell(self, event: str, **details: Any) -> None:
-        self.tell({"event": event, **details})

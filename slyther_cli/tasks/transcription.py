@@ -21,7 +21,7 @@ from slyther_cli.errors import UsageError
 from slyther_cli.tasks import separation
 from slyther_cli.tasks.results import TranscriptionResult
 from slyther_cli.tasks.setup import choose_model
-from slyther_cli.tasks.transcribing import Job
+from slyther_cli.tasks.transcribing import Transcription
 from slyther_cli.text.transcript import chosen_formats
 
 DEFAULT_MODEL = "conmamba-ctc-16k-en"
@@ -121,10 +121,30 @@ def transcribe(
         raise UsageError(
             "--resume cannot go on with --separate: `slyther separate --resume` first, then its stems"
         )
+    place = Path(work_dir) if work_dir is not None else None
+    separating = None
     if separate:
-        separating = choose_model("separate", separate_model, separation.DEFAULT_MODEL)
+        separating = separation.Separation(
+            config=choose_model("separate", separate_model, separation.DEFAULT_MODEL),
+            output_dir=None,
+            format="wav",
+            subtype="FLOAT",
+            filename="{stem}.{ext}",
+            residual=False,
+            clip="none",
+            channel=channel,
+            device=device,
+            threads=threads,
+            existing="refuse",
+            memory_limit=memory_limit,
+            work_dir=place,
+            dry_run=False,
+            resume=False,
+            raw=None,
+            tell=lambda event: None,
+        )
     config = choose_model("transcribe", model, DEFAULT_MODEL)
-    job = Job(
+    job = Transcription(
         config=config,
         output_dir=None if output_dir is None else Path(output_dir),
         beside=beside,
@@ -136,13 +156,14 @@ def transcribe(
         device=device,
         threads=threads,
         existing="skip" if resume and existing == "refuse" else existing,
-        separating=separating if separate else None,
+        separating=separating,
         memory_limit=memory_limit,
-        work_dir=Path(work_dir) if work_dir is not None else None,
+        work_dir=place,
         dry_run=dry_run,
         resume=resume,
         raw=raw,
         keep=keep,
         tell=on_event or (lambda event: None),
     )
-    return job.run([os.fspath(item) for item in named])
+    results: list[Any] = job.run([os.fspath(item) for item in named])
+    return results

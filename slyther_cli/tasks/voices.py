@@ -12,13 +12,13 @@ import os
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from slyther_cli.audio.reader import AudioReader
-from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.tasks.coverage import Coverage
-from slyther_cli.tasks.separation import separate
+from slyther_cli.tasks.separation import Separation
 from slyther_cli.tasks.setup import count_speakers
 from slyther_cli.tasks.sink import Row, row_of
 
@@ -34,39 +34,28 @@ def voices(
     on_progress: Callable[[float], None],
     notes: list[str],
     *,
-    model: ModelConfig,
-    work_dir: Path | None,
-    **options: Any,
+    separating: Separation,
 ) -> Generator[Row, None, None]:
     """The segments of all speakers of the recording in ``file``, labelled S1, S2, ..., by their start.
 
-    ``transcribe`` gives the segments of one stem; ``notes`` get what separation has to say; ``options`` are
-    those of ``separation.separate``. What fails there is raised. The stems lie in ``work_dir`` until the
-    end: 4 bytes a sample and speaker.
+    ``transcribe`` gives the segments of one stem; ``notes`` get what separation has to say; ``separating``
+    is the job that separates. What fails there is raised. The stems lie in its ``work_dir`` until the end: 4
+    bytes a sample and speaker.
     """
+    work_dir = separating.work_dir
     with ExitStack() as stack:
         if work_dir is not None:
             work_dir.mkdir(parents=True, exist_ok=True)
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="slyther-voices-", dir=work_dir))
         )
-        parts = 1 + count_speakers(model)
+        parts = 1 + count_speakers(separating.config)
 
         def heard(event: dict[str, Any]) -> None:
             if event["event"] == "progress":
                 on_progress(event["fraction"] / parts)
 
-        (result,) = separate(
-            os.path.abspath(file),
-            folder,
-            model.path,
-            subtype="float",
-            clip="none",
-            filename="{stem}.{ext}",
-            work_dir=work_dir,
-            on_event=heard,
-            **options,
-        )
+        (result,) = replace(separating, output_dir=folder, tell=heard).run([os.path.abspath(file)])
         if result.error is not None:
             raise result.error
         notes += result.notes
