@@ -161,7 +161,8 @@ def test_bf16_products_change_the_loss_little(home):
         ("[batch]", '[text]\nunits = "runes"\n[batch]', "units"),
         ("warmup = 5", 'precision = "fp8"', "precision"),
         ("n_mels = 20", "n_mells = 20", "n_mells"),
-        ('decoder = "none"', 'decoder = "mamba"', "only CTC"),
+        ("[batch]", "[batch]\nctc_weight = 0.0", "ctc_weight"),
+        ("[batch]", "[batch]\nlabel_smoothing = 1.0", "label_smoothing"),
         ("[batch]", '[text]\nunits = "bpe"\nsize = 5000\n[batch]', "cannot be learnt"),
     ],
 )

@@ -31,6 +31,7 @@ from slyther_cli.layers.attention import KeyValues, MultiheadAttention, Sinusoid
 from slyther_cli.layers.convolution import Named, Norm
 from slyther_cli.layers.frontend import ConvFrontend
 from slyther_cli.layers.mamba import Mamba, MambaState
+from slyther_cli.models.conmamba import ConMamba
 
 FRONT_BLOCKS = ((64, 5, 2, False), (64, 5, 2, False), (64, 1, 1, True))
 
@@ -245,3 +246,5 @@ class SpeechMamba(nn.Module):
         after them."""
         x, state = self.transformer.decoder.step(self.transformer.embed(tokens, state.position), state)
         return self.seq_lin.w(x), state
+
+    start_from_s4d = ConMamba.start_from_s4d

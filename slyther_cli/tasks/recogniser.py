@@ -23,7 +23,7 @@ from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.recognition import LiveEncoder, encode_whole, plan_recognition
 from slyther_cli.tasks.setup import out_of_memory
 from slyther_cli.text.ctc import BeamDecoder, GreedyDecoder
-from slyther_cli.text.joint import WITH_LM, WITHOUT_LM, JointOptions, joint_stream
+from slyther_cli.text.joint import WITH_LM, WITHOUT_LM, JointOptions, has_ends, joint_stream
 from slyther_cli.text.segments import Segment, Segmenter
 from slyther_cli.text.stream import TextStream
 from slyther_cli.text.tokens import load_tokenizer
@@ -220,8 +220,12 @@ class Recogniser:
         return load_language_model(path), f"of {self.config.name}" if lm == "auto" else shown(path)
 
     def _joint(self, beam: int | None, lm_weight: float | None, word_bonus: float | None) -> JointOptions:
-        if getattr(self.model.config, "decoder", "none") == "none":
+        if not hasattr(self.model, "seq_lin"):
             raise UsageError(f"--decode joint: model {self.config.name} has no decoder, only CTC")
+        if not has_ends(self.tokenizer):
+            raise ModelError(
+                f"model {self.config.name}: its alphabet has no tokens for a text's start and end"
+            )
         if self.lm is None and not (lm_weight is word_bonus is None):
             raise UsageError("--lm-weight and --word-bonus need a language model: name one with --lm")
         found = WITH_LM if self.lm else WITHOUT_LM

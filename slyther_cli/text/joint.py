@@ -28,7 +28,9 @@ from slyther_cli.text.tokens import BLANK, Tokenizer
 from slyther_cli.text.words import Token
 
 NEVER = -math.inf
+NEVER_HEARD = -1e5  # a log-probability that is none, and can be summed up and taken off again
 BOS, EOS = 1, 2  # as SpeechBrain numbers them, papers.md 2.5
+ENDS = "\x01\x02"  # what stands for them in an alphabet of characters
 Floats = npt.NDArray[np.float64]
 
 
@@ -61,6 +63,13 @@ class JointOptions:
             raise ValueError("candidates must be at least 1")
 
 
+def has_ends(tokenizer: Tokenizer) -> bool:
+    """Whether the ids BOS and EOS are what a decoder needs: no tokens that a text is written with."""
+    if tokenizer.size <= EOS:
+        return False
+    return all(tokenizer.surface(i) in ("", *ENDS) for i in (BOS, EOS))
+
+
 WITHOUT_LM = JointOptions()
 """The published switch "no LM"."""
 WITH_LM = JointOptions(beam=66, temperature=1.15, lm_weight=0.6)
@@ -91,13 +100,13 @@ class CTCPrefixScorer:
     """
 
     def __init__(self, log_probs: Floats) -> None:
-        self.log_probs = np.asarray(log_probs, np.float64)
+        self.log_probs = np.maximum(np.asarray(log_probs, np.float64), NEVER_HEARD)
         self.frames = len(self.log_probs)
+        self._silent = np.cumsum(self.log_probs[:, BLANK])
 
     def start(self) -> Floats:
         """The state of the empty prefix."""
-        blanks = np.cumsum(self.log_probs[:, BLANK])
-        return np.stack([np.full(self.frames, NEVER), blanks])
+        return np.stack([np.full(self.frames, NEVER), self._silent])
 
     def extend(self, states: Floats, last: Sequence[int], tokens: npt.NDArray[Any]) -> tuple[Floats, Floats]:
         """Prefixes ``states`` [n, 2, frames], each with its ``last`` token (-1: none), and the ``tokens``
@@ -106,19 +115,17 @@ class CTCPrefixScorer:
         before = np.asarray(last)
         same = (tokens == before[:, None])[..., None]
         ended, blank = states[:, None, 0], states[:, None, 1]
-        with np.errstate(invalid="ignore"):
-            ready = np.where(same, blank, np.logaddexp(ended, blank))  # a new token may come after these
-            heard = self.log_probs.T[tokens]  # [n, k, frames]
-            first = np.where((before < 0)[:, None], heard[..., 0], NEVER)
-            entering = ready[..., :-1] + heard[..., 1:]
-            total = np.logaddexp(first, np.logaddexp.reduce(entering, axis=-1, initial=NEVER))
-            new = np.full((*tokens.shape, 2, self.frames), NEVER)
-            in_token, in_blank = new[..., 0, :], new[..., 1, :]
-            in_token[..., 0] = first
-            for t in range(1, self.frames):
-                x = self.log_probs[t, BLANK]
-                in_blank[..., t] = np.logaddexp(in_blank[..., t - 1], in_token[..., t - 1]) + x
-                in_token[..., t] = np.logaddexp(in_token[..., t - 1] + heard[..., t], entering[..., t - 1])
+        ready = np.where(same, blank, np.logaddexp(ended, blank))  # a new token may come after these
+        heard = self.log_probs.T[tokens]  # [n, k, frames]
+        entering = heard.copy()
+        entering[..., 1:] += ready[..., :-1]
+        entering[..., 0] += np.where(before < 0, 0.0, NEVER)[:, None]
+        total = np.logaddexp.reduce(entering, axis=-1)
+        stayed = np.cumsum(heard, axis=-1)  # log p of the token from the first frame to each
+        new = np.full((*tokens.shape, 2, self.frames), NEVER)
+        new[..., 0, :] = np.logaddexp.accumulate(entering - stayed, axis=-1) + stayed
+        left = new[..., 0, :-1] - self._silent[:-1]
+        new[..., 1, 1:] = np.logaddexp.accumulate(left, axis=-1) + self._silent[1:]
         return total, new
 
     @staticmethod

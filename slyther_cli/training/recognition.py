@@ -1,4 +1,7 @@
-"""Training a recogniser by CTC: the configuration file, the batches, the validation (papers.md 2.6).
+"""Training a recogniser: the configuration file, the batches, the losses, the validation (papers.md 2.5).
+
+A model without a decoder learns by CTC; one with a decoder by 0.3 CTC + 0.7 cross-entropy of the decoder,
+which is given the true text up to the token to be told (teacher forcing).
 
 The file is TOML with the tables [model] (a preset's name and settings), [text], [data], [augment], [batch]
 and [loop]; see examples/train-transcribe.toml. Its paths are relative to its own folder.
@@ -20,7 +23,9 @@ from torch import Tensor
 from slyther_cli.errors import UsageError
 from slyther_cli.models import registry
 from slyther_cli.text.ctc import GreedyDecoder
+from slyther_cli.text.joint import BOS, ENDS, EOS, JointOptions, has_ends, joint_search
 from slyther_cli.text.tokens import (
+    ENGLISH,
     CharTokenizer,
     SentencePieceTokenizer,
     load_tokenizer,
@@ -33,6 +38,8 @@ from slyther_cli.training.workers import run
 
 AHEAD = 4  # batches made while the network computes
 FITTED_ON = 300  # utterances that the features' mean and deviation are taken from
+DEV_CANDIDATES = 10  # next tokens that validation tries of a hypothesis
+IGNORED = -100  # a target that does not count
 
 
 @dataclass(frozen=True)
@@ -49,16 +56,27 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """A batch holds about ``seconds`` of speech. ``intermediate``: the weight of a second CTC loss half way
-    up the encoder (Lee and Watanabe 2021), 0 for none. Validation hears up to ``dev_utterances``."""
+    """A batch holds about ``seconds`` of speech. ``intermediate``: the share that a second loss half way up
+    the encoder has in CTC's (Lee and Watanabe 2021), 0 for none. Validation hears up to ``dev_utterances``.
+
+    With a decoder: ``ctc_weight`` is CTC's share in the loss, the decoder has the rest; ``label_smoothing``
+    of its targets (0 for the published S, 0.1 for L); validation searches with ``dev_beam`` hypotheses.
+    """
 
     seconds: float = 60.0
     intermediate: float = 0.3
     dev_utterances: int = 200
+    ctc_weight: float = 0.3
+    label_smoothing: float = 0.0
+    dev_beam: int = 2
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0 or self.dev_utterances < 1 or not 0 <= self.intermediate < 1:
-            raise UsageError("seconds and dev_utterances must be above 0, intermediate from 0 to below 1")
+        if self.seconds <= 0 or min(self.dev_utterances, self.dev_beam) < 1:
+            raise UsageError("seconds, dev_utterances and dev_beam must be above 0")
+        if not all(0 <= x < 1 for x in (self.intermediate, self.label_smoothing)):
+            raise UsageError("intermediate and label_smoothing must be from 0 to below 1")
+        if not 0 < self.ctc_weight <= 1:
+            raise UsageError("ctc_weight must be above 0 (times come from CTC) and at most 1")
 
 
 @dataclass(frozen=True)
@@ -102,7 +120,9 @@ class RecognitionTask:
         else:
             rate = int(config.model.get("sample_rate", 16000))
             pools = config.data.pools(base, rate)
-            self.tokenizer = _tokenizer(config.text, pools[0].all_transcripts())
+            settings = registry.full_config(config.architecture, config.model)
+            ends = settings.get("decoder") != "none"  # a speech-mamba always has a decoder
+            self.tokenizer = _tokenizer(config.text, pools[0].all_transcripts(), ends)
             config = replace(config, model={**config.model, "vocab": self.tokenizer.size})
             model, self.architecture, self.settings = starting_model(config, base, "transcribe")
             model.start_from_s4d()
@@ -110,8 +130,9 @@ class RecognitionTask:
         if not config.start_from:
             model.normalize.fit(self._features(model, i) for i in self._sample())
         self.model = model.to(device)
-        if self.architecture != "conmamba" or model.config.decoder != "none":
-            raise UsageError('only CTC models can be trained so far: a conmamba with decoder = "none"')
+        self.decodes = hasattr(model, "seq_lin")
+        if self.decodes and not has_ends(self.tokenizer):
+            raise UsageError(f"{config.start_from}: its alphabet has no tokens for a text's start and end")
         self.hop_s = model.config.hop / model.config.sample_rate
         self._heard_midway: list[Tensor] = []
         if config.batch.intermediate:
@@ -147,7 +168,8 @@ class RecognitionTask:
         return (*padded(features), torch.cat(tokens), counts)
 
     def loss(self, step: int) -> tuple[Tensor, float]:
-        """The CTC loss of that step's batch, in nats a token, and that of the last layer alone."""
+        """The loss of that step's batch in nats a token, and a part of it to watch: the decoder's, or without
+        a decoder that of the last layer's CTC."""
         for ahead in range(step, step + AHEAD):
             if ahead not in self._ahead:
                 self._ahead[ahead] = self._feeder.submit(self.batch, ahead)
@@ -161,16 +183,34 @@ class RecognitionTask:
             total = F.ctc_loss(log_probs, tokens, frames, counts, reduction="sum", zero_infinity=True)
             return total / max(1, int(counts.sum()))
 
-        last = ctc(self.model(features, lengths))
-        weight = self.config.batch.intermediate
-        if not weight:
-            return last, float(last.detach())
-        early = ctc(self.model.ctc(self.model.transformer.encoder.norm(self._heard_midway[0])))
-        return (1 - weight) * last + weight * early, float(last.detach())
+        memory = self.model.encode(features, lengths)
+        last = total = ctc(self.model.ctc(memory))
+        if weight := self.config.batch.intermediate:
+            early = ctc(self.model.ctc(self.model.transformer.encoder.norm(self._heard_midway[0])))
+            total = (1 - weight) * last + weight * early
+        if not self.decodes:
+            return total, float(last.detach())
+        told = self._decoder_loss(memory, frames.to(self.device), tokens, counts)
+        share = self.config.batch.ctc_weight
+        return share * total + (1 - share) * told, float(told.detach())
+
+    def _decoder_loss(self, memory: Tensor, frames: Tensor, tokens: Tensor, counts: Tensor) -> Tensor:
+        """Cross-entropy of every token, the end too, after those before it; summed, a token of the text."""
+        given, wanted = forced(tokens, counts)
+        logits = self.model.decode(given.to(self.device), memory, frames).float()
+        loss = F.cross_entropy(
+            logits.flatten(0, 1),
+            wanted.flatten().to(self.device),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self.config.batch.label_smoothing,
+        )
+        return loss / max(1, int(counts.sum()))
 
     @torch.inference_mode()
     def validate(self) -> dict[str, Any]:
-        """Word and character error rates in percent, greedy, on utterances of the dev speakers."""
+        """Word and character error rates in percent on utterances of the dev speakers: greedy, or of a small
+        joint search with the decoder."""
         rng = np.random.default_rng(0)
         n = len(self.dev.samples)
         chosen = np.sort(rng.choice(n, min(n, self.config.batch.dev_utterances), replace=False))
@@ -186,7 +226,11 @@ class RecognitionTask:
 
     def _heard(self, samples: np.ndarray) -> str:
         x = torch.from_numpy(samples)[None].to(self.device)
-        log_probs = self.model(self.model.features(x)).log_softmax(-1)[0].cpu().numpy()
+        memory = self.model.encode(self.model.features(x))
+        if self.decodes:
+            search = JointOptions(beam=self.config.batch.dev_beam, candidates=DEV_CANDIDATES)
+            return self.tokenizer.decode(joint_search(self.model, memory[0], search))
+        log_probs = self.model.ctc(memory).log_softmax(-1)[0].cpu().numpy()
         decoder = GreedyDecoder()
         return self.tokenizer.decode(t.id for t in [*decoder.feed(log_probs), *decoder.finish()])
 
@@ -215,9 +259,20 @@ class RecognitionTask:
         }
 
 
-def _tokenizer(c: TextConfig, lines: list[str]) -> CharTokenizer | SentencePieceTokenizer:
+def forced(tokens: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens [total] of texts with ``counts`` [batch] -> what a decoder is given [batch, most + 1], from BOS
+    on, and what it should tell at each place, EOS last; padded by blanks and by ``IGNORED``."""
+    bos, eos = torch.tensor([BOS]), torch.tensor([EOS])
+    texts = tokens.split(counts.tolist())
+    pad = torch.nn.utils.rnn.pad_sequence
+    given = pad([torch.cat([bos, text]) for text in texts], batch_first=True)
+    return given, pad([torch.cat([text, eos]) for text in texts], batch_first=True, padding_value=IGNORED)
+
+
+def _tokenizer(c: TextConfig, lines: list[str], ends: bool) -> CharTokenizer | SentencePieceTokenizer:
+    """``ends``: with tokens for a text's start and end, which SentencePiece's have anyway."""
     if c.units == "characters":
-        return CharTokenizer()
+        return CharTokenizer([*ENDS, *ENGLISH] if ends else ENGLISH)
     try:
         return SentencePieceTokenizer.train(lines, c.size, kind=c.units)
     except ValueError as error:
