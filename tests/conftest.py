@@ -1,8 +1,27 @@
 """Shared by all tests. Without a GPU, Triton kernels run in Triton's interpreter (see test_scan.py)."""
 
+import json
 import os
 
+import pytest
 import torch
+
+from slyther_cli.commands import events, output
 
 if not torch.cuda.is_available():  # has to be set before triton is first imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+@pytest.fixture(autouse=True)
+def events_are_documented(monkeypatch):
+    """Whatever a test lets a command print with --json must be as docs/events.md says."""
+    wrong, data = [], output.data
+
+    def checked(text):
+        if text.startswith('{"schema"'):
+            wrong.extend(events.problems(json.loads(text)))
+        data(text)
+
+    monkeypatch.setattr(output, "data", checked)
+    yield
+    assert not wrong, "see slyther_cli/commands/events.py"

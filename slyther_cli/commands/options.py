@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from slyther_cli.commands import output
 from slyther_cli.errors import UsageError
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
@@ -17,9 +18,8 @@ _BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 
 def new_app(**settings: Any) -> typer.Typer:
     """A typer app in the manner of the house. Coloured help is for terminals; it costs 0.1 s."""
-    on_terminal = sys.stdout is not None and sys.stdout.isatty()
     return typer.Typer(
-        rich_markup_mode="rich" if on_terminal else None,
+        rich_markup_mode="rich" if output.can_colour(sys.stdout) else None,
         pretty_exceptions_enable=False,
         add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},

@@ -1,19 +1,22 @@
 """How slyther speaks: stdout is data, stderr is words.
 
 Data are the paths of results, tables that were asked for, or with ``--json`` one object a line, each with
-``"schema": 1`` and an ``"event"``. Words are coloured, and progress is drawn, only on a terminal that can
-(not with TERM=dumb; NO_COLOR keeps them plain).
+``"schema": 1`` and an ``"event"`` (``events`` has them all). Words are coloured, and progress is drawn, only
+on a terminal that can (not with TERM=dumb). NO_COLOR keeps words plain, FORCE_COLOR colours them anywhere.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from slyther_cli import __version__
 
 SCHEMA = 1
 JSON_PROGRESS_EVERY = 1.0  # seconds
@@ -37,8 +40,24 @@ def data(text: str) -> None:
 
 
 def json_line(event: str, **details: Any) -> None:
-    """One JSON object on stdout."""
-    data(json.dumps({"schema": SCHEMA, "event": event, **details}, default=str))
+    """One JSON object on stdout. Numbers that are not finite, which JSON does not have, are null."""
+    line: dict[str, Any] = {"schema": SCHEMA, "event": event}
+    if event == "start":
+        line["version"] = __version__
+    line |= details
+    try:
+        text = json.dumps(line, default=str, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(line), default=str)
+    data(text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def words(text: str) -> None:
@@ -55,7 +74,7 @@ def words(text: str) -> None:
 def error_line(message: str) -> None:
     """``slyther: error: ...`` on stderr, in one line."""
     mark = "error:"
-    if can_draw(sys.stderr) and not os.environ.get("NO_COLOR"):
+    if can_colour(sys.stderr):
         mark = "\033[1;31merror:\033[0m"
     words(f"slyther: {mark} {' '.join(message.split())}")
 
@@ -66,6 +85,13 @@ def can_draw(stream: Any) -> bool:
         return stream is not None and stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
     except ValueError:  # closed
         return False
+
+
+def can_colour(stream: Any) -> bool:
+    """Whether what is written there may have colours: see the head of this file."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return os.environ.get("FORCE_COLOR", "") not in ("", "0") or can_draw(stream)
 
 
 def debugging() -> bool:
@@ -214,8 +240,6 @@ class Reporter:
 
     def _start(self, event: dict[str, Any]) -> None:
         if self.verbose:
-            from slyther_cli import __version__
-
             words(f"slyther {__version__}: model {event['model']}")
 
     def _plan(self, event: dict[str, Any]) -> None:
