@@ -11,7 +11,7 @@ import torch
 from slyther_cli.app import main
 from slyther_cli.errors import UsageError
 from slyther_cli.layers.quantizer import QuantizerTraining
-from slyther_cli.models.codec import Codec, CodecConfig
+from slyther_cli.models.codec import SeanetCodec, SeanetConfig
 from slyther_cli.training.codec import read_config
 from slyther_cli.training.codec_start import start_from_blocks
 from slyther_cli.training.losses import si_snr
@@ -33,7 +33,7 @@ def voices(count: int, samples: int, seed: int = 0) -> torch.Tensor:
 
 def test_a_codec_passes_speech_before_it_has_learnt():
     torch.manual_seed(0)
-    codec, x = Codec(CodecConfig(**SMALL)), voices(6, 8000)
+    codec, x = SeanetCodec(SeanetConfig(**SMALL)), voices(6, 8000)
     y = voices(3, 8000, seed=1)
     with torch.no_grad():
         noise = si_snr(codec.decoder(codec.encoder(y[:, None]))[:, 0], y).mean()
@@ -44,7 +44,7 @@ def test_a_codec_passes_speech_before_it_has_learnt():
 
 def test_codebooks_start_and_follow():
     torch.manual_seed(0)
-    codec = Codec(CodecConfig(**SMALL))
+    codec = SeanetCodec(SeanetConfig(**SMALL))
     training = QuantizerTraining(codec.quantizer)
     centres = torch.randn(20, 24)
     draw = lambda n: centres[torch.randint(20, (n,))] + 0.05 * torch.randn(n, 24)  # noqa: E731
@@ -68,7 +68,7 @@ def test_codebooks_start_and_follow():
 
 def test_dead_codes_come_back_to_life():
     torch.manual_seed(0)
-    codec = Codec(CodecConfig(**SMALL))
+    codec = SeanetCodec(SeanetConfig(**SMALL))
     training = QuantizerTraining(codec.quantizer)
     for book in training.books:
         book.embed.fill_(100.0)  # all codes far away, one of them nearest: the others are dead
@@ -82,7 +82,7 @@ def test_dead_codes_come_back_to_life():
 
 
 def test_the_gradient_passes_and_dropped_codebooks_add_nothing():
-    codec = Codec(CodecConfig(**SMALL))
+    codec = SeanetCodec(SeanetConfig(**SMALL))
     training = QuantizerTraining(codec.quantizer)
     x = torch.randn(2, 24, 5, requires_grad=True)
     one, _ = training(x, torch.tensor([1, 3]), 0, learn=False)
@@ -109,7 +109,7 @@ def run(tmp_path) -> Path:
         rows.append(f"{i}.wav\tv{i}\t{'dev' if i == 3 else 'train'}")
     (tmp_path / "manifest.tsv").write_text("\n".join(rows) + "\n")
     (tmp_path / "c.toml").write_text(
-        'name = "tiny"\n[model]\n'
+        'name = "tiny"\narchitecture = "seanet-codec"\n[model]\n'
         + "\n".join(f"{k} = {json.dumps(v)}" for k, v in SMALL.items())
         + '\n[data]\nmanifests = ["manifest.tsv"]\ncache = "cache"\n'
         "[batch]\nexamples = 2\nseconds = 0.3\ndev_examples = 2\ndev_seconds = 0.5\n"
@@ -143,6 +143,26 @@ def test_the_command_trains_and_resumes_and_its_codec_loads(run, capsys):
     assert not torch.equal(later.decode(later.encode(x)), before.decode(before.encode(x)))
 
 
+def test_a_spectral_codec_keeps_its_codes_and_comes_nearer(run, capsys):
+    text = (run / "c.toml").read_text()
+    start, end = text.index("architecture"), text.index("[data]")
+    small = "hop = 320\nn_mels = 40\nd_model = 32\nd_ffn = 64\nn_layers = 2\nn_codebooks = 3\n"
+    text = text[:start] + "[model]\n" + small + "codebook_size = 32\n" + text[end:].replace("1e-4", "3e-3")
+    text += "\n[losses]\nlinear = true\n"
+    (run / "s.toml").write_text(text.replace("steps = 6", "steps = 30"))
+    assert main(["train", "codec", "-c", str(run / "s.toml"), "-o", str(run / "s"), "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    losses = [e["loss"] for e in events if e["event"] == "train"]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3])
+
+    from slyther_cli.checkpoints import store
+
+    trained, _ = store.load(run / "s/last", expect_task="codec")
+    x = voices(1, 6400, seed=5)
+    again = trained.decode(trained.encode(x))
+    assert again.shape == x.shape and float(MelDistance(16_000)(again, x)) < 0.7
+
+
 def test_the_example_file_reads():
     assert read_config(Path("examples/train-codec.toml")).model["n_codebooks"] == 8
 
@@ -162,7 +182,7 @@ def test_eval_codec_scores_every_number_of_codebooks(run, capsys, monkeypatch):
     from slyther_cli.checkpoints import store
 
     monkeypatch.setenv("SLYTHER_CACHE", str(run / "slyther"))
-    codec = Codec(CodecConfig(**SMALL))
+    codec = SeanetCodec(SeanetConfig(**SMALL))
     start_from_blocks(codec, voices(6, 8000))
     frames = codec.encoder(voices(6, 8000)[:, None])
     QuantizerTraining(codec.quantizer).start(frames.transpose(1, 2).flatten(0, 1), 0)

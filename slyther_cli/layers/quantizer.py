@@ -17,7 +17,8 @@ DEAD = 0.05
 """A code used less than this share of the mean use is moved to a frame of the batch."""
 KMEANS = 10
 QUIET = 0.8
-"""Frames count by their energy to the minus this: quiet ones add little error but are heard as well."""
+"""Frames of samples count by their energy to the minus this: quiet ones add little error but are heard as
+well. Frames of log spectra count alike: 0."""
 
 
 def nearest(x: Tensor, codes: Tensor) -> Tensor:
@@ -35,8 +36,9 @@ class QuantizerTraining(nn.Module):
     count: Tensor
     total: Tensor
 
-    def __init__(self, quantizer: Any):
+    def __init__(self, quantizer: Any, quiet: float = QUIET):
         super().__init__()
+        self.quiet = quiet
         self.books = [layer._codebook for layer in quantizer.vq.layers]
         size, d = self.books[0].embed.shape
         self.register_buffer("count", torch.ones(len(self.books), size))
@@ -48,7 +50,7 @@ class QuantizerTraining(nn.Module):
     def start(self, frames: Tensor, seed: int) -> None:
         """Codebooks from ``frames`` [n, d] by k-means, each on what the ones before it leave."""
         draw = torch.Generator().manual_seed(seed)
-        residual, weight = frames.detach().clone(), _weights(frames)
+        residual, weight = frames.detach().clone(), _weights(frames, self.quiet)
         for i, book in enumerate(self.books):
             size = len(book.embed)
             picked = torch.randperm(len(residual), generator=draw)[:size]
@@ -64,6 +66,8 @@ class QuantizerTraining(nn.Module):
             self.total[i] = codes * self.count[i][:, None]
             residual = residual - codes[nearest(residual, codes)]
 
+    @torch.autocast("cpu", enabled=False)
+    @torch.autocast("cuda", enabled=False)
     def forward(self, frames: Tensor, keep: Tensor, seed: int, learn: bool = True) -> tuple[Tensor, Tensor]:
         """[batch, d, n] and the number of codebooks each example keeps [batch] -> the quantized frames with
         the gradient of the unquantized ones, and the commitment loss: the mean squared distance from the
@@ -71,9 +75,10 @@ class QuantizerTraining(nn.Module):
         dead codes go.
         """
         batch, d, n = frames.shape
+        frames = frames.float()
         x = frames.transpose(1, 2).reshape(-1, d)
         kept = keep.repeat_interleave(n)
-        unit, weight = x.detach().var() + 1e-8, _weights(x.detach())
+        unit, weight = x.detach().var() + 1e-8, _weights(x.detach(), self.quiet)
         draw = torch.Generator().manual_seed(seed)
         residual, out = x, torch.zeros_like(x)
         commitment = x.new_zeros(())
@@ -110,9 +115,9 @@ class QuantizerTraining(nn.Module):
         return [round(float(v)) for v in (-(share * (share + 1e-9).log()).sum(1)).exp()]
 
 
-def _weights(frames: Tensor) -> Tensor:
+def _weights(frames: Tensor, quiet: float) -> Tensor:
     """How much each of [n, d] counts [n]; 1 on the average."""
-    weight = (frames.square().mean(1) + 1e-4 * frames.square().mean() + 1e-12) ** -QUIET
+    weight = (frames.square().mean(1) + 1e-4 * frames.square().mean() + 1e-12) ** -quiet
     return weight / weight.mean()
 
 

@@ -1,8 +1,11 @@
-"""The codec: speech as tokens and back. encodec's SEANet encoder and decoder around its residual vector
-quantizer; EnCodec 24 kHz with the official weights and our own small 16 kHz codec are settings of it.
+"""Codecs: speech as tokens and back. An encoder that makes frames of samples, encodec's residual vector
+quantizer that writes a frame as a token of each of its codebooks, and a decoder.
 
-Source: Defossez et al. 2022, High Fidelity Neural Audio Compression (arXiv 2210.13438). Convolutions carry
-plain weights: the official ones' weight normalisation is resolved when they are imported.
+:class:`SeanetCodec` is EnCodec 24 kHz, with the official weights; :class:`SpectralCodec` is ours: it codes
+log mel frames, which need no encoder to be trained and say nothing of phase, so that a voice has less to
+predict. Sources: Defossez et al. 2022, High Fidelity Neural Audio Compression (arXiv 2210.13438); Siuzdak
+2023, Vocos (arXiv 2306.00814). Convolutions carry plain weights: the official ones' weight normalisation is
+resolved when they are imported.
 """
 
 from __future__ import annotations
@@ -15,91 +18,49 @@ from torch import Tensor, nn
 
 from slyther_cli.audio.torchaudio_compat import encodec
 from slyther_cli.errors import ModelError
-from slyther_cli.layers.seanet import empty_like, piecewise
-
-
-@dataclass(frozen=True)
-class CodecConfig:
-    """``ratios``: the decoder's upsampling factors in order; their product is the hop, the samples of a
-    frame. ``pad``: "reflect" (EnCodec) or "constant", what a convolution sees beyond the ends. ``lstm``: two
-    LSTM layers at the narrowest place of encoder and decoder (EnCodec)."""
-
-    sample_rate: int = 16_000
-    n_filters: int = 16
-    dimension: int = 128
-    ratios: list[int] = field(default_factory=lambda: [8, 5, 4, 2])
-    n_codebooks: int = 8
-    codebook_size: int = 1024
-    lstm: bool = False
-    pad: str = "constant"
-    compress: int = 2
-
-    def __post_init__(self) -> None:
-        if not 1 <= len(self.ratios) <= 8 or not all(type(r) is int and 1 <= r <= 64 for r in self.ratios):
-            raise ValueError("ratios must be 1 to 8 whole numbers from 1 to 64")
-        if self.pad not in ("reflect", "constant"):
-            raise ValueError(f'pad must be "reflect" or "constant", not {self.pad!r}')
-        if self.n_codebooks > 64 or self.n_filters * 2 ** len(self.ratios) > 16_384:
-            raise ValueError("more than 64 codebooks, or a network wider than 16,384 channels")
+from slyther_cli.layers.overlapping import Overlapping
+from slyther_cli.layers.seanet import Piecewise, empty_like, piecewise
+from slyther_cli.layers.vocoder import MelFrames, SpectrumWriter
 
 
 class Codec(nn.Module):
     """Samples in [-1, 1] at ``sample_rate`` Hz to ``n_codebooks`` tokens below ``codebook_size`` in each of
-    ``frame_rate`` frames a second, and back. Both directions are causal."""
+    ``frame_rate`` frames a second, and back. ``encoder``: [batch, 1, n] -> [batch, dimension, ceil(n / hop)];
+    ``decoder``: back to [batch, 1, frames * hop]."""
 
-    def __init__(self, config: CodecConfig):
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def __init__(self, sample_rate: int, hop: int, dimension: int, n_codebooks: int, codebook_size: int):
         super().__init__()
+        self.sample_rate, self.hop, self.dimension = sample_rate, hop, dimension
+        self.n_codebooks, self.codebook_size = n_codebooks, codebook_size
         encodec()
-        from encodec.modules import SEANetDecoder, SEANetEncoder
         from encodec.quantization import ResidualVectorQuantizer
 
-        c = self.config = config
-        network: dict[str, Any] = {
-            "dimension": c.dimension,
-            "n_filters": c.n_filters,
-            "ratios": list(c.ratios),
-            "norm": "none",
-            "causal": True,
-            "pad_mode": c.pad,
-            "compress": c.compress,
-            "lstm": 2 if c.lstm else 0,
-        }
-        self.encoder = SEANetEncoder(**network)
-        self.decoder = SEANetDecoder(**network)
         self.quantizer = ResidualVectorQuantizer(
-            dimension=c.dimension, n_q=c.n_codebooks, bins=c.codebook_size, kmeans_init=False
+            dimension=dimension, n_q=n_codebooks, bins=codebook_size, kmeans_init=False
         )
         for layer in self.quantizer.vq.layers:  # statistics of encodec's own training: not of the model
             codebook: Any = layer._codebook
             for name in ("inited", "cluster_size", "embed_avg"):
                 codebook.register_buffer(name, getattr(codebook, name), persistent=False)
-        self.hop = 1
-        for ratio in c.ratios:
-            self.hop *= ratio
-
-    @property
-    def sample_rate(self) -> int:
-        return self.config.sample_rate
 
     @property
     def frame_rate(self) -> float:
         """Frames a second."""
-        return self.config.sample_rate / self.hop
+        return self.sample_rate / self.hop
 
-    @property
-    def n_codebooks(self) -> int:
-        return self.config.n_codebooks
-
-    @property
-    def codebook_size(self) -> int:
-        return self.config.codebook_size
+    def pieces(self) -> tuple[Piecewise, Piecewise]:
+        """Encoder and decoder for a signal that comes in pieces, at its start."""
+        raise NotImplementedError
 
     @torch.inference_mode()
     def encode(self, samples: Tensor, n_codebooks: int | None = None) -> Tensor:
         """[batch, n] -> codes [batch, n_codebooks, ceil(n / hop)], int64; all codebooks, or the first of
         them."""
         if not samples.shape[1]:
-            return self._codes(empty_like(self, len(samples), self.config.dimension), n_codebooks)
+            return self._codes(empty_like(self, len(samples), self.dimension), n_codebooks)
         return self._codes(self.encoder(samples[:, None].float()), n_codebooks)
 
     @torch.inference_mode()
@@ -129,12 +90,107 @@ class Codec(nn.Module):
         return self.quantizer.vq.decode(codes.transpose(0, 1))
 
 
+@dataclass(frozen=True)
+class SeanetConfig:
+    """``ratios``: the decoder's upsampling factors in order; their product is the hop, the samples of a
+    frame. ``pad``: "reflect" (EnCodec) or "constant", what a convolution sees beyond the ends. ``lstm``: two
+    LSTM layers at the narrowest place of encoder and decoder (EnCodec)."""
+
+    sample_rate: int = 16_000
+    n_filters: int = 16
+    dimension: int = 128
+    ratios: list[int] = field(default_factory=lambda: [8, 5, 4, 2])
+    n_codebooks: int = 8
+    codebook_size: int = 1024
+    lstm: bool = False
+    pad: str = "constant"
+    compress: int = 2
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.ratios) <= 8 or not all(type(r) is int and 1 <= r <= 64 for r in self.ratios):
+            raise ValueError("ratios must be 1 to 8 whole numbers from 1 to 64")
+        if self.pad not in ("reflect", "constant"):
+            raise ValueError(f'pad must be "reflect" or "constant", not {self.pad!r}')
+        if self.n_codebooks > 64 or self.n_filters * 2 ** len(self.ratios) > 16_384:
+            raise ValueError("more than 64 codebooks, or a network wider than 16,384 channels")
+
+
+class SeanetCodec(Codec):
+    """encodec's SEANet on both sides. Both directions are causal."""
+
+    def __init__(self, config: SeanetConfig):
+        c = self.config = config
+        hop = 1
+        for ratio in c.ratios:
+            hop *= ratio
+        super().__init__(c.sample_rate, hop, c.dimension, c.n_codebooks, c.codebook_size)
+        from encodec.modules import SEANetDecoder, SEANetEncoder
+
+        network: dict[str, Any] = {
+            "dimension": c.dimension,
+            "n_filters": c.n_filters,
+            "ratios": list(c.ratios),
+            "norm": "none",
+            "causal": True,
+            "pad_mode": c.pad,
+            "compress": c.compress,
+            "lstm": 2 if c.lstm else 0,
+        }
+        self.encoder: Any = SEANetEncoder(**network)
+        self.decoder: Any = SEANetDecoder(**network)
+
+    def pieces(self) -> tuple[Piecewise, Piecewise]:
+        return piecewise(self.encoder.model), piecewise(self.decoder.model)
+
+
+@dataclass(frozen=True)
+class SpectralConfig:
+    """``hop``: samples of a frame, ``per_frame``: how many spectra of ``n_mels`` bands it holds. The decoder
+    has ``n_layers`` ConvNeXt blocks of width ``d_model``."""
+
+    sample_rate: int = 16_000
+    hop: int = 320
+    per_frame: int = 2
+    n_mels: int = 80
+    d_model: int = 256
+    d_ffn: int = 768
+    n_layers: int = 6
+    n_codebooks: int = 8
+    codebook_size: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.n_codebooks > 64 or self.hop % self.per_frame or self.hop // self.per_frame < 8:
+            raise ValueError(
+                "more than 64 codebooks, or a hop that is not per_frame steps of 8 samples or more"
+            )
+        if self.n_mels > 2 * self.hop // self.per_frame:
+            raise ValueError("more mel bands than the spectrum has bins")
+
+
+class SpectralCodec(Codec):
+    """Log mel frames, quantized; a network writes the spectrum that they were made of, with phases. A frame's
+    samples depend on ``decoder.reach`` frames on either side."""
+
+    def __init__(self, config: SpectralConfig):
+        c = self.config = config
+        super().__init__(c.sample_rate, c.hop, c.per_frame * c.n_mels, c.n_codebooks, c.codebook_size)
+        self.encoder: MelFrames = MelFrames(c.sample_rate, c.hop, c.per_frame, c.n_mels)
+        self.decoder: SpectrumWriter = SpectrumWriter(self.encoder, c.d_model, c.d_ffn, c.n_layers)
+
+    def pieces(self) -> tuple[Piecewise, Piecewise]:
+        around = -(-self.encoder.size // self.hop) * self.hop
+        return (
+            Overlapping(self.encoder, self.dimension, unit=self.hop, made=1, margin=around),
+            Overlapping(self.decoder, 1, unit=1, made=self.hop, margin=self.decoder.reach),
+        )
+
+
 class CodecEncoder:
     """A long signal encoded piece by piece; the pieces together equal :meth:`Codec.encode` of the whole."""
 
     def __init__(self, codec: Codec, n_codebooks: int | None = None, batch: int = 1):
         self.codec, self.n_codebooks, self.batch = codec, n_codebooks, batch
-        self.network, self.any = piecewise(codec.encoder.model), False
+        self.network, self.any = codec.pieces()[0], False
 
     @torch.inference_mode()
     def push(self, samples: Tensor) -> Tensor:
@@ -143,13 +199,13 @@ class CodecEncoder:
             self.any = True
             frames = self.network(samples[:, None].float(), False)
         else:
-            frames = empty_like(self.codec, self.batch, self.codec.config.dimension)
+            frames = empty_like(self.codec, self.batch, self.codec.dimension)
         return self.codec._codes(frames, self.n_codebooks)
 
     @torch.inference_mode()
     def finish(self) -> Tensor:
         """The codes that were still held back: those of the last, unfilled frame, and of a short start."""
-        frames = empty_like(self.codec, self.batch, self.codec.config.dimension)
+        frames = empty_like(self.codec, self.batch, self.codec.dimension)
         if self.any:
             frames = self.network(empty_like(self.codec, self.batch, 1), True)
         return self.codec._codes(frames, self.n_codebooks)
@@ -158,12 +214,12 @@ class CodecEncoder:
 class CodecDecoder:
     """A long row of codes decoded piece by piece; the pieces together equal :meth:`Codec.decode` of all.
 
-    With ``pad`` "reflect" the first samples come out once 7 frames are in; from then on, and with "constant"
-    from the start, ``hop`` samples a frame."""
+    A SEANet's samples come with their frame, with ``pad`` "reflect" once 7 frames are in; a spectral codec's
+    ``decoder.reach`` frames later."""
 
     def __init__(self, codec: Codec, batch: int = 1):
         self.codec, self.batch = codec, batch
-        self.network, self.any = piecewise(codec.decoder.model), False
+        self.network, self.any = codec.pieces()[1], False
 
     @torch.inference_mode()
     def push(self, codes: Tensor) -> Tensor:
@@ -178,4 +234,4 @@ class CodecDecoder:
         """The samples that were still held back [batch, n]."""
         if not self.any:
             return empty_like(self.codec, self.batch, 1)[:, 0]
-        return self.network(empty_like(self.codec, self.batch, self.codec.config.dimension), True)[:, 0]
+        return self.network(empty_like(self.codec, self.batch, self.codec.dimension), True)[:, 0]

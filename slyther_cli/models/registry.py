@@ -55,7 +55,7 @@ PRESETS["encodec-24khz"] = (
     "seanet-codec",
     {"sample_rate": 24_000, "n_filters": 32, "n_codebooks": 32, "lstm": True, "pad": "reflect"},
 )
-PRESETS["codec-16k"] = ("seanet-codec", {"ratios": [5, 4, 4, 4]})
+PRESETS["codec-16k"] = ("spectral-codec", {})
 
 _SMALL_VOICE = {
     **{"alphabet": "arpabet", "n_symbols": 80, "codec": "codec-16k", "sample_rate": 16_000},
@@ -76,6 +76,7 @@ TASKS = {
     "conformer": "transcribe",
     "speech-mamba": "transcribe",
     "seanet-codec": "codec",
+    "spectral-codec": "codec",
     "vall-m": "speak",
     "vall-e": "speak",
 }
@@ -115,9 +116,13 @@ def _parts(architecture: str) -> tuple[type, type]:
 
         return SpeechMambaConfig, SpeechMamba
     if architecture == "seanet-codec":
-        from slyther_cli.models.codec import Codec, CodecConfig
+        from slyther_cli.models.codec import SeanetCodec, SeanetConfig
 
-        return CodecConfig, Codec
+        return SeanetConfig, SeanetCodec
+    if architecture == "spectral-codec":
+        from slyther_cli.models.codec import SpectralCodec, SpectralConfig
+
+        return SpectralConfig, SpectralCodec
     if architecture == "vall-m":
         from slyther_cli.models.vall_m import VallM, VallMConfig
 

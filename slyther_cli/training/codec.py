@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from slyther_cli.errors import UsageError
-from slyther_cli.layers.quantizer import QuantizerTraining
-from slyther_cli.models.codec import Codec
+from slyther_cli.layers.quantizer import QUIET, QuantizerTraining
+from slyther_cli.models.codec import Codec, SeanetCodec
 from slyther_cli.training.codec_start import start_from_blocks
 from slyther_cli.training.data import SpeechPool
 from slyther_cli.training.loop import LoopConfig, Peers
@@ -29,37 +29,44 @@ from slyther_cli.training.workers import run
 
 AHEAD = 4  # batches made while the network computes
 DEV_SEED = 12345
-START_FRAMES, START_AT = 10, 2**40
-"""Frames for each code that k-means begins with, and the number of the first piece of speech of these."""
+START_AT = 2**40
+"""The number of the first piece of speech that k-means begins with."""
 
 
 @dataclass(frozen=True)
 class BatchConfig:
     """``examples`` of ``seconds`` in a batch, at levels drawn evenly from ``gain_db`` around the pool's
-    -25 dB. Validation takes ``dev_examples`` of ``dev_seconds``."""
+    -25 dB. A speaker is drawn by the ``favour`` th power of how much is there: 1 as the speech comes, 0 all
+    alike. The codebooks start from ``start_frames`` frames for each code. Validation takes ``dev_examples``
+    of ``dev_seconds``."""
 
     examples: int = 8
     seconds: float = 1.0
     gain_db: tuple[float, ...] = (-12.0, 6.0)
+    favour: float = 0.5
+    start_frames: int = 10
     dev_examples: int = 48
     dev_seconds: float = 2.0
 
     def __post_init__(self) -> None:
-        if min(self.examples, self.dev_examples) < 1 or min(self.seconds, self.dev_seconds) < 0.1:
-            raise UsageError("examples must be 1 or more, seconds 0.1 or more")
+        if min(self.examples, self.dev_examples, self.start_frames) < 1:
+            raise UsageError("examples and start_frames must be 1 or more")
+        if min(self.seconds, self.dev_seconds) < 0.1 or not 0 <= self.favour <= 1:
+            raise UsageError("seconds must be 0.1 or more, favour from 0 to 1")
         if len(self.gain_db) != 2 or self.gain_db[0] > self.gain_db[1]:
             raise UsageError("gain_db must be the lowest and the highest gain")
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights. ``mel``: log mel spectra at five resolutions; ``wave``: mean absolute difference of the
-    samples, relative to the target's; ``commitment``: how far frames lie from their codes. ``full``: share of
-    the examples that keep all codebooks; the others keep an evenly drawn number of the first.
-    ``decoder_only``: encoder and codebooks stay as ``start_from`` has them, so that tokens keep their
-    meaning."""
+    """Weights. ``mel``: log mel spectra at five resolutions, with ``linear`` also log spectra; ``wave``: mean
+    absolute difference of the samples, relative to the target's (for a SEANet only: spectral frames hold no
+    phase); ``commitment``: how far frames lie from their codes. ``full``: share of the examples that keep all
+    codebooks; the others keep an evenly drawn number of the first. ``decoder_only``: encoder and codebooks
+    stay as ``start_from`` has them, so that tokens keep their meaning."""
 
     mel: float = 1.0
+    linear: bool = False
     wave: float = 0.5
     commitment: float = 0.1
     full: float = 0.5
@@ -76,7 +83,7 @@ class CodecTraining:
     settings."""
 
     name: str = "my-codec"
-    architecture: str = "seanet-codec"
+    architecture: str = "spectral-codec"
     model: dict[str, Any] = field(default_factory=dict)
     start_from: str = ""
     data: DataConfig = field(default_factory=DataConfig)
@@ -94,11 +101,11 @@ def read_config(path: Path) -> CodecTraining:
 
 
 class Segments:
-    """Pieces of a pool's speech, drawn by number: speakers by the square root of how much they say."""
+    """Pieces of a pool's speech, drawn by number: speakers by how much they say to the power ``favour``."""
 
-    def __init__(self, pool: SpeechPool, seed: int):
+    def __init__(self, pool: SpeechPool, seed: int, favour: float = 0.5):
         self.seed, self.speakers = seed, [pool.speakers[name] for name in sorted(pool.speakers)]
-        share = np.sqrt([sum(map(len, utterances)) for utterances in self.speakers])
+        share = np.array([sum(map(len, utterances)) for utterances in self.speakers], float) ** favour
         self.share = share / share.sum()
 
     def draw(self, number: int, samples: int, gain_db: tuple[float, ...] = (0.0, 0.0)) -> np.ndarray:
@@ -121,7 +128,8 @@ class Trainee(nn.Module):
 
     def __init__(self, codec: Codec):
         super().__init__()
-        self.codec, self.statistics = codec, QuantizerTraining(codec.quantizer)
+        quiet = QUIET if isinstance(codec, SeanetCodec) else 0.0
+        self.codec, self.statistics = codec, QuantizerTraining(codec.quantizer, quiet)
 
 
 class CodecTask:
@@ -132,25 +140,31 @@ class CodecTask:
         torch.manual_seed(config.loop.seed)
         codec, self.architecture, self.settings = starting_model(config, base, "codec")
         self.model = Trainee(codec).to(device)
-        if config.losses.decoder_only:
+        # Spectral frames are what they are: their codebooks start as well as they will ever be.
+        self.follow = isinstance(codec, SeanetCodec) and not config.losses.decoder_only
+        if not self.follow:
             codec.encoder.requires_grad_(False)
         self.pool, dev = config.data.pools(base, codec.sample_rate)
-        self.segments, self.dev = Segments(self.pool, config.loop.seed), Segments(dev, DEV_SEED)
+        self.segments = Segments(self.pool, config.loop.seed, config.batch.favour)
+        self.dev = Segments(dev, DEV_SEED)
         if not config.start_from:
             self._start()
         self.mel = MelDistance(codec.sample_rate).to(device)
+        self.distance = MelDistance(codec.sample_rate, linear=config.losses.linear).to(device)
         self._feeder = ThreadPoolExecutor(1)
         self._ahead: dict[int, Future] = {}
 
     @torch.no_grad()
     def _start(self) -> None:
-        """First weights and codebooks from as much speech as gives ``START_FRAMES`` for each code."""
-        codec, device = self.model.codec, self.device
+        """First weights and codebooks from as much speech as gives ``start_frames`` for each code."""
+        codec, device, b = self.model.codec, self.device, self.config.batch
         samples = 100 * codec.hop
-        count = -(-START_FRAMES * codec.codebook_size // 100)
-        speech = [self.segments.draw(START_AT + i, samples) for i in range(count)]
+        count = -(-b.start_frames * codec.codebook_size // 100)
+        gain_db = (0.0, 0.0) if self.follow else b.gain_db
+        speech = [self.segments.draw(START_AT + i, samples, gain_db) for i in range(count)]
         x = torch.from_numpy(np.stack(speech)).to(device)
-        start_from_blocks(codec, x)
+        if isinstance(codec, SeanetCodec):
+            start_from_blocks(codec, x)
         frames = torch.cat([codec.encoder(part[:, None]) for part in x.split(8)])
         self.model.statistics.start(frames.transpose(1, 2).flatten(0, 1), self.config.loop.seed)
 
@@ -173,9 +187,11 @@ class CodecTask:
         c, codec = self.config.losses, self.model.codec
         frames, commitment = self._frames(x, step)
         y = codec.decoder(frames)[:, 0]
-        mel = self.mel(y, x)
-        wave = ((y - x).abs().mean(1) / (x.abs().mean(1) + 1e-3)).mean()
-        return c.mel * mel + c.wave * wave + c.commitment * commitment, float(mel.detach())
+        mel = self.distance(y, x)
+        loss = c.mel * mel + c.commitment * commitment
+        if isinstance(codec, SeanetCodec):
+            loss = loss + c.wave * ((y - x).abs().mean(1) / (x.abs().mean(1) + 1e-3)).mean()
+        return loss, float(mel.detach())
 
     def _frames(self, x: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """What the decoder is given [batch, dimension, frames], and the commitment loss."""
@@ -185,9 +201,9 @@ class CodecTask:
         draw = torch.Generator().manual_seed(seed)
         keep = torch.randint(1, codec.n_codebooks + 1, (len(x),), generator=draw)
         keep[torch.rand(len(x), generator=draw) < c.full] = codec.n_codebooks
-        with torch.set_grad_enabled(not c.decoder_only):
+        with torch.set_grad_enabled(self.follow):
             frames = codec.encoder(x[:, None])
-            return statistics(frames, keep.to(self.device), seed, learn=not c.decoder_only)
+            return statistics(frames, keep.to(self.device), seed, learn=self.follow)
 
     @torch.inference_mode()
     def validate(self) -> dict[str, Any]:

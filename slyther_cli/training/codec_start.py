@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from slyther_cli.models.codec import Codec
+from slyther_cli.models.codec import SeanetCodec
 
 SMALL = 0.1
 """Standard deviation of the strongest carrier of a level."""
@@ -23,7 +23,7 @@ EVEN = 0.4
 
 
 @torch.no_grad()
-def start_from_blocks(codec: Codec, speech: Tensor) -> None:
+def start_from_blocks(codec: SeanetCodec, speech: Tensor) -> None:
     """Set ``codec``'s weights from ``speech`` [examples, samples], a minute of it or more."""
     x = speech[:, : speech.shape[1] // codec.hop * codec.hop, None]  # [examples, time, carriers]
     down, up = _convolutions(codec.encoder), _convolutions(codec.decoder)[::-1]

@@ -135,7 +135,9 @@ class SpeechTask:
 
     def _asked(self, batch: Batch, rng: np.random.Generator, prompt: float) -> tuple[Tensor, Tensor]:
         rows = len(batch.symbols)
-        level = torch.from_numpy(rng.integers(self.settings["n_codebooks"] - 1, size=rows))
+        # The first codebooks hold most of the sound, so they are practised most.
+        weight = 1 / np.arange(1, self.settings["n_codebooks"])
+        level = torch.from_numpy(rng.choice(len(weight), rows, p=weight / weight.sum()))
         share = torch.from_numpy(rng.uniform(0, 0.5, rows) * (rng.random(rows) < prompt))
         return level, (batch.n_frames * share).long()
 
