@@ -105,7 +105,7 @@ class Ratings:
         return word in ("b", "c", "bc")
 
 
-ALPHABET = CharTokenizer("\x01\x02 bc")  # ids 1 and 2 are bos and eos, 3 the space
+ALPHABET = CharTokenizer(" bc", ends=True)  # ids 1 and 2 are bos and eos, 3 the space
 
 
 def every_score(model, memory, o, lm=None):
@@ -272,7 +272,7 @@ def with_decoder(folder):
             old, new = getattr(plain.ctc_lin.w, name), getattr(model.ctc_lin.w, name)
             new.fill_(-30.0 if name == "bias" else 0.0)
             new[0], new[3:] = old[0], old[1:]
-    alphabet = CharTokenizer("\x01\x02" + tones.LETTERS)
+    alphabet = CharTokenizer(tones.LETTERS, ends=True)
     store.save(
         folder / "joint", model, name="joint", architecture="conmamba", config=config, task="transcribe",
         companions=alphabet.save,

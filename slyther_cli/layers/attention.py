@@ -54,12 +54,16 @@ class MultiheadAttention(nn.Module):
 
     def forward(self, x: Tensor, seen: KeyValues, mask: Tensor | None = None) -> Tensor:
         """``mask``: bool, broadcast to [batch, heads, n, frames]; a query sees where it is true."""
-        d = x.shape[-1]
-        q = self._split(F.linear(x, self.att.in_proj_weight[:d], self.att.in_proj_bias[:d]))
+        q = self.queries(x)
         k, v = (t.expand(len(x), -1, -1, -1) for t in seen)
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, mask, dropout)
         return self.att.out_proj(y.transpose(1, 2).flatten(2))
+
+    def queries(self, x: Tensor) -> Tensor:
+        """[batch, n, d] -> [batch, heads, n, d / heads]"""
+        d = x.shape[-1]
+        return self._split(F.linear(x, self.att.in_proj_weight[:d], self.att.in_proj_bias[:d]))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

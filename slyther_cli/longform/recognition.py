@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from slyther_cli.audio.features import FbankStream
+from slyther_cli.errors import UsageError
 from slyther_cli.layers.frontend import FrontendStream
+from slyther_cli.longform.attended import KEYS, attended, has_attention, slot_floats
 from slyther_cli.longform.local import drain, feed
 from slyther_cli.longform.plan import (
     BASE_BYTES,
@@ -32,6 +34,9 @@ from slyther_cli.longform.tape import FileTape, MemoryTape
 
 Blocks = Callable[[], Iterator[np.ndarray]]
 FRONT = 256  # frames that the front end computes at a time
+ATTENDING = (
+    16  # floats a frame and channel that a Speech-Mamba's tile takes: x, z, scan, queries, keys, values
+)
 
 
 @torch.inference_mode()
@@ -56,6 +61,9 @@ def encode_whole(
         yield from _live(model, blocks, plan, on_progress)
         return
     device = model.normalize.glob_mean.device
+    if has_attention(model.transformer.encoder):
+        yield from _attended(model, blocks, plan, on_progress, tile)
+        return
     layers = swept_layers(model.transformer.encoder)
     width = model.config.d_model
     floats = tape_floats(layers, width, tile)
@@ -77,6 +85,25 @@ def encode_whole(
             yield x[0]
     finally:
         tape.close()
+
+
+def _attended(
+    model, blocks: Blocks, plan: Plan, on_progress: Callable[[float], None] | None, tile: int
+) -> Iterator[Tensor]:
+    """A Speech-Mamba, see ``attended``."""
+    device, floats = model.normalize.glob_mean.device, slot_floats(model.config.d_model, tile)
+    tapes: list[MemoryTape | FileTape] = []
+    try:
+        for _ in range(2):
+            in_memory = plan.tape == "memory"
+            tapes.append(
+                MemoryTape(floats, device) if in_memory else FileTape(floats, plan.work_dir, device=device)
+            )
+        tiles = _entering(model, blocks(), model.fbank.loudest(blocks()), tile, 0)
+        yield from attended(model, tiles, (tapes[0], tapes[1]), on_progress, tile)
+    finally:
+        for tape in tapes:
+            tape.close()
 
 
 class LiveEncoder:
@@ -167,9 +194,14 @@ def plan_recognition(
     c, frames = model.config, model.frames(samples)
     if c.causal:
         return one_pass(samples, frames, work_dir)
-    slot = tape_floats(swept_layers(model.transformer.encoder), c.d_model)
     weights = sum(p.numel() for p in model.parameters())
-    channels = 4 * c.d_model + c.d_ffn
+    if has_attention(model.transformer.encoder):
+        if resume:
+            raise UsageError("a speech-mamba keeps no work to go on from: leave --resume out")
+        slot, channels = 2 * slot_floats(c.d_model), ATTENDING * c.d_model + c.n_heads * KEYS
+    else:
+        slot = tape_floats(swept_layers(model.transformer.encoder), c.d_model)
+        channels = 4 * c.d_model + c.d_ffn
     working = BASE_BYTES + 4 * (COPIES_OF_WEIGHTS * weights + TILE * channels * FLOATS_PER_CHANNEL)
     return swept(
         samples, frames, c.n_layers, slot, working,
@@ -184,6 +216,7 @@ def _entering(model, blocks: Iterator[np.ndarray], ceiling: float, tile: int, fi
     """
     stream, skip = FrontendStream(model.frontend, FRONT), first * tile
     drop = skip % FRONT  # of the first piece that comes
+    at = skip - drop  # the frame that it begins with
     held: list[Tensor] = []
 
     def pieces() -> Iterator[Tensor]:
@@ -192,8 +225,8 @@ def _entering(model, blocks: Iterator[np.ndarray], ceiling: float, tile: int, fi
         yield from stream.finish(skip)
 
     for wide in pieces():
-        held.append(model.transformer.enter(wide)[:, drop:])
-        drop = 0
+        held.append(model.transformer.enter(wide, at)[:, drop:])
+        at, drop = at + wide.shape[1], 0
         if sum(x.shape[1] for x in held) >= tile:
             *whole, rest = torch.cat(held, 1).split(tile, 1)
             held = [rest]

@@ -271,8 +271,9 @@ class ConMambaNet(nn.Module):
             if p.dim() > 1 and not p.is_meta:
                 nn.init.xavier_normal_(p)
 
-    def enter(self, x: Tensor) -> Tensor:
-        """The front end's frames [batch, frames, 640] -> the first layer's input, frame by frame."""
+    def enter(self, x: Tensor, position: int = 0) -> Tensor:
+        """The front end's frames [batch, frames, 640] -> the first layer's input, frame by frame. Where in
+        the recording they stand (``position``) is nothing to this encoder."""
         linear, dropout = self.custom_src_module.layers
         return dropout(linear.w(x))
 

@@ -12,8 +12,8 @@ Written from that description.
       [batch, frames, vocab], blank 0 -> decoder layers (Mamba block, attention over the memory, Mamba block),
       LN, seq_lin     next-token logits
 
-The attention sees the whole recording, so memory grows with its length: no sweeps here. The published table
-of positions ends after 100 s; ours goes on as far as it is needed.
+The attention sees the whole recording, so time grows with the square of its length; ``longform.attended``
+keeps the memory constant. The published table of positions ends after 100 s; ours goes on as far as needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,8 @@ class SpeechMambaConfig:
     max_positions: int = 2500
     dropout: float = 0.1
     sample_rate: int = 16000
+
+    causal: ClassVar[bool] = False
 
 
 class MambaBlock(nn.Module):
@@ -186,10 +188,11 @@ class SpeechMambaNet(nn.Module):
             if p.dim() > 1:
                 nn.init.xavier_normal_(p)
 
-    def enter(self, x: Tensor) -> Tensor:
-        """The front end's frames [batch, frames, 1280] -> the first layer's input [batch, frames, d]."""
+    def enter(self, x: Tensor, position: int = 0) -> Tensor:
+        """The front end's frames [batch, frames, 1280], of which the first stands at ``position`` -> the
+        first layer's input [batch, frames, d]."""
         linear, dropout = self.custom_src_module.layers
-        return dropout(linear.w(x)) + self.positional_encoding(0, x.shape[1])
+        return dropout(linear.w(x)) + self.positional_encoding(position, x.shape[1])
 
     def embed(self, tokens: Tensor, position: int) -> Tensor:
         """[batch, n] -> [batch, n, d], of which the first stands at ``position``."""

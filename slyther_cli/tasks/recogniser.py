@@ -81,9 +81,9 @@ class Recogniser:
     ) -> None:
         assert config.path is not None
         self.config, self.device = config, device
-        if config.architecture != "conmamba":
+        if config.architecture not in ("conmamba", "speech-mamba"):
             raise ModelError(
-                f"model {config.name} is a {config.architecture}: transcribe runs the CTC head of a conmamba"
+                f"model {config.name} is a {config.architecture}: transcribe runs a conmamba or speech-mamba"
             )
         self.tokenizer = load_tokenizer(config.path)
         self.model = self._network()

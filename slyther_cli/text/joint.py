@@ -30,7 +30,6 @@ from slyther_cli.text.words import Token
 NEVER = -math.inf
 NEVER_HEARD = -1e5  # a log-probability that is none, and can be summed up and taken off again
 BOS, EOS = 1, 2  # as SpeechBrain numbers them, papers.md 2.5
-ENDS = "\x01\x02"  # what stands for them in an alphabet of characters
 Floats = npt.NDArray[np.float64]
 
 
@@ -65,9 +64,7 @@ class JointOptions:
 
 def has_ends(tokenizer: Tokenizer) -> bool:
     """Whether the ids BOS and EOS are what a decoder needs: no tokens that a text is written with."""
-    if tokenizer.size <= EOS:
-        return False
-    return all(tokenizer.surface(i) in ("", *ENDS) for i in (BOS, EOS))
+    return tokenizer.size > EOS and not any(tokenizer.surface(i) for i in (BOS, EOS))
 
 
 WITHOUT_LM = JointOptions()

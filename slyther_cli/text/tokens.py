@@ -108,16 +108,21 @@ class _Base:
 
 
 class CharTokenizer(_Base):
-    """One id a character. ``characters``: distinct, without the blank, which is put before them."""
+    """One id a character. ``characters``: distinct, without the blank, which is put before them.
 
-    def __init__(self, characters: Iterable[str] = ENGLISH, case: str = "lower") -> None:
+    ``ends``: ids 1 and 2 are the start and the end of a text, for models with a decoder.
+    """
+
+    def __init__(self, characters: Iterable[str] = ENGLISH, case: str = "lower", ends: bool = False) -> None:
         characters = list(characters)
-        if not all(isinstance(c, str) and len(c) == 1 for c in characters):
-            raise ValueError("every character token must be one character")
+        if not all(isinstance(c, str) and len(c) == 1 and c.isprintable() for c in characters):
+            raise ValueError("every character token must be one printable character")
         if len(set(characters)) < len(characters) or not characters:
             raise ValueError("character tokens must be distinct, and at least one")
-        self._set(["", *characters], case)
-        self._ids = {c: i for i, c in enumerate(characters, 1)}
+        controls = ["", "", ""] if ends else [""]
+        self._set([*controls, *characters], case)
+        self._ids = {c: i for i, c in enumerate(characters, len(controls))}
+        self._ends = ends
 
     @classmethod
     def from_text(cls, lines: Iterable[str], case: str = "lower") -> CharTokenizer:
@@ -134,7 +139,8 @@ class CharTokenizer(_Base):
             raise ValueError(f"{error.args[0]!r} is not among the characters of this model") from None
 
     def save(self, folder: Path) -> None:
-        _write(folder, {"type": "characters", "case": self.case, "tokens": self._surfaces[1:]})
+        data = {"type": "characters", "case": self.case, "tokens": list(self._ids)}
+        _write(folder, data | ({"ends": True} if self._ends else {}))
 
 
 class SentencePieceTokenizer(_Base):
@@ -161,7 +167,10 @@ class SentencePieceTokenizer(_Base):
             self._pieces.is_unused,
             self._pieces.is_byte,
         )
-        return "" if any(kind(i) for kind in kinds) else self._pieces.id_to_piece(i).replace(SPACE, " ")
+        if any(kind(i) for kind in kinds):
+            return ""
+        piece = self._pieces.id_to_piece(i).replace(SPACE, " ")
+        return "".join(c for c in piece if c.isprintable())  # a text is no commands to a terminal
 
     @classmethod
     def train(
@@ -215,10 +224,10 @@ def load_tokenizer(folder: Path) -> CharTokenizer | SentencePieceTokenizer:
         if case not in CASES:
             raise ValueError(f"unknown case {case!r}")
         if kind == "characters":
-            tokens = data["tokens"]
-            if not isinstance(tokens, list) or len(tokens) >= HIGHEST_SIZE:
-                raise ValueError("tokens must be a list")
-            return CharTokenizer(tokens, case)
+            tokens, ends = data["tokens"], data.get("ends", False)
+            if not isinstance(tokens, list) or len(tokens) >= HIGHEST_SIZE or not isinstance(ends, bool):
+                raise ValueError("tokens must be a list, ends true or false")
+            return CharTokenizer(tokens, case, ends)
         if kind != "sentencepiece":
             raise ValueError(f"unknown type {kind!r}")
         size = data["size"]

@@ -23,9 +23,8 @@ from torch import Tensor
 from slyther_cli.errors import UsageError
 from slyther_cli.models import registry
 from slyther_cli.text.ctc import GreedyDecoder
-from slyther_cli.text.joint import BOS, ENDS, EOS, JointOptions, has_ends, joint_search
+from slyther_cli.text.joint import BOS, EOS, JointOptions, has_ends, joint_search
 from slyther_cli.text.tokens import (
-    ENGLISH,
     CharTokenizer,
     SentencePieceTokenizer,
     load_tokenizer,
@@ -272,7 +271,7 @@ def forced(tokens: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
 def _tokenizer(c: TextConfig, lines: list[str], ends: bool) -> CharTokenizer | SentencePieceTokenizer:
     """``ends``: with tokens for a text's start and end, which SentencePiece's have anyway."""
     if c.units == "characters":
-        return CharTokenizer([*ENDS, *ENGLISH] if ends else ENGLISH)
+        return CharTokenizer(ends=ends)
     try:
         return SentencePieceTokenizer.train(lines, c.size, kind=c.units)
     except ValueError as error:
