@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from slyther_cli import __version__
-from slyther_cli.commands import output
+from slyther_cli.commands import output, settings
 from slyther_cli.commands.options import new_app
 from slyther_cli.errors import SlytherError
 
@@ -33,7 +33,9 @@ TABLE = {
     "bench": "bench",
     "study": "study",
     "doctor": "doctor",
+    "completion": "completion",
 }
+COMPLETE = "_SLYTHER_COMPLETE"
 EXIT_BROKEN_PIPE = 141
 STDOUT_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 _usage_error = typer.BadParameter.__mro__[1]  # click.UsageError, of whichever click typer brings along
@@ -51,6 +53,7 @@ class _LazyGroup(TyperGroup):
             module = importlib.import_module(f"slyther_cli.commands.{TABLE[cmd_name]}")
             command = typer.main.get_command(module.app)
             command.name = cmd_name
+            settings.prepare(command, (cmd_name,))
             self.commands[cmd_name] = command
         return super().get_command(ctx, cmd_name)
 
@@ -72,11 +75,29 @@ app = new_app(cls=_LazyGroup, name="slyther")
 
 @app.callback()
 def _root(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", "-V", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="Settings instead of ~/.config/slyther/slyther.toml (docs/configuration.md), or none.",
+            metavar="FILE",
+            envvar="SLYTHER_CONFIG",
+            show_envvar=False,
+        ),
+    ] = None,
 ) -> None:
     """Separate speech with Mamba state-space models: whole long recordings, exactly, in constant memory."""
+    name = ctx.invoked_subcommand
+    if name is None or {"-h", "--help"} & set(ctx.obj or ()):
+        return
+    path, said = settings.read(config)
+    if path is not None:
+        ctx.meta[settings.FILE] = path
+        command = ctx.command.get_command(ctx, name)  # type: ignore[attr-defined]
+        ctx.default_map = {name: settings.defaults(said, path, list(TABLE), name, command)}
 
 
 class Terminated(BaseException):
@@ -106,8 +127,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
-    if "_SLYTHER_COMPLETE" in os.environ:  # the shell asks for completions
-        command(prog_name="slyther", complete_var="_SLYTHER_COMPLETE")
+    if COMPLETE in os.environ:  # the shell asks for completions
+        from typer.completion import completion_init
+
+        completion_init()
+        command(prog_name="slyther", complete_var=COMPLETE)
     if not arguments:
         with contextlib.redirect_stdout(sys.stderr):
             _invoke(command, ["--help"])
@@ -117,7 +141,7 @@ def _run(arguments: list[str]) -> int:
 
 def _invoke(command: Any, arguments: list[str]) -> int:
     try:
-        with command.make_context("slyther", arguments) as context:
+        with command.make_context("slyther", arguments, obj=arguments) as context:
             command.invoke(context)
     except typer.Exit as done:
         return done.exit_code
@@ -138,7 +162,8 @@ def _told(error: BaseException) -> int:
         output.words("slyther: stopped by a signal")
         return 128 + error.number
     if isinstance(error, _click_error):
-        return _fail(error.format_message() + _where_help(error), "usage", 2)  # type: ignore[attr-defined]
+        told = error.format_message()  # type: ignore[attr-defined]
+        return _fail(told + settings.origin(error) + _where_help(error), "usage", 2)
     if not isinstance(error, SlytherError):
         from slyther_cli.tasks.setup import out_of_memory
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slyther_cli.commands import output
+from slyther_cli.commands import completing, output
 from slyther_cli.errors import UsageError
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
@@ -34,9 +34,25 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also the model, 
 
 # What it computes with
 Model = Annotated[
-    str | None, typer.Option("--model", "-m", help="Name or folder of a model.", metavar="NAME|PATH")
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Name or folder of a model.",
+        metavar="NAME|PATH",
+        autocompletion=completing.models,
+    ),
 ]
-Device = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        "-d",
+        help="auto, cpu, cuda or cuda:N.",
+        metavar="DEVICE",
+        autocompletion=completing.devices,
+    ),
+]
 Threads = Annotated[int | None, typer.Option(min=1, max=4096, help="CPU threads; by default one a core.")]
 MemoryLimit = Annotated[
     str | None,
@@ -75,12 +91,33 @@ Raw = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
+# Sound files
+SoundFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        "-f",
+        help="wav or flac.",
+        metavar="FORMAT",
+        autocompletion=completing.of("wav", "flac"),
+    ),
+]
+Subtype = Annotated[
+    str,
+    typer.Option(
+        help="Bits a sample: 16, 24 or float (wav only).",
+        metavar="BITS",
+        autocompletion=completing.of("16", "24", "float"),
+    ),
+]
+
 # How text is searched
 Decode = Annotated[
     str | None,
     typer.Option(
         help="greedy, beam, or joint (models with a decoder); by default beam with a language model.",
         metavar="HOW",
+        autocompletion=completing.of("greedy", "beam", "joint"),
     ),
 ]
 LanguageModel = Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from slyther_cli.commands import completing
 from slyther_cli.commands import options as opt
 from slyther_cli.commands.output import Reporter, exit_code
 
@@ -24,10 +25,8 @@ def separate(
         int | None,
         typer.Option(min=1, help="How many speakers there are: picks a model that fits, or checks --model."),
     ] = None,
-    format: Annotated[str, typer.Option("--format", "-f", help="wav or flac.", metavar="FORMAT")] = "wav",
-    subtype: Annotated[
-        str, typer.Option(help="Bits a sample: 16, 24 or float (wav only).", metavar="BITS")
-    ] = "16",
+    format: opt.SoundFormat = "wav",
+    subtype: opt.Subtype = "16",
     filename: Annotated[
         str,
         typer.Option(
@@ -46,7 +45,9 @@ def separate(
     clip: Annotated[
         str,
         typer.Option(
-            help="Peaks beyond full scale: rescale all stems alike, clamp, or none.", metavar="MODE"
+            help="Peaks beyond full scale: rescale all stems alike, clamp, or none.",
+            metavar="MODE",
+            autocompletion=completing.of("rescale", "clamp", "none"),
         ),
     ] = "rescale",
     channel: opt.Channel = "mix",

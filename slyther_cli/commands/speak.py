@@ -47,10 +47,8 @@ def speak(
         str, typer.Option(help="Who checks a sentence: auto, recogniser, lengths, none.", metavar="WHO")
     ] = "auto",
     retries: Annotated[int, typer.Option(help="How often a doubtful sentence is said anew.")] = 2,
-    format: Annotated[str, typer.Option("--format", "-f", help="wav or flac.", metavar="FORMAT")] = "wav",
-    subtype: Annotated[
-        str, typer.Option(help="Bits a sample: 16, 24 or float (wav only).", metavar="BITS")
-    ] = "16",
+    format: opt.SoundFormat = "wav",
+    subtype: opt.Subtype = "16",
     raw: Annotated[
         bool, typer.Option("--raw", "--output-raw", help="Bare 16-bit samples, no header.")
     ] = False,

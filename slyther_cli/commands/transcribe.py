@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from slyther_cli.commands import completing
 from slyther_cli.commands import options as opt
 from slyther_cli.commands.output import Reporter, can_draw, exit_code
 from slyther_cli.errors import UsageError
@@ -47,6 +48,7 @@ def transcribe(
             "-f",
             help="txt, srt, vtt, tsv, json, several of them (srt,txt), or all.",
             metavar="FORMAT",
+            autocompletion=completing.several_of("txt", "srt", "vtt", "tsv", "json", "all"),
         ),
     ] = "txt",
     model: opt.Model = None,
@@ -99,7 +101,10 @@ def transcribe(
         bool, typer.Option("--separate", help="Pull two speakers apart first, and tell who says what.")
     ] = False,
     separate_model: Annotated[
-        str | None, typer.Option(help="Separation model for --separate.", metavar="NAME|PATH")
+        str | None,
+        typer.Option(
+            help="Separation model for --separate.", metavar="NAME|PATH", autocompletion=completing.models
+        ),
     ] = None,
     resume: opt.Resume = False,
     raw: opt.Raw = None,

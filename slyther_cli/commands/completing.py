@@ -1,0 +1,48 @@
+"""What a shell may offer for the value of an option. Called at every press of a key: no torch."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable
+
+
+def models(incomplete: str) -> list[str]:
+    """Names of the models on this machine; a path is left to the shell."""
+    from slyther_cli.checkpoints import places
+    from slyther_cli.errors import SlytherError
+
+    try:
+        return [name for name, _, _ in places.available()]
+    except SlytherError:
+        return []
+
+
+def published(incomplete: str) -> list[str]:
+    """Names of models that can be pulled."""
+    from slyther_cli.checkpoints import catalogue
+
+    return list(catalogue.ENTRIES)
+
+
+def devices(incomplete: str) -> list[str]:
+    count = len(glob.glob("/dev/nvidia[0-9]*"))
+    return ["auto", "cpu", *["cuda"] * bool(count), *(f"cuda:{i}" for i in range(count))]
+
+
+def of(*names: str) -> Callable[[str], list[str]]:
+    """One of ``names``."""
+
+    def complete(incomplete: str) -> list[str]:
+        return list(names)
+
+    return complete
+
+
+def several_of(*names: str) -> Callable[[str], list[str]]:
+    """Several of ``names``, with commas between them."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, _ = incomplete.rpartition(",")
+        return [before + comma + name for name in names if name not in before.split(",")]
+
+    return complete
