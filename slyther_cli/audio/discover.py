@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
-from slyther_cli.errors import UsageError
+from slyther_cli.errors import UsageError, escaped
 
 Input = Path | Literal["-"]
 
@@ -23,8 +23,7 @@ AUDIO_EXTENSIONS = frozenset(
 def shown(path: object) -> str:
     """A path as one printable line: odd bytes and control characters are escaped."""
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else str(path)
-    text = os.fsdecode(text)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "''"
+    return escaped(os.fsdecode(text)) or "''"
 
 
 def expand_inputs(args: Sequence[str]) -> list[Input]:

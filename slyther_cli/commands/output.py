@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from slyther_cli import __version__
+from slyther_cli.errors import escaped, printable
 
 SCHEMA = 1
 JSON_PROGRESS_EVERY = 1.0  # seconds
@@ -31,6 +32,8 @@ def data(text: str) -> None:
     """A line on stdout, at once. Raises BrokenPipeError when nobody reads it any more."""
     if sys.stdout is None:
         return
+    if not text.isprintable() and sys.stdout.isatty():
+        text = escaped(text)
     try:
         sys.stdout.write(text + "\n")
     except UnicodeEncodeError:  # a file name that is no text, on its way to another program
@@ -61,7 +64,11 @@ def _finite(value: Any) -> Any:
 
 
 def words(text: str) -> None:
-    """A line on stderr. A stderr that is gone is no reason to stop."""
+    """Lines on stderr, control characters escaped. A stderr that is gone is no reason to stop."""
+    _write_words("\n".join(escaped(line) for line in text.split("\n")))
+
+
+def _write_words(text: str) -> None:
     if sys.stderr is None:
         return
     try:
@@ -76,7 +83,7 @@ def error_line(message: str) -> None:
     mark = "error:"
     if can_colour(sys.stderr):
         mark = "\033[1;31merror:\033[0m"
-    words(f"slyther: {mark} {' '.join(message.split())}")
+    _write_words(f"slyther: {mark} {printable(' '.join(message.split()))}")
 
 
 def can_draw(stream: Any) -> bool:

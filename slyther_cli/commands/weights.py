@@ -10,8 +10,10 @@ import typer
 
 from slyther_cli.commands import output
 from slyther_cli.commands.options import Json, Quiet, new_app
+from slyther_cli.errors import escaped
 
 app = new_app(help="List, show, download and import trained weights.")
+LONGEST_CARD = 100_000  # characters that are shown
 
 
 @app.command("list")
@@ -28,7 +30,7 @@ def list_weights(as_json: Json = False) -> None:
         for r in rows
     ]
     for line in output.table(cells, ("name", "task", "where", "size", "from")):
-        output.data(line)
+        output.data(escaped(line))
 
 
 @app.command("show")
@@ -62,7 +64,10 @@ def show(
     card = folder / "CARD.md"
     if not as_json and card.is_file():
         output.data("")
-        output.data(card.read_text(encoding="utf-8", errors="replace").rstrip())
+        with open(card, encoding="utf-8", errors="replace") as file:
+            text = file.read(LONGEST_CARD).rstrip()
+        for line in text.split("\n"):
+            output.data(escaped(line.replace("\t", " ")))
 
 
 @app.command("pull")
@@ -203,7 +208,7 @@ def _show(details: dict[str, Any], as_json: bool) -> None:
             lines.append((key, f"{value:,}" if key == "parameters" else str(value)))
     width = max(len(key) for key, _ in lines)
     for key, value in lines:
-        output.data(f"{key.ljust(width)}  {value}")
+        output.data(escaped(f"{key.ljust(width)}  {value}"))
 
 
 def _bytes(folder: Path) -> int:

@@ -194,21 +194,25 @@ class Journal:
                 raise ValueError("checksum")
             place = json.loads(text)
             sweep, read, written, frames, states = place["mark"]
+            tape_bytes, gap = place["tape_bytes"], place["gap"]
+            if any(type(n) is not int or n < 0 for n in (sweep, read, written, frames, tape_bytes, gap)):
+                raise ValueError("numbers")
+            facts = {kind: dict(place["facts"][kind]) for kind in self.facts}
             mark = Mark(sweep, read, written, frames, _unpack(states, tensors))
-        except (SafetensorError, ValueError, KeyError, TypeError, IndexError):
+        except (SafetensorError, ValueError, KeyError, TypeError, IndexError, RecursionError):
             raise UsageError(f"{path} is damaged; {self._how_to_start_anew}") from None
-        self._compare(place["facts"])
-        return mark, place["tape_bytes"], place["gap"]
+        self._compare(facts)
+        return mark, tape_bytes, gap
 
-    def _compare(self, theirs: Any) -> None:
+    def _compare(self, theirs: Facts) -> None:
         for kind, words, error in (
             ("recording", "of another recording, or it has changed since", UsageError),
             ("model", "of another model", ModelError),
             ("options", "of a run with other options", UsageError),
             ("engine", "of another version of slyther or torch, or another device", UsageError),
         ):
-            if theirs.get(kind) != self.facts.get(kind):
-                told = _difference(theirs.get(kind) or {}, self.facts.get(kind) or {})
+            if theirs[kind] != self.facts[kind]:
+                told = _difference(theirs[kind], self.facts[kind])
                 raise error(
                     f"the unfinished work in {self.folder} is {words}{told}; {self._how_to_start_anew}"
                 )
@@ -318,7 +322,7 @@ def _pack(state: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
-    if isinstance(packed, int):
+    if type(packed) is int:
         return tensors[str(packed)]
     return None if packed is None else tuple(_unpack(part, tensors) for part in packed)
 

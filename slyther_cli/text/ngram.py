@@ -17,6 +17,7 @@ The file, little-endian, every part padded to 8 bytes:
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 import mmap
 import os
@@ -210,7 +211,24 @@ class NGram:
             keys = arrays.pop(0) if k else np.zeros(0, np.int64)
             logp = arrays.pop(0)
             levels.append(Level(keys, logp, arrays.pop(0) if k < order - 1 else logp[:0]))
+        if not _sound(vocabulary, levels):
+            raise ModelError(f"{path} is damaged: its parts contradict each other")
         return cls(vocabulary, levels)
+
+
+def _sound(words: Vocabulary, levels: Sequence[Level]) -> bool:
+    """Whether every row can be found and read: sorted keys with words and parents that are there, and
+    numbers that are finite. A checksum does not say so of a file that somebody made up."""
+    starts = words.starts
+    if starts[0] != 0 or (starts[1:] < starts[:-1]).any() or starts[-1] != len(words.text):
+        return False
+    for above, level in itertools.pairwise(levels):
+        keys = level.keys
+        if (keys[1:] <= keys[:-1]).any() or (keys & (MOST_WORDS - 1) >= len(words)).any():
+            return False
+        if len(keys) and not 0 <= keys[0] <= keys[-1] < len(above.logp) << SHIFT:
+            return False
+    return all(np.isfinite(part).all() for level in levels for part in (level.logp, level.backoff))
 
 
 class Vocabulary:

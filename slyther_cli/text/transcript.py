@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
-from slyther_cli.errors import OutputError, UsageError
+from slyther_cli.errors import OutputError, UsageError, escaped
 from slyther_cli.text.subtitles import FORMATS, Format, make_format
 
 
@@ -141,4 +141,4 @@ class TranscriptWriter:
 
 def _shown(path: Path) -> str:
     """A path as one printable line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(path))
+    return escaped(str(path))

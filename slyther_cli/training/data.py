@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slyther_cli.audio.discover import shown
 from slyther_cli.errors import InputError, OutputError
 
 
@@ -137,10 +139,12 @@ def _key(utterances: list[Utterance]) -> str:
     rows: list[list] = [[4]]
     for u in utterances:
         try:
-            stat = u.path.stat()
-        except OSError as error:
-            raise InputError(f"{u.path}: {error.strerror}") from None
-        rows.append([str(u.path), u.speaker, stat.st_size, stat.st_mtime_ns])
+            status = u.path.stat()
+        except (OSError, ValueError) as error:  # of a NUL in the name
+            raise InputError(f"{shown(u.path)}: {getattr(error, 'strerror', error)}") from None
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise InputError(f"{shown(u.path)}: is not a file")
+        rows.append([str(u.path), u.speaker, status.st_size, status.st_mtime_ns])
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -44,7 +45,8 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        _check_numbers(raw)
+    except (OSError, ValueError, RecursionError) as error:  # no text, no TOML, nested without end
         why = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{path}: {why}") from None
     for table, value in vars(kind()).items():
@@ -63,6 +65,16 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     except ModelError as error:
         raise UsageError(f"{path}: [model] {error}") from None
     return config
+
+
+def _check_numbers(value: Any) -> None:
+    """Raises ValueError for a number that TOML does not have: beyond 64 bits, not finite."""
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        if isinstance(inner, int) and not -(1 << 63) <= inner < 1 << 63:
+            raise ValueError("a number has more than 64 bits")
+        if isinstance(inner, float) and not math.isfinite(inner):
+            raise ValueError("a number is not finite")
+        _check_numbers(inner)
 
 
 def starting_model(config: Any, base: Path, task: str) -> tuple[Any, str, dict[str, Any]]:

@@ -1,0 +1,465 @@
+"""What can be damaged: for each kind, whole files made by code, and what slyther does with them.
+
+``kind.write(folder, rng)`` puts a damaged case into an empty folder; ``kind.use(folder)`` does with it what a
+command would, and raises errors.SlytherError or nothing. ``python tests/damage_run.py`` runs many.
+"""
+
+import io
+import json
+import random
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import tones
+import torch
+from damage import damaged, damaged_json
+from speak_tools import tiny_voices
+
+from slyther_cli.checkpoints import encodec, speechbrain, speechbrain_asr, store, voice
+from slyther_cli.errors import SlytherError
+from slyther_cli.longform.journal import Journal, _checksum
+from slyther_cli.models import registry
+from slyther_cli.tasks import speech_journal
+from slyther_cli.tasks.separation import separate
+from slyther_cli.tasks.transcription import transcribe
+from slyther_cli.text.arpa import read_arpa, write_arpa
+from slyther_cli.text.kneser_ney import train
+from slyther_cli.text.ngram import HEADER, NGram
+from slyther_cli.text.tokens import SentencePieceTokenizer, load_tokenizer
+
+TINY = {"n_filters": 8, "kernel_size": 4, "stride": 2, "d_model": 6, "n_layers": 2, "d_state": 3}
+RECOGNISER = {"d_model": 16, "n_layers": 1, "d_ffn": 24, "vocab": 11, "max_positions": 9, "kernel_size": 5,
+              "decoder": "none", "n_fft": 512}  # fmt: skip
+SOUNDS = {  # name: format, subtype, rate
+    "a.wav": ("WAV", "PCM_16", 8000),
+    "float.wav": ("WAV", "FLOAT", 16000),
+    "adpcm.wav": ("WAV", "IMA_ADPCM", 8000),
+    "ext.wav": ("WAVEX", "PCM_24", 8000),
+    "a.rf64": ("RF64", "PCM_16", 8000),
+    "a.flac": ("FLAC", "PCM_16", 8000),
+    "a.ogg": ("OGG", "VORBIS", 16000),
+    "a.opus": ("OGG", "OPUS", 16000),
+    "a.mp3": ("MP3", "MPEG_LAYER_III", 16000),
+    "a.aiff": ("AIFF", "PCM_16", 8000),
+    "float.aiff": ("AIFF", "FLOAT", 8000),
+}
+TOML = """name = "mine"
+architecture = "mamba-tasnet"
+[model]
+n_filters = 8
+kernel_size = 4
+stride = 2
+d_model = 6
+n_layers = 2
+d_state = 3
+[data]
+manifests = ["manifest.tsv"]
+[loop]
+steps = 10
+seed = 1
+"""
+MANIFEST = (
+    "path\tspeaker\tsplit\tsex\ttranscript\na.wav\tana\ttrain\tF\thello all\nb.flac\tben\ttrain\tm\tdeal\n"
+)
+
+
+class Kind:
+    """``home``: a folder for what all cases need, made once."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home / type(self).__name__
+        self.home.mkdir(parents=True)
+        torch.manual_seed(0)
+        self.make()
+
+    def make(self) -> None:
+        """The whole files, into ``home``."""
+
+    def write(self, folder: Path, rng: random.Random) -> None:
+        raise NotImplementedError
+
+    def use(self, folder: Path) -> None:
+        raise NotImplementedError
+
+    def damage_one(self, folder: Path, rng: random.Random, *names: str) -> None:
+        """All files of ``home`` into ``folder``; one of ``names`` damaged."""
+        chosen = rng.choice(names)
+        for path in self.home.iterdir():
+            if path.is_file():
+                data = path.read_bytes()
+                if path.name == chosen:
+                    data = self.broken(path.name, data, rng)
+                (folder / path.name).write_bytes(data)
+
+    def broken(self, name: str, data: bytes, rng: random.Random) -> bytes:
+        """Its bytes damaged, or what its format says, by someone who knows the format."""
+        if name.endswith(".json") and rng.random() < 0.6:
+            return json.dumps(damaged_json(json.loads(data), rng)).encode("utf-8", "surrogatepass")
+        if name.endswith(".safetensors") and rng.random() < 0.6:
+            return lying_safetensors(data, rng)
+        if data[:2] == b"PK" and rng.random() < 0.5:
+            return lying_zip(data, rng)
+        if name == "lm.bin" and rng.random() < 0.5:
+            return right_checksum(damaged(data, rng))
+        return damaged(data, rng)
+
+
+def lying_safetensors(data: bytes, rng: random.Random) -> bytes:
+    """Offsets, types, shapes and names that are wrong in a header that is well-formed."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(damaged_json(json.loads(data[8 : 8 + size]), rng)).encode("utf-8", "surrogatepass")
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
+
+
+def lying_zip(data: bytes, rng: random.Random) -> bytes:
+    """A checkpoint whose entries are damaged inside a zip file that is whole."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+        names = old.namelist()
+        chosen = rng.choice([rng.choice(names), next(n for n in names if n.endswith("data.pkl"))])
+        for name in names:
+            body = old.read(name)
+            new.writestr(zipfile.ZipInfo(name), damaged(body, rng) if name == chosen else body)
+    return out.getvalue()
+
+
+def right_checksum(data: bytes) -> bytes:
+    """A damaged language model with the right checksum and length: by malice, not by chance."""
+    import zlib
+
+    if len(data) < HEADER.size:
+        return data
+    fields = list(HEADER.unpack(data[: HEADER.size]))
+    fields[-2], fields[-1] = zlib.crc32(data[HEADER.size :]), len(data)
+    return HEADER.pack(*fields) + data[HEADER.size :]
+
+
+class Sound(Kind):
+    """Recordings through ``slyther separate``: all of the stems or nothing."""
+
+    def make(self) -> None:
+        rng = np.random.default_rng(0)
+        for name, (form, subtype, rate) in SOUNDS.items():
+            n = rate // 5
+            x = 0.3 * np.sin(np.arange(n) / 9)[:, None] * [1, 0.5] + rng.normal(0, 0.02, (n, 2))
+            sf.write(self.home / name, x[:, 0] if "float" in name else x, rate, format=form, subtype=subtype)
+        model = registry.build("mamba-tasnet", TINY)
+        store.save(
+            self.home / "tiny", model, name="tiny", architecture="mamba-tasnet", config=TINY, task="separate"
+        )
+
+    def write(self, folder: Path, rng: random.Random) -> None:
+        name = rng.choice(sorted(SOUNDS))
+        ends = [path.rsplit(".", 1)[1] for path in SOUNDS] + ["raw", "txt", "WAV", "sd2"]
+        suffix = rng.choice(ends) if rng.random() < 0.1 else name.rsplit(".", 1)[1]
+        (folder / f"x.{suffix}").write_bytes(damaged((self.home / name).read_bytes(), rng))
+
+    def use(self, folder: Path) -> None:
+        (path,) = folder.iterdir()
+        (result,) = separate(path, folder / "out", self.home / "tiny", memory_limit=100 << 20, residual=True)
+        files = sorted(p.name for p in (folder / "out").glob("*")) if (folder / "out").exists() else []
+        if result.error is not None:
+            assert not (folder / "out").exists(), f"partial output: {files}"
+            raise result.error
+        assert files == ["x_residual.wav", "x_s1.wav", "x_s2.wav"], files
+        assert {sf.info(folder / "out" / f).frames for f in files} == {result.frames}
+
+
+class Recogniser(Kind):
+    """A recogniser's folder through ``slyther transcribe``."""
+
+    def make(self) -> None:
+        model, config = tones.network(layers=1)
+        lm = train([tones.SAID] * 3, 2)
+
+        def beside(folder: Path) -> None:
+            tones.CharTokenizer(tones.LETTERS).save(folder)
+            lm.save(folder / "lm.bin")
+
+        how = {"architecture": "conmamba", "config": config, "task": "transcribe", "decoding": {"beam": 4}}
+        store.save(self.home / "m", model, name="tones", companions=beside, **how)
+        for path in (self.home / "m").iterdir():
+            path.rename(self.home / path.name)
+        (self.home / "m").rmdir()
+        sf.write(self.home / "talk.wav", tones.spoken("deal")[0], tones.RATE)
+
+    def write(self, folder: Path, rng: random.Random) -> None:
+        self.damage_one(folder, rng, "config.json", "tokens.json", "lm.bin", "model.safetensors")
+
+    def use(self, folder: Path) -> None:
+        (result,) = transcribe(folder / "talk.wav", folder / "out", folder, formats=["srt"])
+        if result.error is not None:
+            assert not (folder / "out").exists(), "partial output"
+            raise result.error
+
+
+class Separator(Kind):
+    """A separator's folder through loading and ``slyther weights show``."""
+
+    def make(self) -> None:
+        model = registry.build("mamba-tasnet", TINY)
+        folder = self.home / "m"
+        store.save(folder, model, name="tiny", architecture="mamba-tasnet", config=TINY, task="separate",
+                   metrics={"dB": 1.5}, source="here", card="# A card\n")  # fmt: skip
+        for path in folder.iterdir():
+            path.rename(self.home / path.name)
+        folder.rmdir()
+
+    def write(self, folder: Path, rng: random.Random) -> None:
+        self.damage_one(folder, rng, "config.json", "model.safetensors", "model.safetensors", "CARD.md")
+
+    def use(self, folder: Path) -> None:
+        from slyther_cli.commands import weights
+
+        out, before = io.StringIO(), sys.stdout
+        sys.stdout = out
+        try:
+            weights.show(str(folder))
+        finally:
+            sys.stdout = before
+        raw = [c for c in out.getvalue() if not c.isprintable() and c not in "\n\t"]
+        assert not raw, f"control characters go to the terminal: {raw[:5]}"
+        store.load(folder)
+
+
+class Tokens(Kind):
+    """SentencePiece alphabets."""
+
+    def make(self) -> None:
+        SentencePieceTokenizer.train(["ABBA CAB", "DAB BAD"], 11, kind="bpe", case="upper").save(self.home)
+
+    def write(self, folder: Path, rng: random.Random) -> None:
+        self.damage_one(folder, rng, "tokens.json", "tokenizer.model", "tokenizer.model")
+
+    def use(self, folder: Path) -> None:
+        tokenizer = load_tokenizer(folder)
+        text = tokenizer.decode(range(tokenizer.size))
+        text.encode()
+        assert text.isprintable(), "control characters in the alphabet"
+
+
+class Language(Kind):
+    """Language models: ours and ARPA, plain and zipped."""
+
+    def make(self) -> None:
+        model = train(["hello all of you", "hello all of them"] * 3, 3)
+        model.save(self.home / "lm.bin")
+        write_arpa(model, self.home / "lm.arpa")
+        write_arpa(model, self.home / "lm.arpa.gz")
+
+    def write(self, folder: Path, rng: random.Random) -> None:
+        name = rng.choice(("lm.bin", "lm.arpa", "lm.arpa", "lm.arpa.gz"))
+        (folder / name).write_bytes(self.broken(name, (self.home / name).read_bytes(), rng))
+
+    def use(self, folder: Path) -> None:
+        (path,) = folder.iterdir()
+        model = NGram.load(path) if path.name == "lm.bin" else read_arpa(path)
+        score, count = model.sentence("hello all of nobody")
+        assert np.isfinite(score) and count == 5
+        assert model.has_prefix("hel") in (True, False)
+        write_arpa(model, folder / "again.arpa")
+
+
+class Manifest(Kind):
+    """Manifests of training and evaluation, and the pool of speech made of one."""
+
+    def make(self) -> None:
+        for name in ("a.wav", "b.flac"):
+            sf.write(self.home / name, np.sin(np.arange(4000) / 5), 8000)
+
+    def write(self, folder: Path, rng: random.Random) -> None:
+        for name in ("a.wav", "b.flac"):
+            (folder / name).write_bytes((self.home / name).read_bytes())
+        text = MANIFEST
+        if rng.random() < 0.4:
+            bad = ("", "\0", "../../../etc/passwd", "/etc/passwd", "/dev/zero", "a" * 5000, "\x1b[2J", "-",
+                   ".", "a.wav\\", '"', '"a.wav', "\ufeff", "x" * 200_000, "\udcff", "fifo")  # fmt: skip
+            word = rng.choice(re.findall(r"[^\t\n]+", text))
+            text = text.replace(word, rng.choice(bad), 1)
+        data = text.encode("utf-8", "surrogateescape")
+        if "fifo" in text:
+            import os
+
+            os.mkfifo(folder / "fifo")
+        (folder / "m.tsv").write_bytes(damaged(data, rng) if rng.random() < 0.7 else data)
+
+    def use(self, folder: Path) -> None:
+        from slyther_cli.training.data import SpeechPool
+
+        SpeechPool([folder / "m.tsv"], "train", 8000, folder / "cache")
+
+
+class Settings(Kind):
+    """Configuration files of the trainings."""
+
+    def write(self, folder: Path, rng: random.Random) -> None:
+        text = TOML
+        if rng.random() < 0.5:
+            bad = ("9" * 5000, "[" * 5000, "nan", "-inf", "1e999", "-1", "0", "2147483648", "{}", "[]",
+                   '"\\u0000"', '"../../x"', "1979-05-27", "true", "{a={a={a={}}}}", '"""', "'''",
+                   "0x" + "f" * 5000)  # fmt: skip
+            word = rng.choice(re.findall(r"(?<== ).+", text))
+            text = text.replace(word, rng.choice(bad), 1)
+        if rng.random() < 0.3:
+            text = text.replace("mamba-tasnet", rng.choice(list(registry.TASKS)), 1)
+        data = text.encode()
+        (folder / "c.toml").write_bytes(damaged(data, rng) if rng.random() < 0.6 else data)
+
+    def use(self, folder: Path) -> None:
+        from slyther_cli.training import recognition, separation, speech
+        from slyther_cli.training.settings import read_settings
+
+        caught = None
+        for kind in (separation.SeparationConfig, recognition.RecognitionConfig, speech.SpeechConfig):
+            try:
+                read_settings(folder / "c.toml", kind)
+            except SlytherError as error:
+                caught = error
+        if caught:
+            raise caught
+
+
+class Work(Kind):
+    """The journal of a killed job, and that of a killed book."""
+
+    FACTS = {"recording": {"bytes": 1}, "model": {"name": "a"}, "options": {}, "engine": {"tile": 2}}  # noqa: RUF012
+
+    def make(self) -> None:
+        from slyther_cli.longform.sweep import Mark
+
+        with Journal(self.home, "job", self.FACTS, every=0.0) as job:
+            tape = job.open_tape(8)
+            for i in range(4):
+                tape.store(0, i, torch.ones(2, 4))
+            state = (torch.ones(3), None, (torch.zeros(2, 2), None))
+            job.passed(Mark(1, 3, 2, 8, state), True)
+        data = (self.home / "job" / "mark").read_bytes()
+        size = int.from_bytes(data[:8], "little")
+        self.place = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["place"])
+        self.tensors = {"0": torch.ones(3), "1": torch.zeros(2, 2)}
+        said = speech_journal.Said(
+            torch.ones(3, 5, dtype=torch.int64),
+            speech_journal.Context(
+                [speech_journal.MambaState(torch.ones(1, 4, 3), torch.ones(1, 4, 2))], torch.ones(1, 1)
+            ),
+            True,
+            0.5,
+        )
+        book = speech_journal.Journal.__new__(speech_journal.Journal)
+        book.folder = self.home / "book"
+        book.folder.mkdir()
+        book.write(0, said)
+
+    def write(self, folder: Path, rng: random.Random) -> None:
+        from safetensors.torch import save
+
+        (folder / "job").mkdir(mode=0o700)
+        for name in ("tape", "mark", "lock"):
+            (folder / "job" / name).write_bytes((self.home / "job" / name).read_bytes())
+        act, target = rng.randrange(4), folder / "job" / "mark"
+        if act == 0:
+            target.write_bytes(self.broken("mark.safetensors", target.read_bytes(), rng))
+        elif act == 1:  # by someone who knows how: with the right checksum
+            text = json.dumps(damaged_json(self.place, rng))
+            target.write_bytes(save(self.tensors, {"place": text, "sum": _checksum(text, self.tensors)}))
+        elif act == 2:
+            tape = folder / "job" / "tape"
+            tape.write_bytes(damaged(tape.read_bytes(), rng))
+        else:
+            (folder / "book").mkdir()
+            data = (self.home / "book" / "0000000.safetensors").read_bytes()
+            (folder / "book" / "0000000.safetensors").write_bytes(self.broken("0.safetensors", data, rng))
+
+    def use(self, folder: Path) -> None:
+        if (folder / "book").exists():
+            book = speech_journal.Journal.__new__(speech_journal.Journal)
+            book.folder = folder / "book"
+            book.read(0)
+            return
+        with Journal(folder, "job", self.FACTS) as job:
+            job.open_tape(8)
+            mark = job.start()
+            assert all(type(n) is int and n >= 0 for n in mark[:4]), mark
+
+
+class Checkpoint(Kind):
+    """Foreign checkpoints: SpeechBrain's separators and recognisers, EnCodec's weights, voices."""
+
+    def make(self) -> None:
+        model = registry.build("mamba-tasnet", TINY)
+        (self.home / "separator").mkdir()
+        for stem in ("encoder", "masknet", "decoder"):
+            torch.save(getattr(model, stem).state_dict(), self.home / "separator" / f"{stem}.ckpt")
+        recogniser = registry.build("conmamba", RECOGNISER)
+        (self.home / "recogniser").mkdir()
+        numbers = ["frontend", "transformer", "ctc_lin"]
+        state = {
+            f"{numbers.index(k.split('.')[0])}.{k.partition('.')[2]}": v
+            for k, v in recogniser.state_dict().items()
+            if not k.startswith("normalize")
+        }
+        torch.save(state, self.home / "recogniser" / "model.ckpt")
+        means = {
+            "count": 3,
+            "glob_mean": recogniser.normalize.glob_mean,
+            "glob_std": recogniser.normalize.glob_std,
+        }
+        torch.save(means, self.home / "recogniser" / "normalizer.ckpt")
+        pieces = SentencePieceTokenizer.train(["ABBA CAB", "DAB BAD"], 11, kind="bpe", case="upper")
+        (self.home / "recogniser" / "tokenizer.ckpt").write_bytes(pieces._model)
+        tiny_voices(self.home / "voices")
+        (self.home / "voice").mkdir()
+        made = self.home / "voices" / "aligned" / voice.VOICE_FILE
+        (self.home / "voice" / voice.VOICE_FILE).write_bytes(made.read_bytes())
+        codec = registry.build(
+            "seanet-codec", {"n_filters": 2, "dimension": 8, "n_codebooks": 2, "codebook_size": 16}
+        )
+        normed = {}
+        for key, value in codec.state_dict().items():
+            if key.endswith("conv.weight") or key.endswith("convtr.weight"):
+                normed[f"{key}_v"], normed[f"{key}_g"] = value, torch.ones(len(value), 1, 1)
+            else:
+                normed[key] = value
+        (self.home / "codec").mkdir()
+        torch.save(normed, self.home / "codec" / "x.th")
+        from safetensors.torch import save_file
+
+        save_file({k: v.contiguous() for k, v in normed.items()}, self.home / "codec" / "x.safetensors")
+
+    def write(self, folder: Path, rng: random.Random) -> None:
+        what = rng.choice(("separator", "separator", "recogniser", "voice", "codec"))
+        names = sorted(p.name for p in (self.home / what).iterdir())
+        chosen = rng.choice(names)
+        (folder / what).mkdir()
+        for name in names:
+            data = (self.home / what / name).read_bytes()
+            (folder / what / name).write_bytes(self.broken(name, data, rng) if name == chosen else data)
+        if what == "codec":
+            (folder / what / next(n for n in names if n != chosen)).unlink()
+
+    def use(self, folder: Path) -> None:
+        (place,) = folder.iterdir()
+        try:
+            if place.name == "separator":
+                speechbrain.import_folder(place, folder / "out")
+            elif place.name == "recogniser":
+                speechbrain_asr.import_folder(place, folder / "out")
+            elif place.name == "codec":
+                (file,) = place.iterdir()
+                encodec.import_file(file, folder / "out", "x")
+            else:
+                voice.read_voice(place, 80, 3, 16, True)
+        except SlytherError:
+            left = sorted(p.name for p in folder.iterdir())
+            assert left == [place.name], f"partial output: {left}"
+            raise
+
+
+KINDS = {
+    kind.__name__.lower(): kind
+    for kind in (Sound, Separator, Recogniser, Tokens, Language, Manifest, Settings, Work, Checkpoint)
+}
