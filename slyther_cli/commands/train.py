@@ -26,7 +26,13 @@ app.command("synthesize")(synthesize)
 app.command("lm")(train_lm)
 
 
-TASKS = {"separation": "separate", "recognition": "transcribe", "speech": "speak", "codec": "codec"}
+TASKS = {
+    "separation": "separate",
+    "recognition": "transcribe",
+    "speech": "speak",
+    "codec": "codec",
+    "hubert": "hubert",
+}
 Folder = Annotated[
     Path,
     typer.Option("--output", "--output-dir", "-o", help="Folder of the run and its models.", metavar="DIR"),
@@ -152,6 +158,33 @@ def codec(
         "validate": "mel distance {mel:.3f}, SI-SNR {si_snr:.2f} dB on {examples} dev examples",
     }
     run_training("codec", words, config, folder, resume, 1, device, threads, as_json, quiet)
+
+
+@app.command("hubert")
+def hubert(
+    config: Annotated[Path, _config("hubert")],
+    folder: Folder,
+    resume: Resume = False,
+    workers: Workers = 1,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Pre-train a HuBERT, with Mamba or Transformer layers, on the speech that FILE names; no transcripts.
+
+    It is the front end of a recogniser then: `hubert = "DIR/best"` in the file of `slyther train transcribe`.
+    DIR gets best/ and last/ (models), last.pt (all state, for --resume) and log.jsonl. The path of the best
+    model is printed on stdout. Stopped by Ctrl-C, the run is saved first.
+
+    Exit codes: 0 done, 2 usage or configuration, 3 the speech cannot be read, 5 the run or the model, 6
+    device, 130 and 143 when stopped by a signal.
+    """
+    words = {
+        "train": "{metric:.1f} % of masked units",
+        "validate": "{accuracy:.1f} % of masked units, {loss:.3f} nats each, on the dev set",
+    }
+    run_training("hubert", words, config, folder, resume, workers, device, threads, as_json, quiet)
 
 
 def run_training(

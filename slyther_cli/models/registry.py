@@ -41,6 +41,16 @@ PRESETS["conformer-l"] = ("conformer", _LARGE)
 PRESETS["conformer-ctc"] = ("conformer", {**_CHARACTERS, "d_model": 256, "n_layers": 18})
 PRESETS["speech-mamba"] = ("speech-mamba", {})
 
+# HuBERT base and its Mamba counterpart; the small ones, ours, can be trained on a desktop computer
+_SMALL_HUBERT = {
+    **{"conv_width": 128, "d_model": 144, "n_layers": 6, "n_heads": 4, "d_ffn": 576, "final_dim": 64},
+    **{"dropout": 0.0, "layer_drop": 0.0},
+}
+PRESETS["hubert-base"] = ("hubert", {})
+PRESETS["mamba-hubert-base"] = ("hubert", {"layer": "conbimamba"})
+PRESETS["hubert-small"] = ("hubert", _SMALL_HUBERT)
+PRESETS["mamba-hubert-small"] = ("hubert", {**_SMALL_HUBERT, "layer": "conbimamba"})
+
 _DPMAMBA_SIZES: dict[str, dict[str, Any]] = {
     "xs": {},
     "s": {"n_filters": 256},
@@ -75,6 +85,8 @@ TASKS = {
     "conmamba": "transcribe",
     "conformer": "transcribe",
     "speech-mamba": "transcribe",
+    "hubert": "represent",
+    "hubert-ctc": "transcribe",
     "seanet-codec": "codec",
     "spectral-codec": "codec",
     "vall-m": "speak",
@@ -115,6 +127,14 @@ def _parts(architecture: str) -> tuple[type, type]:
         from slyther_cli.models.speech_mamba import SpeechMamba, SpeechMambaConfig
 
         return SpeechMambaConfig, SpeechMamba
+    if architecture == "hubert":
+        from slyther_cli.models.hubert import Hubert, HubertConfig
+
+        return HubertConfig, Hubert
+    if architecture == "hubert-ctc":
+        from slyther_cli.models.hubert_ctc import HubertCtc, HubertCtcConfig
+
+        return HubertCtcConfig, HubertCtc
     if architecture == "seanet-codec":
         from slyther_cli.models.codec import SeanetCodec, SeanetConfig
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Point(NamedTuple):
 
 
 def draw(
-    curves: dict[str, Sequence[Point]],
+    curves: Mapping[str, Sequence[Point]],
     title: str,
     across: str,
     up: str,
@@ -43,7 +43,7 @@ def draw(
 
 
 def svg(
-    curves: dict[str, Sequence[Point]], title: str, across: str, up: str, names: Sequence[str] = ()
+    curves: Mapping[str, Sequence[Point]], title: str, across: str, up: str, names: Sequence[str] = ()
 ) -> str:
     """The picture as text."""
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
@@ -105,7 +105,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _png(
-    curves: dict[str, Sequence[Point]], title: str, across: str, up: str, path: Path, names: Sequence[str]
+    curves: Mapping[str, Sequence[Point]], title: str, across: str, up: str, path: Path, names: Sequence[str]
 ) -> None:
     import matplotlib
 
