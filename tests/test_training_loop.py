@@ -172,6 +172,8 @@ def test_muon_makes_matrices_nearly_orthogonal():
         cosine = (orthogonalise(g) * (u @ v)).sum() / (orthogonalise(g).norm() * (u @ v).norm())
         assert float(cosine) > 0.97
         assert torch.allclose(orthogonalise(3 * g), orthogonalise(g), atol=1e-5)
+        rough = orthogonalise(g, dtype=torch.bfloat16)
+        assert rough.dtype == g.dtype and (rough - orthogonalise(g)).norm() < 0.1 * rough.norm()
     assert torch.isfinite(orthogonalise(torch.zeros(4, 4))).all()
 
 

@@ -214,7 +214,7 @@ class VallM(nn.Module):
             y = self.after_text(self.nar_decoder, text, n_symbols, x, n_frames, level)
         out = y.new_empty(*y.shape[:2], self.config.codebook_size)
         for k in level.unique().tolist():
-            out[level == k] = self.nar_predict_layers[k](y[level == k])
+            out[level == k] = self.nar_predict_layers[k](y[level == k]).to(out.dtype)
         return out
 
     # --- training ---

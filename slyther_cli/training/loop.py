@@ -33,8 +33,8 @@ class LoopConfig:
     ``optimizer``: "adamw", or "muon" for the inner weight matrices with AdamW for the rest (Muon's rate is
     ``muon_lr``). ``average``: decay of the running average of the weights, which is what is validated and
     exported; 0 is off. ``clip``: the largest norm of a gradient. ``precision``: "fp32", or "bf16" for the
-    products of matrices (torch's autocast; faster where the processor has instructions for it). Raises
-    :class:`UsageError` on values without a meaning.
+    products of matrices (torch's autocast, and Muon's; faster where the processor has instructions for it).
+    Raises :class:`UsageError` on values without a meaning.
     """
 
     steps: int = 200_000
@@ -96,7 +96,8 @@ class Optimizers:
             torch.optim.AdamW(rest, lr=c.lr, betas=(0.9, 0.98), weight_decay=c.weight_decay)
         ]
         if matrices:
-            self.all.append(Muon(matrices, lr=c.muon_lr, weight_decay=c.weight_decay))
+            dtype = torch.bfloat16 if c.precision == "bf16" else torch.float32
+            self.all.append(Muon(matrices, lr=c.muon_lr, weight_decay=c.weight_decay, dtype=dtype))
         self.base = [o.param_groups[0]["lr"] for o in self.all]
 
     def step(self, factor: float) -> None:
