@@ -165,6 +165,81 @@ def test_a_second_iteration_takes_a_layer(home, tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+ON_TOP = """
+name = "reads"
+architecture = "hubert-ctc"
+hubert = "HUBERT"
+[model]
+top = "TOP"
+n_top_layers = 2
+top_heads = 2
+top_ffn = 32
+dropout = 0.0
+[data]
+manifests = ["manifest.tsv"]
+cache = "cache"
+[augment]
+speed = [1.0]
+joined = 0.0
+noise = 0.0
+narrow = 0.0
+wordless = 0.0
+band_width = 1
+mask_s = 0.0
+[batch]
+seconds = 6.0
+intermediate = 0.3
+[loop]
+steps = 40
+warmup = 5
+lr = 1e-2
+average = 0.9
+log_seconds = 0.0
+validate_minutes = 1000
+"""
+
+
+@pytest.fixture(scope="module")
+def hubert(home):
+    train(config(home, 40), home / "hubert", False, lambda event: None)
+    return home / "hubert" / "best"
+
+
+@pytest.mark.parametrize("top", ["none", "conformer", "conmamba"])
+def test_a_recogniser_is_trained_on_top(home, hubert, tmp_path, capsys, top):
+    text = ON_TOP.replace("HUBERT", str(hubert)).replace("TOP", top)
+    if top == "none":
+        text = text.replace("intermediate = 0.3", "intermediate = 0.0")
+    (home / "top.toml").write_text(text)
+    assert (
+        main(["train", "transcribe", "-c", str(home / "top.toml"), "-o", str(tmp_path / "r"), "--json"]) == 0
+    )
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    losses = [line["loss"] for line in lines if line["event"] == "train"]
+    assert np.mean(losses[-3:]) < 0.7 * losses[0]
+    model = store.load(tmp_path / "r" / "best", expect_task="transcribe")[0]
+    own, pretrained = model.wav2vec2.state_dict(), store.load(hubert)[0].wav2vec2.state_dict()
+    assert all(torch.equal(own[name], pretrained[name]) for name in own)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('architecture = "hubert-ctc"', "", "hubert-ctc|unknown setting"),
+        ('top = "conformer"', 'top = "none"', "intermediate"),
+        ("[model]", "[model]\nd_model = 48", "would not fit"),
+        ("/hubert/best", "/none", "none"),
+    ],
+)
+def test_a_top_that_does_not_fit(home, hubert, tmp_path, capsys, old, new, says):
+    (home / "top.toml").write_text(
+        ON_TOP.replace("HUBERT", str(hubert)).replace("TOP", "conformer").replace(old, new)
+    )
+    assert main(["train", "transcribe", "-c", str(home / "top.toml"), "-o", str(tmp_path / "r")]) in (2, 5)
+    error = capsys.readouterr().err
+    assert any(word in error for word in says.split("|")) and "Traceback" not in error
+
+
 def test_mfccs_by_hand():
     rng = np.random.default_rng(1)
     sound = (8000 * np.clip(rng.standard_normal(4000), -3, 3)).astype(np.int16)

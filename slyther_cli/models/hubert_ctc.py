@@ -126,7 +126,10 @@ class HubertCtc(nn.Module):
             self.wav2vec2.eval()
         return self
 
-    start_from_s4d = ConMamba.start_from_s4d
+    def start_from_s4d(self) -> None:
+        """As ``ConMamba``'s, of the layers on top; a HuBERT's layers start so anyway."""
+        if self.enter_top is not None:
+            ConMamba.start_from_s4d(self.transformer)  # type: ignore[arg-type]
 
 
 def sizes_of(hubert: HubertConfig) -> dict[str, Any]:

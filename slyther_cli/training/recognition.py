@@ -29,6 +29,7 @@ from slyther_cli.text.tokens import (
     SentencePieceTokenizer,
     load_tokenizer,
 )
+from slyther_cli.training.hubert_front import pretrained
 from slyther_cli.training.loop import LoopConfig, Peers
 from slyther_cli.training.metrics import edits
 from slyther_cli.training.settings import DataConfig, read_settings, starting_model
@@ -81,12 +82,14 @@ class BatchConfig:
 @dataclass(frozen=True)
 class RecognitionConfig:
     """``model`` is what is set apart from the preset's, or the architecture's, own values. ``start_from``:
-    weights to go on from, a name or a folder; they bring their own settings and alphabet."""
+    weights to go on from, a name or a folder; they bring their own settings and alphabet. ``hubert``: the
+    pre-trained HuBERT under a hubert-ctc."""
 
     name: str = "my-recogniser"
     architecture: str = "conmamba"
     model: dict[str, Any] = field(default_factory=dict)
     start_from: str = ""
+    hubert: str = ""
     text: TextConfig = field(default_factory=TextConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -98,7 +101,7 @@ def read_config(path: Path) -> RecognitionConfig:
     """The settings; without [model] and ``start_from``, of the preset conmamba-ctc-small. Raises
     :class:`UsageError` on anything that the file should not hold."""
     config = read_settings(path, RecognitionConfig)
-    if not config.start_from and not config.model:
+    if not (config.start_from or config.model or config.hubert):
         config = replace(config, model=dict(registry.PRESETS["conmamba-ctc-small"][1]))
     return config
 
@@ -109,6 +112,8 @@ class RecognitionTask:
     def __init__(self, config: RecognitionConfig, base: Path, device: str = "cpu"):
         self.config, self.peers, self.device = config, Peers(), device
         torch.manual_seed(config.loop.seed)
+        if config.hubert:
+            config, hubert = pretrained(config, base)
         if config.start_from:
             model, self.architecture, self.settings = starting_model(config, base, "transcribe")
             beside = base / config.start_from
@@ -125,6 +130,8 @@ class RecognitionTask:
             config = replace(config, model={**config.model, "vocab": self.tokenizer.size})
             model, self.architecture, self.settings = starting_model(config, base, "transcribe")
             model.start_from_s4d()
+            if config.hubert:
+                model.take(hubert)
         self.speech, self.dev = (TranscribedSpeech(pool, self.tokenizer) for pool in pools)
         if not config.start_from:
             model.normalize.fit(self._features(model, i) for i in self._sample())
