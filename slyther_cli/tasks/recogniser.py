@@ -192,14 +192,17 @@ class Recogniser:
                 lm_pause=self.pause,
                 **waits,
             )
-        # frame i is centred on sample i * hop
-        words = WordStream(
-            self.tokenizer, self.hop, offset=-(self.hop // 2), pause=self.pause, speaker=speaker
-        )
+        words = self.word_stream(speaker)
         segmenter = Segmenter(
             self.rate, pause=PAUSE, max_line_width=width or WIDTH, max_line_count=lines or LINES
         )
         return TextStream(decoder, words, segmenter)
+
+    def word_stream(self, speaker: str | None = None) -> WordStream:
+        """Tokens of this model's frames into words: frame i is centred on sample i * hop."""
+        return WordStream(
+            self.tokenizer, self.hop, offset=-(self.hop // 2), pause=self.pause, speaker=speaker
+        )
 
     def _network(self) -> Any:
         try:
