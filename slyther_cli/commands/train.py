@@ -11,6 +11,7 @@ import typer
 
 from slyther_cli.commands import output
 from slyther_cli.commands.options import Json, Quiet, new_app
+from slyther_cli.commands.train_align import align
 from slyther_cli.commands.train_lm import train_lm
 from slyther_cli.commands.train_synthesize import synthesize
 
@@ -23,6 +24,7 @@ def _train() -> None:
 
 
 app.command("synthesize")(synthesize)
+app.command("align")(align)
 app.command("lm")(train_lm)
 
 

@@ -1,0 +1,50 @@
+"""``slyther train align``: when each phone of recorded speech was said."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slyther_cli.commands import output
+from slyther_cli.commands.options import Json, Quiet
+
+
+def align(
+    manifests: Annotated[
+        list[Path], typer.Argument(help="Manifests (.tsv) with transcripts.", metavar="MANIFEST...")
+    ],
+    out: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.", metavar="FILE")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the phones of recordings whose text is known, by PocketSphinx: voices learn durations from them.
+
+    Recordings that do not fit their text are left out. The new manifest's path is printed.
+
+    Exit codes: 0 done, 2 usage, 3 an input cannot be read or FILE not written, 130 and 143 when stopped.
+    """
+    output.json_asked = as_json
+    from slyther_cli.studies.pocketsphinx_reference import PhoneAligner
+    from slyther_cli.training.alignment import align_manifests
+
+    bar = output.Bar()
+
+    def tell(event: dict[str, Any]) -> None:
+        if as_json:
+            output.json_line(**event)
+        elif not quiet and output.can_draw(sys.stderr):
+            bar.draw("aligning", event["done"] / event["of"], f" {event['done']} of {event['of']}")
+
+    try:
+        counts = align_manifests(manifests, out, PhoneAligner(), tell)
+    finally:
+        bar.clear()
+    if as_json:
+        output.json_line("summary", task="train_align", manifest=str(out), **counts)
+        return
+    if counts["left_out"] and not quiet:
+        output.words(f"{counts['left_out']} utterances do not fit their text: left out")
+    output.data(str(out))
