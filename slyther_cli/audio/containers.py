@@ -6,7 +6,6 @@ frame count, or Ogg streams joined one after another make it drop the end of a r
 """
 
 import io
-import mmap
 import os
 import re
 import struct
@@ -14,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slyther_cli.audio import wav
+from slyther_cli.audio.contents import Contents
 from slyther_cli.errors import InputError
 
-Buffer = bytes | mmap.mmap
+Buffer = bytes | Contents
 
 # Where a format that libsndfile cannot read shows itself: offset, bytes, name.
 FOREIGN = (
@@ -29,6 +29,7 @@ FOREIGN = (
     (0, b"MThd", "MIDI"),
     (0, b"PK\x03\x04", "a ZIP archive"),
 )
+LARGEST_TAGS = 16 << 20  # bytes
 BITRATES = {  # layer III, kbit/s
     1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -99,18 +100,18 @@ def inspect(path: Path, name: str) -> Opening:
         if head[:4] in (b"RIFF", b"RF64"):
             header = wav.read_header(file)
             return _open_wav(header) if header else Opening()
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if head[:4] == b"OggS":
-                return _open_ogg(data, name)
-            for at, mark, what in FOREIGN:
-                if head[at : at + len(mark)] == mark:
-                    source = name if name.startswith("/") else f"./{name}"
-                    raise InputError(
-                        f"{name} is {what}, which is not read here: convert it first, "
-                        f"e.g. ffmpeg -i {source} -f wav - | slyther ... -"
-                    )
-            if head[:3] == b"ID3" or _mp3_frame(head, 0):
-                return _open_mp3(data)
+        data = Contents(file.fileno())
+        if head[:4] == b"OggS":
+            return _open_ogg(data, name)
+        for at, mark, what in FOREIGN:
+            if head[at : at + len(mark)] == mark:
+                source = name if name.startswith("/") else f"./{name}"
+                raise InputError(
+                    f"{name} is {what}, which is not read here: convert it first, "
+                    f"e.g. ffmpeg -i {source} -f wav - | slyther ... -"
+                )
+        if head[:3] == b"ID3" or _mp3_frame(head, 0):
+            return _open_mp3(data)
     return Opening()
 
 
@@ -139,8 +140,18 @@ def _open_wav(header: wav.WavHeader) -> Opening:
     return Opening()
 
 
-def _open_ogg(data: Buffer, name: str) -> Opening:
-    """Joined streams are refused; a missing end mark is told. A page: OggS, 0, flags, ..."""
+def _open_ogg(data: Contents, name: str) -> Opening:
+    """Joined streams and huge tags are refused; a missing end mark is told. A page: OggS, 0, flags, position
+    of the sound (8 bytes), ..."""
+    at = 0
+    while 0 <= at <= LARGEST_TAGS and data[at : at + 5] == b"OggS\0":  # pages before the first sound
+        if 0 < int.from_bytes(data[at + 6 : at + 14], "little") < 1 << 63:
+            break
+        at = data.find(b"OggS\0", at + 5)
+    if at > LARGEST_TAGS:
+        raise InputError(
+            f"{name} has more than {LARGEST_TAGS >> 20} MB of tags before its sound: remove them"
+        )
     at = 0
     while data[at : at + 5] == b"OggS\0" and _byte(data, at + 5) & 2:  # the pages that begin streams
         at = data.find(b"OggS\0", at + 5)
@@ -159,7 +170,8 @@ def _open_ogg(data: Buffer, name: str) -> Opening:
 
 
 def _byte(data: Buffer, at: int) -> int:
-    return data[at] if at < len(data) else 0
+    found = data[at : at + 1]
+    return found[0] if found else 0
 
 
 def _mp3_frame(data: Buffer, at: int) -> tuple[int, int, int] | None:
@@ -176,21 +188,22 @@ def _mp3_frame(data: Buffer, at: int) -> tuple[int, int, int] | None:
     return samples // 8 * bitrate // hertz + (head[2] >> 1 & 1), samples, hertz
 
 
-def _open_mp3(data: Buffer) -> Opening:
+def _open_mp3(data: Contents) -> Opening:
     """Count the frames by walking over them, and compare with the count that the file states."""
     at = 0
     while data[at : at + 3] == b"ID3" and at + 10 <= len(data):
         size = data[at + 6 : at + 10]
-        at += 10 + sum((byte & 127) << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=True))
+        at += 10 + sum((byte & 127) << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=False))
+    tags = at if at > LARGEST_TAGS else 0  # the decoder would take them into memory
     first_at = at = _next_mp3(data, at, None)
     first = _mp3_frame(data, at)
     if first is None:
         return Opening()
     samples, rate = first[1], first[2]
-    side = 4 + ((17, 9) if samples == 576 else (32, 17))[data[at + 3] >> 6 == 3]
+    side = 4 + ((17, 9) if samples == 576 else (32, 17))[_byte(data, at + 3) >> 6 == 3]
     tagged = data[at + side : at + side + 4] in (b"Xing", b"Info")
     stated = None
-    if tagged and data[at + side + 7] & 1:
+    if tagged and _byte(data, at + side + 7) & 1:
         stated = int.from_bytes(data[at + side + 8 : at + side + 12], "big")
     elif data[at + 36 : at + 40] == b"VBRI":
         tagged, stated = True, int.from_bytes(data[at + 50 : at + 54], "big")
@@ -207,15 +220,15 @@ def _open_mp3(data: Buffer) -> Opening:
     loose = 4 * samples
     if stated is not None and count + 2 < stated:
         note = f"the file is cut short: {count * samples / rate:.2f} s of {stated * samples / rate:.2f} s"
-        return Opening(frames=count * samples, loose=loose, notes=(note,))
+        return Opening(skip=tags, frames=count * samples, loose=loose, notes=(note,))
     if stated is None or count > stated + 2:
         notes = () if stated is None else ("joined MP3 files: read to the end of the last one",)
         prefix = _xing_frame(data[first_at : first_at + 4], count)
         return Opening(prefix, begin, frames=count * samples, loose=loose, notes=notes)
-    return Opening(frames=count * samples, loose=loose)
+    return Opening(skip=tags, frames=count * samples, loose=loose)
 
 
-def _next_mp3(data: Buffer, at: int, rate: int | None) -> int:
+def _next_mp3(data: Contents, at: int, rate: int | None) -> int:
     """The place of the next frame (of this rate) that another frame or the end of the file follows."""
     while (at := data.find(b"\xff", at)) >= 0:
         frame = _mp3_frame(data, at)

@@ -109,6 +109,7 @@ class AudioReader:
         self._channel = channel_number(channel)
         if rate is not None and not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UsageError(f"a rate of {rate} Hz is outside {LOWEST_RATE} Hz to {HIGHEST_RATE} Hz")
+        self._heard: int | None = None  # frames that a full pass gave
         self._turn = 0  # counts rewinds: an iterator of an earlier turn is stale
         self._closed = False
         self._file: _Sequential | None = None
@@ -234,6 +235,12 @@ class AudioReader:
             raise InputError(self._damage(done, "its decoder gives no more"))
         if not done:
             raise InputError(f"{self.name} has a header but no samples")
+        exact = (
+            self._promised if self._opening.frames is None and self.format not in ("OGG", "MPEG") else None
+        )
+        if (known := self._heard or exact) is not None and done != known:
+            raise InputError(f"{self.name} has changed while it was read: it had {known} samples, now {done}")
+        self._heard = done
 
     def _damage(self, done: int, reason: str) -> str:
         at = done / self.source_rate
@@ -243,7 +250,8 @@ class AudioReader:
     def _open(self) -> _Sequential:
         self._close_file()
         target: Any = self._source.path
-        if self._opening.prefix:
+        headless = self._source.path.suffix.lower() == ".raw"  # soundfile would not look into it
+        if self._opening.prefix or self._opening.skip or headless:
             target = self._view = containers.View(target, self._opening.prefix, self._opening.skip)
         elif os.name == "posix":
             target = os.fsencode(target)

@@ -82,6 +82,7 @@ def pull(
         root.mkdir(parents=True, exist_ok=True)
         _remove_stale(root)
         staging = Path(tempfile.mkdtemp(prefix=".pull-", dir=root))
+        held = _hold(staging)
     except OSError as e:
         raise ModelError(
             f"cannot write to the model cache {root}: {e.strerror or e} (SLYTHER_CACHE sets another)"
@@ -99,6 +100,7 @@ def pull(
         ) from e
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        os.close(held)
 
 
 def git_blob_sha1(path: Path) -> str:
@@ -184,12 +186,38 @@ def _publish(new: Path, target: Path, staging: Path) -> Path:
     raise AssertionError("unreachable")
 
 
+def _hold(staging: Path) -> int:
+    """A descriptor that says, until it is closed or the process ends, that somebody works in ``staging``."""
+    held = os.open(staging, os.O_RDONLY)
+    with contextlib.suppress(ImportError, OSError):  # no such locks here: age alone decides
+        import fcntl
+
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return held
+
+
 def _remove_stale(root: Path) -> None:
-    """What a killed pull has left: only our own folders, only old ones."""
+    """What a killed pull has left: only our own folders, only old ones that nobody holds. Age alone would not
+    do: a slow download takes days, and clocks are set while it runs."""
     for path in root.glob(".pull-*"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS and not _is_held(path):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_held(staging: Path) -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    probe = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(probe)
+    return False
 
 
 def _base_url(given: str | None, entry: Entry) -> str:

@@ -23,7 +23,8 @@ from slyther_cli.checkpoints.places import SPEECHBRAIN_FILES
 from slyther_cli.errors import ModelError
 
 MAX_BYTES = 4 << 30
-_MAX_PICKLE = 32 << 20
+_MAX_PICKLE = 4 << 20  # 2000 tensors take 0.2 MB; a byte can become 64 in memory
+_MAX_ENTRIES = 100_000
 _STORAGES = {
     f"torch {kind}Storage" for kind in ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Bool")
 }
@@ -145,6 +146,8 @@ def _check_zip(path: Path) -> int:
         raise ModelError(f"{path.name} is refused: larger than {MAX_BYTES >> 30} GiB")
     if not zipfile.is_zipfile(path):
         raise ModelError(f"{path.name} is not a torch checkpoint (not a zip file as torch >= 1.6 writes it)")
+    if _count_entries(path) > _MAX_ENTRIES:  # the list of entries takes ten times its size in memory
+        raise ModelError(f"{path.name} is refused: it has more than {_MAX_ENTRIES} entries")
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         total = sum(e.file_size for e in entries)
@@ -165,6 +168,23 @@ def _check_zip(path: Path) -> int:
                 f"{path.name} is refused: it holds code or objects ({shorten(what)}), not only tensors"
             )
     return total
+
+
+def _count_entries(path: Path) -> int:
+    """The most entries that the zip file's directory can hold, by its size: each takes 46 bytes and a name.
+
+    Looks where zipfile does: the record that ends the directory, or the one of 56 bytes before the locator of
+    20 before it, which is for long files.
+    """
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - (1 << 16) - 98))
+        tail = file.read()
+    end = len(tail) - 22 if tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0" else tail.rfind(b"PK\5\6")
+    size = int.from_bytes(tail[end + 12 : end + 16], "little")
+    long = tail[max(0, end - 76) : max(0, end - 20)]
+    if long[:4] == b"PK\6\6":
+        size = max(size % 0xFFFFFFFF, int.from_bytes(long[40:48], "little"))
+    return size // 46
 
 
 def _build(

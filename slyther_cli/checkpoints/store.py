@@ -41,6 +41,8 @@ __all__ = ["ModelConfig", "build", "check", "check_fit", "load", "read_config", 
 MAX_TENSORS = 100_000
 MAX_BYTES = 16 << 30
 """Of a weights file. Far above any speech model, and what keeps a sparse file from taking the machine."""
+MAX_HEADER = 16 << 20
+"""Bytes of a weights file's list of tensors, which takes much more than that in memory."""
 COMPANIONS = {"tokens.json", "tokenizer.model", "lm.bin", "voice.safetensors"}
 """What may stand beside the weights: an alphabet, a language model, a voice."""
 _FLOATS = {"F64", "F32", "F16", "BF16"}
@@ -166,6 +168,9 @@ def _open(path: Path) -> Iterator[Any]:
             raise ModelError(f"{path.parent} has no {WEIGHTS_FILE}")
         if path.stat().st_size > MAX_BYTES:
             raise ModelError(f"{path} is larger than {MAX_BYTES >> 30} GiB: not a speech model")
+        with open(path, "rb") as start:
+            if int.from_bytes(start.read(8), "little") > MAX_HEADER:
+                raise ModelError(f"{path} is damaged: its header is larger than {MAX_HEADER >> 20} MiB")
         with safe_open(path, framework="pt", device="cpu") as file:
             yield file
     except (SafetensorError, OSError) as e:

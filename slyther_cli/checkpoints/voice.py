@@ -19,6 +19,7 @@ from slyther_cli.errors import ModelError
 
 VOICE_FILE = "voice.safetensors"
 MOST_FRAMES = 10_000
+LARGEST = 16 << 20  # bytes
 
 
 class Voice(NamedTuple):
@@ -42,9 +43,11 @@ def read_voice(
 ) -> Voice | None:
     """The folder's voice, None if it has none. Raises :class:`ModelError` when it does not fit the model."""
     path = folder / VOICE_FILE
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
+        if path.stat().st_size > LARGEST:
+            raise ModelError(f"{path} is damaged: no voice is larger than {LARGEST >> 20} MiB")
         found = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} is damaged or cannot be read: {shorten(error, 120)}") from error

@@ -22,6 +22,7 @@ from slyther_cli.text.ngram import HIGHEST_ORDER, MOST_WORDS, SHIFT, Level, NGra
 
 HUGE = 1e30  # beyond it, a log10 is no number of a model
 LONGEST_LINE = 100_000  # characters
+MOST_PACKED, ROOM = 40, 1 << 20  # so many times its size, and so many bytes, may come out of a gzip file
 _COUNT = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)$")
 
 
@@ -50,9 +51,14 @@ class _Lines:
     def __iter__(self) -> Iterator[str]:
         with open(self.path, "rb") as probe:
             zipped = probe.read(2) == b"\x1f\x8b"
+            packed = os.fstat(probe.fileno()).st_size
+        read = 0
         with gzip.open(self.path, "rb") if zipped else open(self.path, "rb") as file:
             while raw := file.readline(LONGEST_LINE):
                 self.number += 1
+                read += len(raw)
+                if zipped and read > ROOM + MOST_PACKED * packed:
+                    raise self.damaged(f"packed more than {MOST_PACKED}-fold, which no language model is")
                 if len(raw) >= LONGEST_LINE:
                     raise self.damaged("a line of absurd length")
                 line = raw.decode("utf-8").strip()
