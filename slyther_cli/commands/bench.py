@@ -9,12 +9,14 @@ import typer
 
 from slyther_cli.commands import output
 from slyther_cli.commands.bench_efficiency import efficiency
+from slyther_cli.commands.bench_transcribe import transcribe
 from slyther_cli.commands.options import Device, Json, WorkDir, new_app, parse_size
 
 app = new_app(help="Measure how fast slyther runs on this machine.")
 
 
 app.command("efficiency")(efficiency)
+app.command("transcribe")(transcribe)
 
 
 @app.callback()

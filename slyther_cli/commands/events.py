@@ -238,6 +238,12 @@ bench_efficiency [bench] A network at a length.
   problem  text    why there are no figures, or ""
   ...
 
+bench_transcribe [bench] What transcribing costs, and how true its times are.
+  part     text    cost or times
+  model?   text    whose times
+  problem  text    why there are no figures, or ""
+  ...
+
 bench_efficiency_crossover [bench] From where on Mamba stays ahead.
   task             text     of the networks
   what             text     time or memory

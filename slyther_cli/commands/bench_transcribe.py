@@ -1,0 +1,138 @@
+"""``slyther bench transcribe``: what transcribing costs, and how true its times are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from slyther_cli.commands import output
+from slyther_cli.commands.options import Json, Model, WorkDir, parse_size
+
+PARTS = ("cost", "times")
+
+
+def transcribe(
+    manifest: Annotated[
+        Path,
+        typer.Option(
+            help="TSV of speech; for times with phones: `train synthesize --voices flite:slt`.",
+            metavar="TSV",
+        ),
+    ],
+    split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
+    parts: Annotated[
+        str, typer.Option(help="cost, times, by default both.", metavar="PART,PART")
+    ] = "cost,times",
+    model: Model = None,
+    decode: Annotated[
+        str, typer.Option(help="Cost: searches, each measured apart: greedy, beam, joint.", metavar="HOW,HOW")
+    ] = "greedy,beam",
+    lengths: Annotated[
+        str, typer.Option(help="Cost: seconds of speech, each measured apart.", metavar="S,S,S")
+    ] = "10,60",
+    against: Annotated[
+        str, typer.Option(help="Cost: a peer of the same size, conformer or none.", metavar="PEER")
+    ] = "conformer",
+    memory_limit: Annotated[
+        str | None, typer.Option(help="What the peer may take; beyond, it gives up.", metavar="SIZE")
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option(min=0, help="CPU-seconds that the peer may take for one length; 0: any.")
+    ] = 0,
+    examples: Annotated[int, typer.Option(min=1, help="Times: utterances.", metavar="N")] = 20,
+    threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
+    work_dir: WorkDir = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what transcribing costs, beside a Conformer of the same size, and how true its times are.
+
+    cost: CPU seconds a second of speech and peak memory, each length in a process of its own. The Conformer
+    hears a recording in one pass, without a search; it gives up where its limits are reached. times: the
+    words of a known text, aligned by CTC, beside torchaudio's forced alignment of the same posteriors and
+    beside the times at which the voice says that it spoke them.
+    """
+    output.json_asked = as_json
+    chosen = [part.strip() for part in parts.split(",") if part.strip()]
+    if unknown := sorted(set(chosen) - set(PARTS)):
+        raise typer.BadParameter(f"{', '.join(unknown)} is no part: choose of {', '.join(PARTS)}")
+    searches = [how.strip() for how in decode.split(",") if how.strip()]
+    try:
+        seconds = [float(part) for part in lengths.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{lengths!r} is no list of seconds: write 60,600,3600") from None
+    from slyther_cli.studies.recognition_cost import measure_cost
+    from slyther_cli.studies.recognition_times import measure_times
+    from slyther_cli.tasks.transcription import DEFAULT_MODEL
+
+    name = model or DEFAULT_MODEL
+
+    def tell(row: dict[str, Any]) -> None:
+        if as_json:
+            output.json_line("bench_transcribe", **row)
+        elif row["problem"]:
+            cost = row["part"] == "cost"
+            what = f"{_named(row)}, {row['seconds']:g} s" if cost else row["against"]
+            output.words(f"slyther: {what}: {row['problem']}")
+
+    rows: list[dict[str, Any]] = []
+    for part in dict.fromkeys(chosen):
+        if part == "cost":
+            peers = [] if against == "none" else [against]
+            limit = parse_size(memory_limit) or 0
+            new = measure_cost(
+                name, manifest, split, seconds, searches, peers, limit, time_limit, threads, work_dir, tell
+            )
+        else:
+            import torch
+
+            torch.set_num_threads(threads)
+            new = measure_times(name, manifest, split, examples, tell)
+        rows += new
+        done = [row for row in new if not row["problem"]]
+        if done and not as_json:
+            for line in _cost_table(done) if part == "cost" else _times_lines(done):
+                output.data(line)
+    if all(row["problem"] for row in rows):
+        raise typer.Exit(1)
+
+
+def _cost_table(rows: list[dict[str, Any]]) -> Iterable[str]:
+    cells = [
+        (
+            _named(row),
+            f"{row['parameters']:,}",
+            f"{row['seconds']:g}",
+            f"{row['cpu_per_second']:.4f}",
+            output.size(row["extra_bytes"]),
+            "" if row["words"] is None else str(row["words"]),
+        )
+        for row in rows
+    ]
+    header = ("system", "parameters", "speech s", "CPU s/s", "memory", "words")
+    return output.table(cells, header)
+
+
+def _named(row: dict[str, Any]) -> str:
+    return Path(row["system"]).name + (f", {row['decode']}" if row["decode"] else "")
+
+
+def _times_lines(rows: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for row in rows:
+        if row["against"] == "forced_align":
+            lines.append(
+                f"forced_align: {100 * row['equal']:.2f} % of {row['tokens']} tokens of {row['utterances']} "
+                f"utterances at the same frames, the rest no further than {row['furthest_ms']:g} ms"
+            )
+            continue
+        for edge in ("start", "end"):
+            found = row[edge]
+            lines.append(
+                f"phones: {edge}s off by {found['median_ms']:g} ms (median), {found['p90_ms']:g} ms (90 %); "
+                f"mean {found['mean_ms']:+g} ms; {100 * found['within_100_ms']:.0f} % within 100 ms; "
+                f"{row['words']} words of {row['utterances']} utterances"
+            )
+    return lines
