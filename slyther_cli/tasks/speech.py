@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from slyther_cli.checkpoints.config import ModelConfig, read_config
@@ -239,15 +238,18 @@ class _Job:
                     if journal:
                         journal.write(index, said)
                 context, carry = said.context, said.rest
-                samples = decoder.push(said.codes[None])[0].float().cpu().numpy()
+                pieces = [decoder.push(said.codes[None])[0]]
                 if sentence.last and index + 1 < len(sentences):
-                    pause = np.zeros(int(PARAGRAPH_SECONDS * rate / self.speed), np.float32)
-                    samples = np.concatenate((samples, pause))
+                    pause = torch.zeros(int(PARAGRAPH_SECONDS * rate / self.speed))
+                    pieces += [decoder.finish()[0], pause.to(pieces[0].device)]
+                    decoder = CodecDecoder(self.codec)  # which may hold back the end of what it was given
+                samples = torch.cat(pieces).float().cpu().numpy()
                 sink.write(samples)
                 frames, spoken = frames + len(samples), spoken + 1
                 retried, doubtful = retried + (tries > 1), doubtful + bool(verdict.problems)
+                seconds = said.codes.shape[1] / self.codec.frame_rate
                 tell({"event": "sentence", "index": index, "of": len(sentences), "text": sentence.text,
-                      "seconds": round(len(samples) / rate, 3), "tries": tries, "heard": verdict.heard,
+                      "seconds": round(seconds, 3), "tries": tries, "heard": verdict.heard,
                       "problems": list(verdict.problems), "kept": known is not None,
                       "end_seconds": round(frames / rate, 3),
                       "wall_seconds": round(time.monotonic() - began, 3)})  # fmt: skip
