@@ -27,6 +27,21 @@ def new_app(**settings: Any) -> typer.Typer:
     )
 
 
+# Batches
+Manifest = Annotated[
+    str | None,
+    typer.Option(
+        help="More inputs: a path a line (- reads standard input), or a .tsv or .csv with a column path.",
+        metavar="FILE",
+    ),
+]
+Shard = Annotated[
+    str | None, typer.Option(help="Only the I-th of N parts of the inputs, I from 1.", metavar="I/N")
+]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", min=1, max=1024, help="Processes, each with the model.", metavar="N")
+]
+
 # How a command talks
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")]
@@ -67,7 +82,8 @@ WorkDir = Annotated[
 
 # Jobs over recordings
 Inputs = Annotated[
-    list[str], typer.Argument(help="Files, folders, globs, or - for standard input.", metavar="INPUTS...")
+    list[str] | None,
+    typer.Argument(help="Files, folders, globs, or - for standard input.", metavar="INPUTS..."),
 ]
 Channel = Annotated[
     str, typer.Option(help="mix (the mean of all channels) or one, from 1 up.", metavar="mix|N")
@@ -136,6 +152,13 @@ def check_contradictions(**flags: bool) -> None:
     named = [f"--{name.replace('_', '-')}" for name, is_set in flags.items() if is_set]
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)} contradict each other: choose one")
+
+
+def named(inputs: list[str] | None, manifest: str | None) -> list[str]:
+    """The inputs of a job. Raises UsageError when there are none."""
+    if not inputs and manifest is None:
+        raise UsageError("name recordings: INPUTS, or a list of them with --manifest")
+    return inputs or []
 
 
 def existing(force: bool, skip_existing: bool) -> Any:

@@ -16,7 +16,7 @@ app = opt.new_app()
 
 @app.command("separate")
 def separate(
-    inputs: opt.Inputs,
+    inputs: opt.Inputs = None,
     output_dir: Annotated[
         Path, typer.Option("--output-dir", "-o", help="Folder for the results.", metavar="DIR")
     ] = Path("separated"),
@@ -57,6 +57,9 @@ def separate(
     work_dir: opt.WorkDir = None,
     resume: opt.Resume = False,
     raw: opt.Raw = None,
+    manifest: opt.Manifest = None,
+    shard: opt.Shard = None,
+    jobs: opt.Jobs = 1,
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -70,7 +73,7 @@ def separate(
     Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or
     download, 6 device or memory, 130 and 143 when stopped by a signal.
     """
-    limit = opt.parse_size(memory_limit)
+    limit, inputs = opt.parse_size(memory_limit), opt.named(inputs, manifest)
     existing = opt.existing(force, skip_existing)
     opt.check_contradictions(quiet=quiet, verbose=verbose)
     with Reporter(as_json=as_json, quiet=quiet, verbose=verbose or dry_run) as report:
@@ -95,6 +98,9 @@ def separate(
             dry_run=dry_run,
             resume=resume,
             raw=raw,
+            manifest=manifest,
+            shard=shard,
+            jobs=jobs,
             on_event=report,
         )
     raise typer.Exit(exit_code([result.error for result in results]))

@@ -11,7 +11,7 @@ import typer
 
 from slyther_cli.commands import completing
 from slyther_cli.commands import options as opt
-from slyther_cli.commands.output import Reporter, can_draw, exit_code
+from slyther_cli.commands.output import Reporter, as_it_is, can_draw, exit_code
 from slyther_cli.errors import UsageError
 
 app = opt.new_app()
@@ -28,7 +28,7 @@ def _flag(text: str | None) -> bool | None:
 
 @app.command("transcribe")
 def transcribe(
-    inputs: opt.Inputs,
+    inputs: opt.Inputs = None,
     output_dir: Annotated[
         str | None,
         typer.Option(
@@ -108,6 +108,9 @@ def transcribe(
     ] = None,
     resume: opt.Resume = False,
     raw: opt.Raw = None,
+    manifest: opt.Manifest = None,
+    shard: opt.Shard = None,
+    jobs: opt.Jobs = 1,
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -122,7 +125,7 @@ def transcribe(
     Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or
     download, 6 device or memory, 130 and 143 when stopped by a signal.
     """
-    limit = opt.parse_size(memory_limit)
+    limit, inputs = opt.parse_size(memory_limit), opt.named(inputs, manifest)
     words, highlighted = _flag(word_times), _flag(whisper_highlight)
     existing = opt.existing(force, skip_existing)
     opt.check_contradictions(quiet=quiet, verbose=verbose)
@@ -135,8 +138,8 @@ def transcribe(
         "max_words_per_line": max_words_per_line,
         "highlight_words": highlight_words or bool(highlighted),
     }
-    to_stdout = output_dir == "-" or (output_dir is None and _is_one(inputs, formats))
-    if output_dir == "-" and not _is_one(inputs, formats):
+    to_stdout = output_dir == "-" or (output_dir is None and _is_one(inputs, formats, manifest))
+    if output_dir == "-" and not _is_one(inputs, formats, manifest):
         raise UsageError("-o - takes one recording and one format: name a folder for more")
     if to_stdout and skip_existing:
         raise UsageError("--skip-existing needs results in files: name their folder with -o")
@@ -171,15 +174,18 @@ def transcribe(
             dry_run=dry_run,
             resume=resume,
             raw=raw,
+            manifest=manifest,
+            shard=shard,
+            jobs=jobs,
             keep=False,
             on_event=report,
         )
     raise typer.Exit(exit_code([result.error for result in results]))
 
 
-def _is_one(inputs: list[str], formats: list[str]) -> bool:
+def _is_one(inputs: list[str], formats: list[str], manifest: str | None) -> bool:
     """Whether there is one result: one recording, named itself, in one format."""
-    if len(inputs) != 1 or len(formats) != 1 or formats == ["all"]:
+    if manifest is not None or len(inputs) != 1 or len(formats) != 1 or formats == ["all"]:
         return False
     name = inputs[0]
     return name == "-" or not (os.path.isdir(name) or (glob.has_magic(name) and not os.path.lexists(name)))
@@ -221,5 +227,4 @@ class _Teller(Reporter):
             return
         if not self._begun:
             text, self._begun = self._format.head() + text, True
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        as_it_is(text)

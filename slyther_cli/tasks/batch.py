@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,8 @@ from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Bytes, Source
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import InputError, OutputError, SlytherError, UsageError
+from slyther_cli.tasks.claims import Failures, Taken, claim, tidy
+from slyther_cli.tasks.listing import longest_first, once, part, read_manifest
 from slyther_cli.tasks.results import Result, summarise
 from slyther_cli.tasks.resuming import check_source, is_unfinished
 from slyther_cli.tasks.setup import describe_error, out_of_memory
@@ -23,6 +26,20 @@ from slyther_cli.tasks.setup import describe_error, out_of_memory
 Event = dict[str, Any]
 Outputs = dict[str, Path]
 Turn = tuple[int, int]  # the number of an input in the batch, from 0, and how many there are
+
+
+def nobody(event: Event) -> None:
+    """Where no events are wanted."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One input of a batch. ``outputs``: stem or format -> file; or why there can be none."""
+
+    index: int
+    source: Input
+    outputs: Outputs | SlytherError
+    turn: Turn
 
 
 @dataclass(kw_only=True)
@@ -47,6 +64,9 @@ class Batch:
     dry_run: bool
     resume: bool
     raw: str | None
+    manifest: str | None = None
+    shard: tuple[int, int] | None = None
+    jobs: int = 1
     tell: Callable[[Event], None]
 
     def outputs(self, source: Input) -> Outputs:
@@ -71,12 +91,8 @@ class Batch:
         raise NotImplementedError
 
     def run(self, named: list[str]) -> list[Result]:
-        """All inputs, one after the other; a result each. Raises what stops all of them."""
-        inputs = expand_inputs(named)
-        if self.output_dir is not None:
-            inputs = without_own_outputs(named, inputs, self.output_dir)
-        if not inputs:
-            raise UsageError("no input files")
+        """All inputs; a result each, in their order. Raises what stops all of them."""
+        inputs = self._inputs(named)
         outputs: dict[Input, Outputs | SlytherError] = {}
         for source in inputs:
             try:
@@ -86,33 +102,117 @@ class Batch:
         check_collisions(
             (source, path) for source, to in outputs.items() if isinstance(to, dict) for path in to.values()
         )
+        several = len(inputs) > 1
+        if self.shard is not None:
+            inputs = part(inputs, self.shard)
+        jobs = 1 if self.dry_run else max(1, min(self.jobs, len(inputs)))
+        if jobs > 1 and "-" in inputs:
+            raise UsageError("standard input cannot be shared by several processes: leave out --jobs")
         started = time.monotonic()
-        folder = {} if self.output_dir is None else {"output_dir": str(self.output_dir)}
-        self._tell("start", task=self.task, model=self.config.name, files=len(inputs), **folder)
-        results = []
-        for index, source in enumerate(inputs):
-            result = self._input(source, outputs[source], (index, len(inputs)))
-            results.append(result)
-            if result.error is not None:
-                self._tell("error", file=str(source), exception=result.error, **describe_error(result.error))
-            else:
-                self._tell("file_done", **result.as_event())
-        self._tell("summary", **summarise(results, time.monotonic() - started))
-        return results
+        about: Event = {} if self.output_dir is None else {"output_dir": str(self.output_dir)}
+        if self.shard is not None:
+            about["shard"] = "{}/{}".format(*self.shard)
+        if jobs > 1:
+            about["jobs"] = jobs
+        self._tell("start", task=self.task, model=self.config.name, files=len(inputs), **about)
+        work = [Work(i, inputs[i], outputs[inputs[i]], (i, len(inputs))) for i in longest_first(inputs)]
+        failures = Failures(self.output_dir) if self.output_dir and several and not self.dry_run else None
+        results: dict[int, Result] = {}
+        for item, result in self._results(work, jobs):
+            results[item.index] = result
+            if failures is not None and result.error is not None:
+                with contextlib.suppress(OutputError):  # the folder cannot be written: the error says so
+                    failures.add(str(item.source), result.error)
+        if failures is not None:
+            failures.settle([r.source for r in results.values() if r.error is None])
+        ordered = [results[i] for i in range(len(inputs))]
+        self._tell("summary", **summarise(ordered, time.monotonic() - started))
+        return ordered
 
-    def _input(self, source: Input, outputs: Outputs | SlytherError, turn: Turn) -> Result:
-        """One input. Raises only what stops the others too."""
-        name = str(source)
-        if isinstance(outputs, SlytherError):
-            return self.result(name, "failed", error=outputs)
+    def _inputs(self, named: list[str]) -> list[Input]:
+        inputs = expand_inputs(named)
+        if self.output_dir is not None:
+            inputs = without_own_outputs(named, inputs, self.output_dir)
+        if self.manifest is not None:
+            if self.manifest == "-" and "-" in inputs:
+                raise UsageError("standard input cannot be the manifest and a recording")
+            inputs = once([*inputs, *read_manifest(self.manifest)])
+        if not inputs:
+            raise UsageError("no input files")
+        return inputs
+
+    def _results(self, work: list[Work], jobs: int) -> Iterator[tuple[Work, Result]]:
+        if jobs == 1:
+            for item in work:
+                yield item, self.one(item)
+            return
+        from slyther_cli.tasks.pool import pool
+
+        rest = []
+        for item in work:  # what takes no model, takes no process
+            result = self._early(item)
+            if result is None:
+                rest.append(item)
+            else:
+                yield item, self._told(result)
+        yield from pool(self, rest, jobs)
+
+    def one(self, item: Work) -> Result:
+        """One input, its end told. Raises only what stops the others too."""
+        return self._told(self._early(item) or self._claimed(item))
+
+    def _told(self, result: Result) -> Result:
+        if result.error is not None:
+            error = result.error
+            self._tell("error", file=result.source, exception=error, **describe_error(error))
+        else:
+            self._tell("file_done", **result.as_event())
+        return result
+
+    def _early(self, item: Work) -> Result | None:
+        """What became of an input that needs no computing."""
+        name, outputs = str(item.source), item.outputs
+        try:
+            if isinstance(outputs, SlytherError):
+                raise outputs
+            if can_skip(name, [*outputs.values()], self.existing, self.resume, self.work_dir):
+                if not self.dry_run:
+                    tidy([*outputs.values()])
+                return self.result(name, "skipped", outputs)
+            for path in [*outputs.values()][:1]:
+                check_folder(path)
+        except SlytherError as error:
+            return self.result(name, "failed", error=error)
+        return None
+
+    def _claimed(self, item: Work) -> Result:
+        """An input that no other process works on, computed."""
+        name, outputs = str(item.source), item.outputs
+        assert isinstance(outputs, dict)
+        if self.dry_run:
+            return self._computed(item, outputs)
+        try:
+            with claim([*outputs.values()]) as notes:
+                if can_skip(name, [*outputs.values()], self.existing, self.resume, self.work_dir):
+                    return self.result(name, "skipped", outputs)  # another has done it meanwhile
+                result = self._computed(item, outputs)
+                return replace(result, notes=(*result.notes, *notes))
+        except Taken:
+            if self.existing == "skip" and not self.resume:
+                return self.result(name, "skipped", outputs, notes=("another slyther works on it",))
+            first = shown(next(iter(outputs.values())))
+            error = OutputError(
+                f"{first}: another slyther works on this job: wait for it, or leave it with --skip-existing"
+            )
+            return self.result(name, "failed", error=error)
+        except OutputError as error:
+            return self.result(name, "failed", error=error)
+
+    def _computed(self, item: Work, outputs: Outputs) -> Result:
+        name = str(item.source)
         with ExitStack() as stack:
             try:
-                paths = list(outputs.values())
-                if can_skip(name, paths, self.existing, self.resume, self.work_dir):
-                    return self.result(name, "skipped", outputs)
-                if paths:
-                    check_folder(paths[0])
-                file, reader = self.open(source, stack)
+                file, reader = self.open(item.source, stack)
             except UsageError:  # of an option: the same for every input
                 raise
             except SlytherError as error:
@@ -122,7 +222,7 @@ class Batch:
                 if isinstance(reader, LiveReader):
                     return self.listen(name, reader, outputs)
                 assert file is not None
-                return self.compute(name, file, reader, outputs, turn)
+                return self.compute(name, file, reader, outputs, item.turn)
             except SlytherError as error:
                 return self.result(name, "failed", error=error)
             except BrokenPipeError:  # whoever was listening has gone

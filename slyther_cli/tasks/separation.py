@@ -30,7 +30,8 @@ from slyther_cli.audio.spool import Rejoined, standard_input
 from slyther_cli.audio.writer import CLIPS, StemGroup
 from slyther_cli.audio.writer import SUBTYPES as FORMATS
 from slyther_cli.errors import UsageError
-from slyther_cli.tasks.batch import Batch, Outputs, Turn, open_recording
+from slyther_cli.tasks.batch import Batch, Outputs, Turn, nobody, open_recording
+from slyther_cli.tasks.listing import parse_shard
 from slyther_cli.tasks.live import LiveStems, write_stems
 from slyther_cli.tasks.results import Result, SeparationResult
 from slyther_cli.tasks.resuming import held_bytes, open_job, work_place
@@ -72,6 +73,9 @@ def separate(
     dry_run: bool = False,
     resume: bool = False,
     raw: str | None = None,
+    manifest: str | os.PathLike[str] | None = None,
+    shard: str | None = None,
+    jobs: int = 1,
     on_event: Callable[[Event], None] | None = None,
 ) -> list[SeparationResult]:
     """Separate recordings into one file a speaker, and return one result an input.
@@ -94,6 +98,10 @@ def separate(
                       that a killed run left: the result is the same (docs/longform.md). Outputs that are all
                       there are left, as with "skip".
     ``raw``           standard input has samples without a header: RATE[:CHANNELS[:TYPE]], as 48000:2:f32.
+    ``manifest``      a file that names more inputs: a path a line, or a TSV or CSV with a column "path".
+    ``shard``         "I/N": only the I-th of N parts of the inputs, for N runs that share them.
+    ``jobs``          processes that work on the inputs; each loads the model once. Results are the same, also
+                      to the last bit with the same ``threads`` (by default the cores are shared).
     ``on_event``      called with dictionaries: "event" is start, note, plan, progress, live, file_done, error
                       or summary.
 
@@ -132,7 +140,10 @@ def separate(
         dry_run=dry_run,
         resume=resume,
         raw=raw,
-        tell=on_event or (lambda event: None),
+        manifest=None if manifest is None else os.fspath(manifest),
+        shard=None if shard is None else parse_shard(shard),
+        jobs=jobs,
+        tell=on_event or nobody,
     )
     results: list[Any] = job.run([os.fspath(item) for item in named])
     return results

@@ -19,6 +19,8 @@ from typing import Any, Literal
 from slyther_cli.audio.live import raw_header
 from slyther_cli.errors import UsageError
 from slyther_cli.tasks import separation
+from slyther_cli.tasks.batch import nobody
+from slyther_cli.tasks.listing import parse_shard
 from slyther_cli.tasks.results import TranscriptionResult
 from slyther_cli.tasks.setup import choose_model
 from slyther_cli.tasks.transcribing import Transcription
@@ -61,6 +63,9 @@ def transcribe(
     dry_run: bool = False,
     resume: bool = False,
     raw: str | None = None,
+    manifest: str | os.PathLike[str] | None = None,
+    shard: str | None = None,
+    jobs: int = 1,
     keep: bool = True,
     on_event: Callable[[Event], None] | None = None,
 ) -> list[TranscriptionResult]:
@@ -90,6 +95,10 @@ def transcribe(
                       that a killed run left: the result is the same (docs/longform.md).
     ``raw``           standard input has samples without a header: RATE[:CHANNELS[:TYPE]], as 48000:2:f32.
     ``keep``          whether results hold the segments; without them nothing grows with the recording.
+    ``manifest``      a file that names more inputs: a path a line, or a TSV or CSV with a column "path".
+    ``shard``         "I/N": only the I-th of N parts of the inputs, for N runs that share them.
+    ``jobs``          processes that work on the inputs; each loads the model once. Results are the same, also
+                      to the last bit with the same ``threads`` (by default the cores are shared).
     ``on_event``      called with dictionaries: "event" is start, note, plan, progress, partial (live:
                       what is heard and may still change), segment, file_done, error or summary.
 
@@ -117,10 +126,6 @@ def transcribe(
             raise UsageError("raw sound comes on standard input: name it with - as an input")
     if separate_model is not None and not separate:
         raise UsageError("--separate-model needs --separate")
-    if separate and resume:
-        raise UsageError(
-            "--resume cannot go on with --separate: `slyther separate --resume` first, then its stems"
-        )
     place = Path(work_dir) if work_dir is not None else None
     separating = None
     if separate:
@@ -141,7 +146,7 @@ def transcribe(
             dry_run=False,
             resume=False,
             raw=None,
-            tell=lambda event: None,
+            tell=nobody,
         )
     config = choose_model("transcribe", model, DEFAULT_MODEL)
     job = Transcription(
@@ -162,8 +167,11 @@ def transcribe(
         dry_run=dry_run,
         resume=resume,
         raw=raw,
+        manifest=None if manifest is None else os.fspath(manifest),
+        shard=None if shard is None else parse_shard(shard),
+        jobs=jobs,
         keep=keep,
-        tell=on_event or (lambda event: None),
+        tell=on_event or nobody,
     )
     results: list[Any] = job.run([os.fspath(item) for item in named])
     return results

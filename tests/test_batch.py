@@ -1,0 +1,410 @@
+"""Batches: manifests, shards, several processes, shared output folders, what failed and is done again."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import slyther_cli
+from slyther_cli import app
+from slyther_cli.checkpoints import store
+from slyther_cli.errors import InputError, OutputError, UsageError
+from slyther_cli.models import registry
+from slyther_cli.tasks import claims, listing, separation
+
+SMALL = {"n_filters": 16, "d_model": 8, "n_layers": 2}
+SLOW = {"n_filters": 64, "d_model": 64, "n_layers": 4}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    torch.manual_seed(1)
+    for name, config in {"two": SMALL, "slow": SLOW}.items():
+        model = registry.build("mamba-tasnet", config)
+        model.start_from_fourier()
+        how = {"name": name, "architecture": "mamba-tasnet", "config": config, "task": "separate"}
+        store.save(cache / name, model, **how)
+    return cache
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch, models):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLYTHER_CACHE", str(models))
+    monkeypatch.setattr(separation, "DEFAULT_MODEL", "two")
+    return tmp_path
+
+
+def make(*names, seconds=0.1, seed=0):
+    for i, name in enumerate(names):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        x = np.random.default_rng(seed + i).standard_normal(round(8000 * seconds)).astype(np.float32)
+        sf.write(name, 0.1 * x, 8000)
+    return list(names)
+
+
+def run(capfd, *args):
+    """(exit code, events, stderr) of `slyther separate --json`."""
+    code = app.main(["separate", *map(str, args), "--json"])
+    out, err = capfd.readouterr()
+    assert "Traceback" not in err
+    return code, [json.loads(line) for line in out.splitlines()], err
+
+
+def ends(events):
+    """File -> how it ended."""
+    return {
+        e["file"]: e.get("status", "failed")
+        for e in events
+        if e["event"] in ("file_done", "error") and e["file"]
+    }
+
+
+def left(folder="."):
+    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
+
+
+def contents(folder):
+    return {name: (Path(folder) / name).read_bytes() for name in left(folder)}
+
+
+# Lists
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sets(st.text("abcdef/", min_size=1, max_size=4)), st.integers(1, 9), st.randoms())
+def test_shards_are_all_of_it_once(names, count, rng):
+    inputs = listing.once([Path(n) for n in names])
+    parts = [listing.part(inputs, (i, count)) for i in range(1, count + 1)]
+    assert sorted(str(item) for one in parts for item in one) == sorted(map(str, inputs))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    rng.shuffle(inputs)  # another machine may list them in another order
+    assert [{*p} for p in parts] == [{*listing.part(inputs, (i, count))} for i in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "-1/4", "1/0", "a/b", "1/4/2", "١/٤", "1.0/2"])
+def test_no_shard(text):
+    with pytest.raises(UsageError, match="I/N"):
+        listing.parse_shard(text)
+
+
+NAMES = st.text(st.characters(exclude_characters="\0\n\r\t", codec="utf-8"), min_size=1).filter(str.strip)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(NAMES, min_size=1), st.sampled_from(["list.txt", "list.tsv", "list.csv", "list"]))
+def test_manifests_say_what_was_put_in(tmp_path_factory, names, file):
+    folder = tmp_path_factory.mktemp("m")
+    text = io.StringIO(newline="")
+    if file.endswith(".tsv"):
+        text.write("speaker\tpath\n" + "".join(f"x\t{name}\n" for name in names))
+    elif file.endswith(".csv"):
+        csv.writer(text).writerows([["path", "more"], *([name, "x"] for name in names)])
+    else:
+        text.write("\n".join(names))
+    (folder / file).write_bytes(text.getvalue().encode())
+    assert listing.read_manifest(str(folder / file)) == [folder / name for name in names]
+
+
+def test_manifests_of_odd_names(monkeypatch):
+    Path("list.txt").write_bytes(b"\xef\xbb\xbfa\xff.wav\r\n\r\n/abs/b.wav\n c.wav\n")
+    names = [os.fsencode(path) for path in listing.read_manifest("list.txt")]
+    assert names == [b"a\xff.wav", b"/abs/b.wav", b" c.wav"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x/a.wav\nb.wav\n")))
+    assert listing.read_manifest("-") == [Path("x/a.wav"), Path("b.wav")]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("nowhere.txt", None, "cannot be read"),
+        (".", None, "cannot be read"),
+        ("list.txt", b"", "names no"),
+        ("list.txt", b"\n \n", "names no"),
+        ("list.txt", b"RIFF\0\0\0\0WAVE", "line 1"),
+        ("list.tsv", b"a.wav\nb.wav\n", "column path"),
+        ("list.tsv", b"path\tx\n\ty\n", "line 2"),
+        ("list.csv", b'path\n"' + b"x" * 200_000 + b'"\n', "not a table"),
+    ],
+)
+def test_what_is_no_manifest(capfd, name, data, words):
+    if data is not None:
+        Path(name).write_bytes(data)
+    code, events, err = run(capfd, "--manifest", name)
+    assert code == 3 and len(err.splitlines()) == 1 and words in err and events[-1]["event"] == "error"
+
+
+def test_a_manifest_beside_names(capfd):
+    make("a.wav", "m/b.wav", "m/c.wav")
+    Path("m/list.txt").write_text("c.wav\nb.wav\n../a.wav\nmissing.wav\n")
+    code, events, _ = run(capfd, "a.wav", "m/b.wav", "--manifest", "m/list.txt", "-o", "out")
+    assert code == 3 and events[0]["files"] == 4
+    assert ends(events) == {"a.wav": "done", "m/b.wav": "done", "m/c.wav": "done", "m/missing.wav": "failed"}
+    code, _, err = run(capfd)
+    assert code == 2 and "INPUTS" in err
+
+
+def test_the_longest_first(capfd):
+    make("a.wav", seconds=0.1)
+    make("b.wav", seconds=0.3)
+    make("c.wav", seconds=0.2)
+    Path("d.wav").write_text("no sound")
+    code, events, _ = run(capfd, "d.wav", "a.wav", "b.wav", "c.wav", "-o", "out")
+    assert code == 3 and list(ends(events)) == ["b.wav", "c.wav", "a.wav", "d.wav"]
+    results = slyther_cli.separate(["a.wav", "b.wav", "c.wav"], "again")
+    assert [result.source for result in results] == ["a.wav", "b.wav", "c.wav"]
+
+
+def test_shards(capfd):
+    make(*(f"in/{i}.wav" for i in range(7)))
+    seen = []
+    for i in (1, 2, 3):
+        code, events, _ = run(capfd, "in", "-o", "out", "--shard", f"{i}/3")
+        assert code == 0 and events[0]["shard"] == f"{i}/3"
+        seen += ends(events)
+    assert sorted(seen) == [f"in/{i}.wav" for i in range(7)] and len(left("out")) == 14
+    code, events, _ = run(capfd, "in/0.wav", "-o", "more", "--shard", "2/2")
+    assert code == 0 and events[-1]["files"] == 0 and not Path("more").exists()
+    assert run(capfd, "in", "--shard", "4/3")[0] == 2
+
+
+def test_a_dry_run_writes_nothing(capfd, monkeypatch):
+    make("a.wav", "b.wav", "c.wav")
+    assert run(capfd, "a.wav", "-o", "out")[0] == 0
+    Path("c.wav").write_text("no sound")
+    before = contents(".")
+    for more, first in ((["--skip-existing"], "skipped"), ([], "failed")):
+        code, events, _ = run(capfd, "a.wav", "b.wav", "c.wav", "-o", "out", "--dry-run", "-j", "2", *more)
+        assert code == 3 and ends(events) == {"a.wav": first, "b.wav": "planned", "c.wav": "failed"}
+        assert events[-1]["planned"] == 1
+    assert contents(".") == before
+
+
+# What failed
+
+
+def test_failures_are_recorded_and_retried(capfd):
+    make("a.wav", "b.wav", "c.wav")
+    for name in ("b.wav", "c.wav"):
+        Path(name).rename(name + ".good")
+        Path(name).write_text("no sound")
+    assert run(capfd, "a.wav", "b.wav", "c.wav", "-o", "out")[0] == 3
+    table = Path("out/slyther-failures.tsv")
+    rows = [line.split("\t") for line in table.read_text().splitlines()]
+    assert rows[0] == ["path", "kind", "message"] and {r[0] for r in rows[1:]} == {
+        os.path.abspath("b.wav"),
+        os.path.abspath("c.wav"),
+    }
+    assert all(row[1] == "file" and "not a sound file" in row[2] for row in rows[1:])
+    Path("b.wav.good").rename("b.wav")
+    code, events, _ = run(capfd, "a.wav", "b.wav", "c.wav", "-o", "out", "--skip-existing")
+    assert code == 3 and ends(events) == {"a.wav": "skipped", "b.wav": "done", "c.wav": "failed"}
+    assert [line.split("\t")[0] for line in table.read_text().splitlines()[1:]] == [os.path.abspath("c.wav")]
+    Path("c.wav.good").rename("c.wav")
+    code, events, _ = run(capfd, "--manifest", table, "-o", "out")  # the table is a manifest
+    assert code == 0 and list(ends(events).values()) == ["done"]
+    assert run(capfd, "a.wav", "b.wav", "c.wav", "-o", "out", "--skip-existing")[0] == 0
+    assert left("out") == sorted(f"{n}_{s}.wav" for n in "abc" for s in ("s1", "s2"))
+
+
+def test_one_failing_file_leaves_no_trace(capfd):
+    Path("a.wav").write_text("no sound")
+    assert run(capfd, "a.wav", "-o", "out")[0] == 4 and not Path("out").exists()
+
+
+# Two runs in one folder
+
+
+def test_a_claim_is_one_processes_at_a_time(tmp_path):
+    paths = [tmp_path / "new/folder/x_s1.wav", tmp_path / "new/folder/x_s2.wav"]
+    with claims.claim(paths):
+        with pytest.raises(claims.Taken), claims.claim(paths):
+            raise AssertionError
+        with claims.claim([tmp_path / "new/folder/y_s1.wav"]):
+            pass
+    assert left() == [] and not (tmp_path / "new").exists()
+    with claims.claim(paths):
+        pass
+
+
+def test_nothing_is_done_twice(capfd):
+    """Two runs at once over the same inputs, each file by one of them."""
+    names = make(*(f"in/{i:02}.wav" for i in range(24)), seconds=0.05)
+    runs = [[], []]
+
+    def work(events):
+        slyther_cli.separate("in", "out", existing="skip", threads=1, on_event=events.append)
+
+    threads = [threading.Thread(target=work, args=(events,)) for events in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done = [name for events in runs for name, how in ends(events).items() if how == "done"]
+    assert sorted(done) == names and len(left("out")) == 48
+    assert all(len(ends(events)) == 24 for events in runs)
+
+
+def test_a_file_that_another_writes(capfd):
+    make("a.wav")
+    with claims.claim([Path("out/a_s1.wav")]):
+        code, events, err = run(capfd, "a.wav", "-o", "out")
+        assert code == 4 and "another slyther" in err and "--skip-existing" in err
+        code, events, _ = run(capfd, "a.wav", "-o", "out", "--skip-existing")
+        assert code == 0 and ends(events) == {"a.wav": "skipped"}
+        assert events[-2]["notes"] == ["another slyther works on it"]
+        assert run(capfd, "a.wav", "-o", "out", "--force")[0] == 4
+    assert run(capfd, "a.wav", "-o", "out")[0] == 0
+
+
+def test_a_file_system_without_locks(capfd, monkeypatch):
+    def refuses(handle, flags):
+        raise OSError(claims.errno.ENOLCK, "No locks available")
+
+    make("a.wav")
+    monkeypatch.setattr(claims.fcntl, "flock", refuses)
+    code, _, err = run(capfd, "a.wav", "-o", "out")
+    assert code == 0 and "has no locks" in err and left("out") == ["a_s1.wav", "a_s2.wav"]
+
+
+# Several processes
+
+
+def tidy(events):
+    """Events by file, without what differs between any two runs."""
+    found = {}
+    for event in events:
+        if event["event"] not in ("progress", "start", "summary"):
+            kept = {k: v for k, v in event.items() if k not in ("wall_seconds", "exit_code") and k != "lines"}
+            found.setdefault(event["file"], []).append(kept)
+    return found
+
+
+def test_several_processes_do_what_one_does(capfd):
+    make(*(f"in/{i}.wav" for i in range(5)), seconds=0.4)
+    make("in/done.wav")
+    Path("in/bad.wav").write_text("no sound")
+    assert run(capfd, "in/done.wav", "-o", "out")[0] == 0
+    how = ("in", "-o", "out", "--skip-existing", "--threads", "1")
+    code, alone, err = run(capfd, *how)
+    wanted = contents("out")
+    for name in left("out"):
+        if not name.startswith("done"):
+            (Path("out") / name).unlink()
+    many_code, many, many_err = run(capfd, *how, "--jobs", "2")
+    assert many_code == code == 3 and contents("out") == wanted
+    assert many[0].pop("jobs") == 2 and many[0] == alone[0]
+    assert tidy(many) == tidy(alone)
+    assert {k: v for k, v in many[-1].items() if k != "wall_seconds"} == {
+        k: v for k, v in alone[-1].items() if k != "wall_seconds"
+    }
+    assert sorted(many_err.splitlines())[-1] == sorted(err.splitlines())[-1]
+
+
+def test_what_stops_all_stops_all_processes(capfd):
+    make("a.wav", "b.wav")
+    code, events, err = run(capfd, "a.wav", "b.wav", "-j", "2", "--channel", "nine")
+    assert code == 2 and len(err.splitlines()) == 1 and events[-1]["kind"] == "usage"
+    assert not Path("separated").exists()
+
+
+def test_standard_input_is_not_for_several(capfd):
+    make("a.wav")
+    assert run(capfd, "a.wav", "-", "-j", "2")[0] == 2
+    assert run(capfd, "-", "--manifest", "-")[0] == 2
+
+
+def children():
+    """Process ids of the workers."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue
+        if b"slyther_cli.tasks.worker" in words and parent == os.getpid():
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_replaced():
+    """SIGKILL in mid-file: with --resume the work goes on inside it, and the result is the same."""
+    make("a.wav", "b.wav", seconds=60)
+    how = {"model": "slow", "threads": 1, "resume": True, "work_dir": "work"}
+    slyther_cli.separate(["a.wav", "b.wav"], "alone", **how)
+    notes, killed = [], []
+
+    def on_event(event):
+        if event["event"] == "progress" and event["fraction"] > 0.5 and not killed:
+            killed.extend(children())
+            for worker in killed:
+                os.kill(worker, signal.SIGKILL)
+        if event["event"] == "file_done":
+            notes.extend(event["notes"])
+
+    results = slyther_cli.separate(["a.wav", "b.wav"], "out", jobs=2, on_event=on_event, **how)
+    assert [r.status for r in results] == ["done", "done"] and contents("out") == contents("alone")
+    assert len(killed) == 2 and "went on from the work of an earlier run" in notes and not left("work")
+
+
+@pytest.mark.slow
+def test_a_process_that_always_dies():
+    make("a.wav", "b.wav", seconds=20)
+
+    def on_event(event):
+        if event["event"] == "progress" and event["fraction"] < 0.5:
+            for worker in children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+
+    results = slyther_cli.separate(["a.wav", "b.wav"], "out", "slow", jobs=2, on_event=on_event)
+    for result in results:
+        assert "killed 2 times" in str(result.error) and "--memory-limit" in str(result.error)
+    assert not [name for name in left("out") if name.endswith(".wav")]
+
+
+def test_stopping_stops_the_processes(tmp_path):
+    """What stops the first process stops all, and nothing half is left."""
+    make("a.wav", "b.wav", seconds=30)
+
+    class Stop(BaseException):
+        pass
+
+    def on_event(event):
+        if event["event"] == "progress":
+            raise Stop
+
+    with pytest.raises(Stop):
+        slyther_cli.separate(["a.wav", "b.wav"], "out", "slow", jobs=2, threads=1, on_event=on_event)
+    end = time.monotonic() + 10
+    while children() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not children() and left() == ["a.wav", "b.wav"]
+
+
+def test_errors_that_cannot_travel():
+    from slyther_cli.tasks.worker import portable
+
+    class Odd(Exception):
+        def __reduce__(self):
+            raise TypeError
+
+    assert str(portable(InputError("x"))) == "x" and type(portable(OutputError("y"))) is OutputError
+    assert "Odd: z" in str(portable(Odd("z")))
+    assert "ZeroDivisionError" in "".join(portable(ZeroDivisionError("w")).__notes__)
