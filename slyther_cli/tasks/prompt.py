@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +15,13 @@ from slyther_cli.checkpoints.voice import Voice, read_voice
 from slyther_cli.errors import InputError, ModelError
 from slyther_cli.models.codec import Codec
 from slyther_cli.models.vall_m import VallM, frames_of
-from slyther_cli.text.phonemes import spell
+from slyther_cli.text.phonemes import MARKS, spell
 
 SHORTEST, LONGEST, TAKEN = 1.0, 30.0, 10.0
 """Seconds of a prompt: at least, at most where its text is given, and what is taken of a longer one."""
 LEVEL_DB = -25.0
 SILENT = 1e-4
+PAUSE = 0.08  # seconds between words; less is where one ends and the next begins
 
 
 def own_voice(folder: Path, model: VallM) -> Voice | None:
@@ -31,7 +33,8 @@ def own_voice(folder: Path, model: VallM) -> Voice | None:
 def voice_of(
     prompt: str | os.PathLike[str], text: str | None, model: VallM, codec: Codec, device: str
 ) -> tuple[Voice, list[str]]:
-    """The voice of a recording, and notes. Without ``text`` our own recogniser writes down what is said.
+    """The voice of a recording, and notes. Without ``text`` our own recogniser writes down what is said; it
+    also tells when, for models that ask.
 
     Raises :class:`InputError`: unreadable, shorter than a second, silent, too long, nothing said in it;
     :class:`ModelError`: the recogniser is not on this machine.
@@ -40,14 +43,20 @@ def voice_of(
     if text is None:
         text = _heard(samples, codec.sample_rate, device)
         notes.append(f"the prompt says: {text}")
-    symbols = torch.tensor(spell(text, model.config.alphabet).symbols, dtype=torch.int64)
+    spelling = spell(text, model.config.alphabet)
+    symbols = torch.tensor(spelling.symbols, dtype=torch.int64)
     if not len(symbols):
         raise InputError(f"{name}: no words to the prompt: give what is said in it with --prompt-text")
     codes = codec.encode(torch.from_numpy(samples)[None].to(device))[0]
     durations = None
     if model.aligned:
-        durations = _spread_over(symbols.to(device), codes.shape[1], model)
-        notes.append("the times of the prompt's sounds are estimated from its text")
+        logs = _log_durations(symbols.to(device), model)
+        try:
+            times = _word_times(samples, codec.sample_rate, spelling.words, device)
+            durations = _between(symbols.tolist(), logs, times, codes.shape[1], codec.frame_rate)
+        except (InputError, ModelError, ValueError) as error:
+            durations = _shared_out(logs, codes.shape[1])
+            notes.append(f"when the prompt's words are said is guessed from its text alone: {error}")
     return Voice(symbols, codes, durations), notes
 
 
@@ -93,17 +102,10 @@ def _heard(samples: np.ndarray, rate: int, device: str) -> str:
 
 def recogniser(rate: int, device: str):
     """A function from samples at ``rate`` to words. Raises :class:`ModelError`: no recogniser here."""
-    from slyther_cli.audio.resample import StreamResampler
-    from slyther_cli.tasks.recogniser import Recogniser
-    from slyther_cli.tasks.setup import choose_model
-    from slyther_cli.tasks.transcription import DEFAULT_MODEL
-
-    ready = Recogniser(choose_model("transcribe", None, DEFAULT_MODEL), device)
+    ready = _recogniser(device)
 
     def hear(samples: np.ndarray) -> str:
-        if ready.rate != rate:
-            resampler = StreamResampler(rate, ready.rate)
-            samples = np.concatenate((resampler.push(samples), resampler.flush()))
+        samples = _at_rate(samples, rate, ready.rate)
         plan = ready.plan(len(samples))
         found = ready.segments(lambda: iter([samples]), plan)
         return " ".join(word.text for segment in found for word in segment.words)
@@ -111,12 +113,78 @@ def recogniser(rate: int, device: str):
     return hear
 
 
+def _recogniser(device: str) -> Any:
+    from slyther_cli.tasks.recogniser import Recogniser
+    from slyther_cli.tasks.setup import choose_model
+    from slyther_cli.tasks.transcription import DEFAULT_MODEL
+
+    return Recogniser(choose_model("transcribe", None, DEFAULT_MODEL), device)
+
+
+def _at_rate(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    from slyther_cli.audio.resample import StreamResampler
+
+    if rate == wanted:
+        return samples
+    resampler = StreamResampler(rate, wanted)
+    return np.concatenate((resampler.push(samples), resampler.flush()))
+
+
+def _word_times(samples: np.ndarray, rate: int, words: str, device: str) -> list[tuple[float, float]]:
+    """Start and end of each of ``words``, as a spelling has them, in seconds, by CTC alignment.
+
+    Raises InputError (too short for its text), ModelError (no recogniser), ValueError (its alphabet lacks a
+    letter)."""
+    from slyther_cli.text.align import align
+
+    ready = _recogniser(device)
+    plain = words.translate(dict.fromkeys(map(ord, MARKS))).split()
+    tokens = ready.tokenizer.encode(ready.tokenizer.normalise(" ".join(plain)))
+    heard = torch.from_numpy(_at_rate(samples, rate, ready.rate))[None].to(device)
+    with torch.inference_mode():
+        log_probs = ready.model(ready.model.features(heard)).float().log_softmax(-1)[0].cpu().numpy()
+    stream = ready.word_stream()
+    found = [*stream.feed(align(log_probs, tokens)), *stream.finish()]
+    if len(found) != len(plain):
+        raise ValueError("its words are not those of the recogniser")
+    return [(word.start / ready.rate, word.end / ready.rate) for word in found]
+
+
 @torch.inference_mode()
-def _spread_over(symbols: torch.Tensor, frames: int, model: VallM) -> torch.Tensor:
-    """Durations in proportion to those that the model gives the text, ``frames`` together."""
-    logs = model.log_durations(model.read(symbols[None]))[0]
+def _log_durations(symbols: torch.Tensor, model: VallM) -> torch.Tensor:
+    return model.log_durations(model.read(symbols[None]))[0]
+
+
+def _between(
+    symbols: list[int], logs: torch.Tensor, times: list[tuple[float, float]], frames: int, rate: float
+) -> torch.Tensor:
+    """Frames of every symbol, ``frames`` together: a word's in proportion to what the model gives them, what
+    lies between words to the blank or mark there, unless it is too short to be a pause."""
+    silent = [s <= len(MARKS) + 1 for s in symbols]
+    edges = [round(t * rate) for pair in times for t in pair]
+    for i in range(1, len(edges) - 1, 2):
+        if edges[i + 1] - edges[i] < PAUSE * rate:
+            edges[i] = edges[i + 1] = (edges[i] + edges[i + 1]) // 2
+    cuts = np.maximum.accumulate(np.clip([0, *edges, frames], 0, frames)).tolist()
+    out = torch.zeros(len(symbols), dtype=torch.int64)
+    groups: list[list[int]] = []  # silence, word, silence, word ..
+    for i, quiet in enumerate(silent):
+        if not groups or quiet != silent[i - 1]:
+            groups.append([])
+        groups[-1].append(i)
+    if len(groups) not in (len(cuts) - 1, len(cuts) - 2) or not silent[0]:
+        raise ValueError("its words are not those of the spelling")
+    if len(groups) == len(cuts) - 2:  # no mark at the end
+        cuts[-2:] = [frames]
+    for group, start, end in zip(groups, cuts, cuts[1:], strict=False):
+        out[group] = _shared_out(logs[group], end - start).cpu()
+    return out.to(logs.device)
+
+
+def _shared_out(logs: torch.Tensor, frames: int) -> torch.Tensor:
+    """``frames`` in proportion to the durations that the model gives."""
     whole = float(torch.expm1(logs.double()).clamp(min=0).sum())
-    durations = frames_of(logs, max(whole, 1e-3) / frames)
+    durations = frames_of(logs, max(whole, 1e-3) / max(frames, 1e-3))
     durations[-1] += frames - durations.sum()
     if durations[-1] < 0:  # rounding, or a text of one symbol
         durations = torch.zeros_like(durations)
