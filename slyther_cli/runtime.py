@@ -1,9 +1,12 @@
-"""Process-wide settings for computing: memory allocator and threads. Called by commands that compute."""
+"""What the process has of the system: its allocator's settings, its folder for temporary files."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+import tempfile
+from pathlib import Path
 
 
 def keep_freed_memory() -> bool:
@@ -21,3 +24,12 @@ def keep_freed_memory() -> bool:
     M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 1 << 26}
     return all(mallopt(name, value) for name, value in settings.items())
+
+
+def temporary_folder() -> Path:
+    """The system's folder for temporary files, also where nothing can be written into it: who tries to, and
+    not all do, says so better."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return Path(os.environ.get("TMPDIR") or "/tmp")

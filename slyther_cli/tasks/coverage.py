@@ -6,6 +6,7 @@ What speech is follows from the recording itself: half seconds as loud as those 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,20 @@ class Coverage:
         self.rate, self.window = rate, rate // WINDOWS
         self.levels, self._words = bytearray(), bytearray()
         self.last = 0  # sample where the last word ends
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``of`` makes an equal one of; for JSON."""
+        return {
+            "rate": self.rate, "levels": self.levels.hex(), "words": self._words.hex(), "last": self.last,
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, kept: dict[str, Any]) -> Coverage:
+        """From what ``as_dict`` gave."""
+        coverage = cls(kept["rate"])
+        coverage.levels, coverage._words = (bytearray.fromhex(kept[name]) for name in ("levels", "words"))
+        coverage.last = kept["last"]
+        return coverage
 
     def passing(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The same blocks [n]; their levels replace those of a pass before."""

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slyther_cli.audio.discover import Input
 from slyther_cli.audio.live import LiveReader, listen, raw_header
@@ -23,6 +23,9 @@ from slyther_cli.tasks.sink import Row, Sink, row_of
 from slyther_cli.tasks.streams import BLOCK
 from slyther_cli.text.segments import Segment
 from slyther_cli.text.transcript import transcript_paths
+
+if TYPE_CHECKING:
+    from slyther_cli.tasks.voices import KeptVoices
 
 Event = dict[str, Any]
 Rows = Generator[Row, None, None]
@@ -107,18 +110,21 @@ class Transcription(Batch):
         if self.dry_run:
             result = TranscriptionResult(name, "planned", outputs, reader.source_rate, reader.source_frames)
             return replace(result, notes=tuple(reader.notes), plan=lines)
-        job, notes, began = None, list[str](), None
+        job, kept, notes, began = None, None, list[str](), None
 
         def progress(fraction: float) -> None:
             nonlocal began
             if began is None:  # the share that an earlier run did
-                began = fraction if job is not None and job.resumed else 0.0
+                work = job or kept
+                began = fraction if work is not None and work.resumed else 0.0
             share = {"fraction": fraction, "began": began, "seconds": seconds}
             wall = time.monotonic() - started
             self._tell("progress", file=name, index=turn[0], files=turn[1], **share, wall_seconds=wall)
 
         with ExitStack() as stack:
-            if self.resume and plan.tape == "none":
+            if self.resume and self.separating is not None:
+                kept = self._kept(name, [*outputs.values()])
+            elif self.resume and plan.tape == "none":
                 notes.append("a causal model keeps no work to go on from: it began anew")
             elif self.resume:
                 model, options = self.recogniser.model, {"channel": self.channel}
@@ -126,20 +132,21 @@ class Transcription(Batch):
                 job = stack.enter_context(
                     open_job(name, paths, model, self.config.name, options, self.work_dir, self.device)
                 )
-                if job.resumed:
-                    notes.append("went on from the work of an earlier run")
-            part = job.token if job is not None else None
+            work = job or kept
+            if work is not None and work.resumed:
+                notes.append("went on from the work of an earlier run")
+            part = work.token if work is not None else None
             sink = stack.enter_context(Sink(name, outputs, self.layout, self.keep, self.tell, part))
             coverage = Coverage(reader.rate)
             if self.separating is not None:
-                rows = self._voices(file, coverage, progress, notes)
+                rows = self._voices(file, coverage, progress, notes, kept)
             else:
                 rows = self._rows(reader, plan, coverage, progress, job)
             for row, count in stack.enter_context(closing(rows)):
                 sink.put(row, count)
             sink.commit()
-            if job is not None:
-                job.remove()
+            if work is not None:
+                work.remove()
         if self.separating is None:
             notes += reader.notes
         notes += filter(None, [coverage.note()])
@@ -159,27 +166,48 @@ class Transcription(Batch):
         blocks = lambda: coverage.passing(reader.blocks(BLOCK))  # noqa: E731
         return self.recogniser.segments(blocks, plan, progress, width=width, lines=lines, **how)
 
-    def _voices(self, file: Path, coverage: Coverage, progress: Any, notes: list[str]) -> Rows:
+    def _kept(self, name: str, outputs: list[Path]) -> KeptVoices:
+        """The work of a separated job, with all that its rows depend on."""
+        from slyther_cli.longform.journal import job_facts
+        from slyther_cli.tasks.voices import KeptVoices
+
+        apart, source = self.separating, Path(name)
+        assert apart is not None
+        facts = job_facts(source, apart.model, apart.config.name, {"channel": self.channel}, self.device)
+        hearing = job_facts(source, self.recogniser.model, self.config.name, {}, self.device)["model"]
+        search = {key: None if value is None else str(value) for key, value in self.search.items()}
+        text = {"words": self.words, **self.layout, **search}
+        return KeptVoices(name, outputs, self.work_dir, facts | {"recogniser": hearing, "text": text})
+
+    def _voices(
+        self, file: Path, coverage: Coverage, progress: Any, notes: list[str], kept: KeptVoices | None
+    ) -> Rows:
         from slyther_cli.tasks.voices import voices
 
         assert self.separating is not None
+        rate = self.recogniser.rate
+        how = {"separating": self.separating, "kept": kept}
+        return voices(file, self._stem, coverage, rate, self.words, progress, notes, **how)  # type: ignore[arg-type]
 
-        def transcribe(
-            stem: AudioReader, speaker: str, voice: Coverage, progress: Any
-        ) -> Generator[Segment, None, None]:
-            plan = self.recogniser.plan(stem.frames, memory_limit=self.memory_limit, work_dir=self.work_dir)
-            return self._segments(stem, plan, voice, progress, speaker=speaker)
-
-        return voices(
-            file,
-            transcribe,
-            coverage,
-            self.recogniser.rate,
-            self.words,
-            progress,
-            notes,
-            separating=self.separating,
+    def _stem(
+        self, path: Path, reader: AudioReader, speaker: str, voice: Coverage, progress: Any
+    ) -> Generator[Segment, None, None]:
+        """What one speaker says; with ``resume`` its work is kept as that of a recording is."""
+        outputs, job = [path.with_suffix(".jsonl")], None
+        plan = self.recogniser.plan(
+            reader.frames,
+            memory_limit=self.memory_limit,
+            work_dir=work_place(self.work_dir) if self.resume else self.work_dir,
+            resume=self.resume,
+            held=held_bytes(str(path), outputs, self.work_dir) if self.resume else 0,
         )
+        with ExitStack() as stack:
+            if self.resume and plan.tape != "none":
+                about = (self.recogniser.model, self.config.name, {"speaker": speaker})
+                job = stack.enter_context(open_job(str(path), outputs, *about, self.work_dir, self.device))
+            yield from self._segments(reader, plan, voice, progress, speaker=speaker, job=job)
+            if job is not None:
+                job.remove()
 
     def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> TranscriptionResult:
         started, shown = time.monotonic(), ""

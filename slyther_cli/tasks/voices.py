@@ -1,28 +1,73 @@
 """Several voices in one recording: separated first, each transcribed for itself, and joined in order of time.
 
-separate(recording) -> a stem for each speaker, in a temporary folder
-  -> segments of each stem, in a temporary file of JSON lines -> merged by their start
+separate(recording) -> a stem for each speaker, in a folder
+  -> segments of each stem, in a file of JSON lines there -> merged by their start
+
+The folder is a temporary one, or with --resume one that outlasts the process: then separating and each stem's
+transcription keep their work as they do alone, and what is done is not done again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from slyther_cli.audio.discover import shown
 from slyther_cli.audio.reader import AudioReader
+from slyther_cli.errors import OutputError, UsageError
+from slyther_cli.runtime import temporary_folder
 from slyther_cli.tasks.coverage import Coverage
+from slyther_cli.tasks.resuming import work_place
 from slyther_cli.tasks.separation import Separation
 from slyther_cli.tasks.setup import count_speakers
 from slyther_cli.tasks.sink import Row, row_of
 
-Transcribe = Callable[[AudioReader, str, Coverage, Callable[[float], None]], Iterator[Any]]
+FACTS = "voices.json"
+Transcribe = Callable[[Path, AudioReader, str, Coverage, Callable[[float], None]], Generator[Any, None, None]]
+
+
+class KeptVoices:
+    """The folder of a job that a later run can go on with, below ``work_dir``. ``resumed``: there was one.
+
+    Its results are the same only if ``facts`` are (``longform.journal.job_facts``). Raises UsageError: they
+    are not; OutputError: it cannot be written.
+    """
+
+    def __init__(self, source: str, outputs: list[Path], work_dir: Path | None, facts: dict[str, Any]):
+        from slyther_cli.longform.journal import job_name
+
+        self.folder = work_place(work_dir) / f"{job_name(Path(source), outputs)}-voices"
+        digest = hashlib.sha256(os.fsencode(self.folder.absolute())).hexdigest()
+        self.token = f"slyther-{digest[:16]}"  # a name for its files in other folders, as a journal has
+        path, asked = self.folder / FACTS, json.loads(json.dumps(facts))
+        try:
+            self.resumed = path.exists()
+            if self.resumed and json.loads(path.read_text(encoding="utf-8")) != asked:
+                raise UsageError(
+                    f"the unfinished work in {self.folder} is of another recording, model or options; remove "
+                    "that folder to start anew, or leave out --resume"
+                )
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _put(path, json.dumps(asked))
+        except ValueError:
+            raise UsageError(
+                f"{path} is damaged; remove its folder to start anew, or leave out --resume"
+            ) from None
+        except OSError as error:
+            raise OutputError(f"{shown(self.folder)}: cannot hold the work files: {error.strerror}") from None
+
+    def remove(self) -> None:
+        """The result is in its place."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def voices(
@@ -35,43 +80,76 @@ def voices(
     notes: list[str],
     *,
     separating: Separation,
+    kept: KeptVoices | None = None,
 ) -> Generator[Row, None, None]:
     """The segments of all speakers of the recording in ``file``, labelled S1, S2, ..., by their start.
 
-    ``transcribe`` gives the segments of one stem; ``notes`` get what separation has to say; ``separating``
-    is the job that separates. What fails there is raised. The stems lie in its ``work_dir`` until the end: 4
-    bytes a sample and speaker.
+    ``transcribe`` gives the segments of one stem (its file, and that opened); ``notes`` get what separation
+    has to say; ``separating`` is the job that separates. What fails there is raised. The stems lie in its
+    ``work_dir`` until the end: 4 bytes a sample and speaker; or in ``kept``, which then is not removed here.
     """
-    work_dir = separating.work_dir
     with ExitStack() as stack:
-        if work_dir is not None:
-            work_dir.mkdir(parents=True, exist_ok=True)
-        folder = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="slyther-voices-", dir=work_dir))
-        )
+        folder = kept.folder if kept else _temporary(stack, separating.work_dir)
         parts = 1 + count_speakers(separating.config)
 
         def heard(event: dict[str, Any]) -> None:
             if event["event"] == "progress":
                 on_progress(event["fraction"] / parts)
 
-        (result,) = replace(separating, output_dir=folder, tell=heard).run([os.path.abspath(file)])
+        job = replace(separating, output_dir=folder, tell=heard)
+        if kept:
+            job = replace(job, resume=True, existing="skip")
+        (result,) = job.run([os.path.abspath(file)])
         if result.error is not None:
             raise result.error
         notes += result.notes
         spools = []
         for number, path in enumerate(result.outputs.values(), 1):
-            spool = stack.enter_context(tempfile.TemporaryFile("w+", encoding="ascii", dir=folder))
-            voice = Coverage(rate)
-            with AudioReader(path, 1, rate) as reader:
+            spool = path.with_suffix(".jsonl")
+            if not (kept and spool.exists()):
 
                 def share(fraction: float, number: int = number) -> None:
                     on_progress((number + fraction) / parts)
 
-                for segment in transcribe(reader, f"S{number}", voice, share):
-                    spool.write(json.dumps(row_of(segment, rate, words, voice)) + "\n")
-            coverage.louder(voice)
-            path.unlink()
-            spool.seek(0)
-            spools.append(map(json.loads, spool))
+                voice = Coverage(rate)
+                with AudioReader(path, 1, rate) as reader:
+                    segments = transcribe(path, reader, f"S{number}", voice, share)
+                    _spool(spool, segments, voice, words)
+            if not kept:
+                path.unlink()
+            rows = map(json.loads, stack.enter_context(open(spool, encoding="ascii")))
+            coverage.louder(Coverage.of(next(rows)))
+            spools.append(rows)
         yield from heapq.merge(*spools, key=lambda row: row[0]["start"])
+
+
+def _temporary(stack: ExitStack, work_dir: Path | None) -> Path:
+    place = work_dir or temporary_folder()
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slyther-voices-", dir=place)))
+    except OSError as error:
+        raise OutputError(f"{shown(place)}: cannot hold the voices: {error.strerror}") from None
+
+
+def _spool(path: Path, segments: Iterator[Any], voice: Coverage, words: bool) -> None:
+    """Write the rows of a stem: its coverage in the first line, a row in each other. Whole or not at all."""
+    part = path.with_suffix(".rows")
+    with open(part, "w+", encoding="ascii") as rows, closing(segments):  # type: ignore[type-var]
+        for segment in segments:
+            rows.write(json.dumps(row_of(segment, voice.rate, words, voice)) + "\n")
+        rows.seek(0)
+        with open(path.with_suffix(".new"), "w", encoding="ascii") as whole:
+            whole.write(json.dumps(voice.as_dict()) + "\n")
+            shutil.copyfileobj(rows, whole)
+            whole.flush()
+            os.fsync(whole.fileno())
+    os.replace(path.with_suffix(".new"), path)
+    part.unlink()
+
+
+def _put(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    new = path.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, path)

@@ -1,0 +1,108 @@
+"""`slyther transcribe --separate --resume`: killed anywhere, it goes on, and gives the same files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tones
+import torch
+from tones import left, make, run
+
+from slyther_cli.checkpoints import store
+from slyther_cli.longform import journal
+from slyther_cli.models import registry
+from slyther_cli.tasks import recogniser, separation
+from slyther_cli.tasks.coverage import Coverage
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tones.cache(tmp_path_factory.mktemp("cache"))
+    torch.manual_seed(1)
+    config = {"n_filters": 16, "d_model": 8, "n_layers": 2, "sample_rate": 8000}
+    model = registry.build("mamba-tasnet", config)
+    model.start_from_fourier()
+    store.save(folder / "two", model, name="two", architecture="mamba-tasnet", config=config, task="separate")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch, models):
+    monkeypatch.setattr(separation, "DEFAULT_MODEL", "two")
+    monkeypatch.setattr(journal, "EVERY", 0.0)
+    with tones.at_home(tmp_path, monkeypatch, models):
+        yield tmp_path
+
+
+HOW = ("talk.wav", "--separate", "-f", "all", "--memory-limit", "1GB")
+
+
+def stop_at(monkeypatch, module, name, whole, call, share, **tile):
+    """The ``call``-th use of ``module.name`` is stopped once, past that share of its work."""
+    calls = []
+
+    def stopped(model, blocks, plan, on_progress=None, **more):
+        calls.append(0)
+        mine = len(calls)
+
+        def progress(fraction):
+            on_progress(fraction)
+            if mine == call and fraction > share:
+                raise KeyboardInterrupt
+
+        yield from whole(model, blocks, plan, progress, **more, **tile)
+
+    monkeypatch.setattr(module, name, stopped)
+    return calls
+
+
+@pytest.mark.parametrize("stage", ["separating", "the first voice", "the second voice"])
+def test_goes_on_where_it_was_killed(capfd, monkeypatch, stage):
+    import slyther_cli.longform as longform
+
+    make(text=" ".join([tones.SAID] * 6))
+    whole, separate = recogniser.encode_whole, longform.separate_whole
+    stop_at(monkeypatch, recogniser, "encode_whole", whole, 0, 0, tile=24)
+    assert run(capfd, *HOW, "-o", "plain", "-q")[0] == 0
+    if stage == "separating":
+        stop_at(monkeypatch, longform, "separate_whole", separate, 1, 0.5)
+    else:
+        call = 1 if stage == "the first voice" else 2
+        stop_at(monkeypatch, recogniser, "encode_whole", whole, call, 0.6, tile=24)
+    kept = (*HOW, "-o", "out", "--resume", "--work-dir", "work")
+    assert run(capfd, *kept)[0] == 130
+    there = left("work")
+    assert not left("out") and any(name.endswith("/tape") for name in there)
+    assert any(name.endswith("/s1.jsonl") for name in there) == (stage == "the second voice")
+    monkeypatch.setattr(longform, "separate_whole", separate)
+    heard = stop_at(monkeypatch, recogniser, "encode_whole", whole, 0, 0, tile=24)
+    code, _, err = run(capfd, *kept)
+    assert code == 0 and "went on from the work" in err and not left("work")
+    assert len(heard) == (1 if stage == "the second voice" else 2)
+    assert left("plain") == left("out")
+    for name in left("plain"):
+        assert Path("out", name).read_bytes() == Path("plain", name).read_bytes()
+    assert "skipped" in run(capfd, *kept)[2]
+
+
+def test_work_of_another_job_is_not_taken(capfd, monkeypatch):
+    make()
+    stop_at(monkeypatch, recogniser, "encode_whole", recogniser.encode_whole, 2, 0)
+    kept = (*HOW, "-o", "out", "--resume", "--work-dir", "work")
+    assert run(capfd, *kept)[0] == 130
+    for more in (("--decode", "beam"), ("--channel", "1")):
+        code, _, err = run(capfd, *kept, *more)
+        assert code == 4 and "another recording, model or options" in tones.errors(err)[0]
+    make(text="all deal")
+    code, _, err = run(capfd, *kept)
+    assert code == 4 and "another recording, model or options" in tones.errors(err)[0]
+
+
+def test_coverage_is_kept():
+    one = Coverage(16_000)
+    for _ in one.passing([0.1 * np.ones(40_000, np.float32)]):
+        pass
+    one.word(3, 20_000)
+    other = Coverage.of(json.loads(json.dumps(one.as_dict())))
+    assert vars(other) == vars(one)
