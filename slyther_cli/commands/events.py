@@ -170,7 +170,7 @@ done [train] The speech is made (train synthesize).
   hours       number  of speech
   utterances  count   of them
 
-example [eval] An example was scored.
+example [eval study] An example was scored.
   index     count  its number, from 1
   examples  count  how many there are
   ...
@@ -251,6 +251,19 @@ bench_efficiency_crossover [bench] From where on Mamba stays ahead.
   after_seconds    number?  the longest length where it is not ahead
   longest_seconds  number?  measured for both
   ratio            number?  there: the Transformer's figure over Mamba's
+
+length_set [study] Recordings of a length were made.
+  set         text    single, or the most seconds
+  recordings  count   how many are heard
+  seconds     number  of sound in them
+  dropped     number  seconds of the split that fit into none
+
+length [study] A recogniser's error rates at a length.
+  set           text    single, or the most seconds
+  system        text    name of the model
+  mean_seconds  number  of a recording
+  wer           object  percent: value, low and high of a 95 % interval
+  ...
 
 mutual_information [study] A layer's mutual information with the input.
   layer  count  its number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from slyther_cli.commands.options import new_app
+from slyther_cli.commands.study_length import length
 from slyther_cli.commands.study_mutual_information import mutual_information
 
 app = new_app(help="Repeat the papers' studies on models of your own.")
@@ -14,3 +15,4 @@ def _study() -> None:
 
 
 app.command("mutual-information")(mutual_information)
+app.command("length")(length)

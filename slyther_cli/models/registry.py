@@ -40,6 +40,21 @@ PRESETS["conformer-s"] = ("conformer", {})
 PRESETS["conformer-l"] = ("conformer", _LARGE)
 PRESETS["conformer-ctc"] = ("conformer", {**_CHARACTERS, "d_model": 256, "n_layers": 18})
 PRESETS["speech-mamba"] = ("speech-mamba", {})
+PRESETS["transformer"] = ("transformer", {})  # what Speech-Mamba is compared with
+# equally large ones to compare on long recordings, small enough to train on a desktop computer
+_SMALL_ASR = {"d_model": 144, "max_positions": 1}
+_SMALL_TRANSFORMER = {**_SMALL_ASR, "n_layers": 10, "n_decoder_layers": 2}
+PRESETS["speech-mamba-small"] = (
+    "speech-mamba",
+    {**_SMALL_ASR, "d_state": 16, "n_layers": 7, "n_decoder_layers": 2},
+)
+PRESETS["conmamba-small"] = (
+    "conmamba",
+    {**_SMALL_ASR, "n_layers": 6, "d_ffn": 384, "decoder": "mamba", "n_decoder_layers": 2},
+)
+for _positions, _width in (("absolute", 688), ("relative", 628), ("none", 688)):
+    _sizes = {**_SMALL_TRANSFORMER, "d_ffn": _width, "positions": _positions}
+    PRESETS[f"transformer-{_positions}-small"] = ("transformer", _sizes)
 
 # HuBERT base and its Mamba counterpart; the small ones, ours, can be trained on a desktop computer
 _SMALL_HUBERT = {
@@ -85,6 +100,7 @@ TASKS = {
     "conmamba": "transcribe",
     "conformer": "transcribe",
     "speech-mamba": "transcribe",
+    "transformer": "transcribe",
     "hubert": "represent",
     "hubert-ctc": "transcribe",
     "seanet-codec": "codec",
@@ -127,6 +143,10 @@ def _parts(architecture: str) -> tuple[type, type]:
         from slyther_cli.models.speech_mamba import SpeechMamba, SpeechMambaConfig
 
         return SpeechMambaConfig, SpeechMamba
+    if architecture == "transformer":
+        from slyther_cli.models.transformer import Transformer, TransformerConfig
+
+        return TransformerConfig, Transformer
     if architecture == "hubert":
         from slyther_cli.models.hubert import Hubert, HubertConfig
 

@@ -139,21 +139,33 @@ def evaluate_recognition(
     rows = []
     for manifest in manifests:
         items = read_items(manifest, split, examples)
-        lengths = [_seconds(item.paths[0]) for item in items]
+        lengths = [seconds_of(item.paths[0]) for item in items]
         for length in minutes:
             chosen = join(items, lengths, length) if length else items
-            found: dict[str, list[Score]] = {system.name: [] for system in systems}
-            for number, item in enumerate(chosen, 1):
-                for system in systems:
-                    score = _listen(system, item)
-                    found[system.name].append(score)
-                    on_event(_example(manifest, length, system.name, number, len(chosen), score))
+            where = {"manifest": str(manifest), "minutes": length}
+
+            def told(event: Event, where: Event = where) -> None:
+                on_event({**event, **where})
+
+            found = evaluate_items(systems, chosen, told, seed)
             rows += [
-                {"manifest": str(manifest), "split": split, "minutes": length, "system": name}
-                | summarise(scores, seed)
-                for name, scores in found.items()
+                {"manifest": str(manifest), "split": split, "minutes": length, "system": name} | report
+                for name, report in found.items()
             ]
     return rows
+
+
+def evaluate_items(
+    systems: Sequence[Hearing], items: Sequence[Item], on_event: Callable[[Event], None], seed: int = 0
+) -> dict[str, Event]:
+    """What :func:`summarise` says of each system by name, all of them having heard all ``items``."""
+    found: dict[str, list[Score]] = {system.name: [] for system in systems}
+    for number, item in enumerate(items, 1):
+        for system in systems:
+            score = _listen(system, item)
+            found[system.name].append(score)
+            on_event(_example(system.name, number, len(items), score))
+    return {name: summarise(scores, seed) for name, scores in found.items()}
 
 
 def import_jiwer() -> Any:
@@ -167,7 +179,8 @@ def import_jiwer() -> Any:
     return jiwer
 
 
-def _seconds(path: Path) -> float:
+def seconds_of(path: Path) -> float:
+    """The length of a sound file. Raises InputError."""
     import soundfile as sf
 
     try:
@@ -243,11 +256,9 @@ def ratio_interval(sums: np.ndarray, seed: int = 0, level: float = 0.95) -> tupl
     return float(low), float(high)
 
 
-def _example(manifest: Path, minutes: float, system: str, index: int, examples: int, score: Score) -> Event:
+def _example(system: str, index: int, examples: int, score: Score) -> Event:
     return {
         "event": "example",
-        "manifest": str(manifest),
-        "minutes": minutes,
         "system": system,
         "index": index,
         "examples": examples,
