@@ -18,7 +18,7 @@ from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.models import registry
 from slyther_cli.studies import curves
 from slyther_cli.studies.mine import Mine, MineConfig, gaussian_information, gaussian_pairs
-from slyther_cli.studies.mutual_information import Listener, Study, measure, pattern
+from slyther_cli.studies.mutual_information import Listener, Study, measure, pattern, untrained
 
 TINY = {"d_model": 16, "n_layers": 3, "d_ffn": 16, "d_state": 4, "kernel_size": 3, "vocab": 31, "n_mels": 20,
         "max_positions": 4, "n_heads": 2, "n_decoder_layers": 1}  # fmt: skip
@@ -87,6 +87,17 @@ def test_layers_of_every_recogniser_are_heard(architecture):
     assert not model.transformer.encoder.layers[0]._forward_hooks  # nothing is left behind
 
 
+def test_a_fresh_network_hears_by_the_same_features(speech):
+    model = net(decoder="none")
+    model.normalize.glob_mean.fill_(3.0)
+    with torch.no_grad():
+        model.transformer.encoder.layers[2].norm2.norm.weight.zero_()  # nothing comes through
+    fresh = untrained(model, "conmamba", registry.full_config("conmamba", {**TINY, "decoder": "none"}))
+    assert float(fresh.normalize.glob_mean.mean()) == 3.0
+    last, again = (measure(m, speech, "dev", Study("pooled", 5, 1, mine=FAST))[0][2] for m in (model, fresh))
+    assert abs(last["mi"]["value"]) < abs(again["mi"]["value"])
+
+
 def test_a_separator_is_refused():
     with pytest.raises(ModelError, match="recogniser"):
         Listener(registry.build("mamba-tasnet", {"n_filters": 8, "d_model": 8, "n_layers": 1}))
@@ -141,7 +152,7 @@ def test_the_command(speech, tmp_path, capsys):
     assert lines[-1]["event"] == "mutual_information_pattern" and lines[-1]["shape"]
     root = ElementTree.fromstring(plot.read_text())
     assert len(root.findall(".//{http://www.w3.org/2000/svg}polyline")) == 2
-    assert main([*command, *few, "--way", "pooled"]) == 0
+    assert main([*command, *few, "--way", "pooled", "--fresh"]) == 0
     assert "lowest after layer" in capsys.readouterr().out
     assert main([*command, "--split", "none"]) == 3
     assert main([*command, "--plot", str(tmp_path / "a.gif")]) == 2

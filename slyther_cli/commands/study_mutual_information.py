@@ -40,6 +40,9 @@ def mutual_information(
     raw: Annotated[
         bool, typer.Option("--raw", help="Frames as they are; else every channel is scaled to deviation 1.")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="The same network before any training: what its structure does.")
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the curve: .svg, or .png with matplotlib.", metavar="FILE")
     ] = None,
@@ -69,6 +72,8 @@ def mutual_information(
     c = study.Study(way.value, examples, seeds, seconds, raw, MineConfig(lr=rate, passes=passes, batch=batch))
     torch.set_num_threads(threads)
     network, about = store.load(model)
+    if fresh:
+        network = study.untrained(network, about.architecture, about.config)
     bar = output.Bar()
 
     def told(done: int, of: int) -> None:

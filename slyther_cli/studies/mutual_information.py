@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from slyther_cli.errors import InputError, ModelError, UsageError
+from slyther_cli.models import registry
 from slyther_cli.studies.mine import Mine, MineConfig
 from slyther_cli.training.data import read_mono, read_table
 
@@ -68,6 +69,17 @@ def layers_of(model: nn.Module) -> nn.ModuleList:
         except AttributeError:
             continue
     raise ModelError("mutual information takes a recogniser or a HuBERT: this model has no such encoder")
+
+
+def untrained(model: Any, architecture: str, config: dict[str, Any]) -> Any:
+    """Such a network as its training begins with; only the features' mean and deviation are ``model``'s."""
+    torch.manual_seed(0)
+    fresh: Any = registry.build(architecture, config)
+    if hasattr(fresh, "start_from_s4d"):
+        fresh.start_from_s4d()
+    if hasattr(fresh, "normalize"):
+        fresh.normalize.load_state_dict(model.normalize.state_dict())
+    return fresh.eval()
 
 
 class Listener:
