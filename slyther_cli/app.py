@@ -152,7 +152,7 @@ def _told(error: BaseException) -> int:
     """Say what ended the command, in one line; the exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, BrokenPipeError) and not isinstance(error, output.StdoutError):
         _silence_stdout()
         return EXIT_BROKEN_PIPE
     if isinstance(error, KeyboardInterrupt | typer.Abort):

@@ -24,6 +24,11 @@ JSON_PROGRESS_EVERY = 1.0  # seconds
 BAR_EVERY = 0.1
 FIRST_WORDS, WORDS_EVERY = 5.0, 60.0  # how far a job is, with -v where no bar can be drawn
 
+
+class StdoutError(BrokenPipeError):
+    """Nothing more can be written to stdout, because a disk is full: it ends a job as a broken pipe does."""
+
+
 json_asked = False
 """Whether this process prints JSON lines; ``app`` asks when it has an error to tell."""
 
@@ -34,12 +39,25 @@ def data(text: str) -> None:
         return
     if not text.isprintable() and sys.stdout.isatty():
         text = escaped(text)
+    as_it_is(text + "\n")
+
+
+def as_it_is(text: str) -> None:
+    """Text on stdout, at once. Raises BrokenPipeError when nobody reads it any more, StdoutError when it
+    cannot be written."""
+    if sys.stdout is None:
+        return
     try:
-        sys.stdout.write(text + "\n")
-    except UnicodeEncodeError:  # a file name that is no text, on its way to another program
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError:  # a file name that is no text, on its way to another program
+            sys.stdout.flush()
+            sys.stdout.buffer.write(os.fsencode(text))
         sys.stdout.flush()
-        sys.stdout.buffer.write(os.fsencode(text) + b"\n")
-    sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StdoutError(error.errno, error.strerror) from None
 
 
 def json_line(event: str, **details: Any) -> None:

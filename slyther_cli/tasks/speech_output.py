@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -12,6 +15,7 @@ import numpy as np
 from slyther_cli import __version__
 from slyther_cli.audio import wav
 from slyther_cli.audio.discover import shown
+from slyther_cli.audio.sinks import close_quietly
 from slyther_cli.audio.writer import StemWriter
 from slyther_cli.errors import OutputError, UsageError
 
@@ -55,17 +59,32 @@ class _RawFile(Stream):
     """Bare samples in a file, whole or not at all."""
 
     def __init__(self, path: Path, rate: int) -> None:
-        self._path, self._partial = path, path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._path, self._partial = path, path.with_name(f".slyther-{secrets.token_hex(6)}.part")
         path.parent.mkdir(parents=True, exist_ok=True)
-        super().__init__(open(self._partial, "wb"), rate, raw=True)  # noqa: SIM115 - closed below
+        super().__init__(open(self._partial, "xb"), rate, raw=True)  # noqa: SIM115 - closed below
+
+    def write(self, samples: np.ndarray) -> None:
+        with self._guarding():
+            super().write(samples)
 
     def commit(self) -> None:
-        self._file.close()
-        os.replace(self._partial, self._path)
+        with self._guarding():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self._partial, self._path)
 
     def abort(self) -> None:
-        self._file.close()
+        close_quietly(self._file)
         self._partial.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _guarding(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.abort()
+            raise OutputError(f"{shown(self._path)} cannot be written: {error.strerror}") from None
 
 
 def open_output(output: str, rate: int, format: str, subtype: str, raw: bool, replace: bool) -> Sink:
