@@ -132,6 +132,9 @@ def test_the_pattern_says_what_the_curve_does(means, seed):
     rows = [{"layer": i + 1, "mi": {"value": values[:, i].mean()}} for i in range(len(means))]
     found = pattern(rows, values)
     assert found["fall"]["value"] >= 0 and found["rise"]["value"] >= 0
+    assert sum(c["value"] for c in found["changes"]) == pytest.approx(
+        values.mean((0, 2))[-1] - values[:, 0].mean()
+    )
     low = values.mean((0, 2)).argmin()
     if means[0] > means[low] + 0.01 and means[-1] > means[low] + 0.01:
         assert found["shape"] == "falls then rises" and found["lowest_layer"] == low + 1

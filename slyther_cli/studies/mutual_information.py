@@ -159,7 +159,8 @@ def measure(
 
 def pattern(rows: Sequence[Row], values: np.ndarray | None = None) -> Row:
     """Where the curve is lowest, how far it falls to there and rises from there to the last layer, with 95 %
-    intervals over utterances and seeds if ``values`` [utterances, layers, seeds] are given.
+    intervals over utterances and seeds if ``values`` [utterances, layers, seeds] are given. ``changes`` are
+    those from each layer to the next.
 
     ``shape``: "falls", "falls then rises", "rises" or "flat"; a change whose interval holds 0 does not count.
     """
@@ -171,6 +172,11 @@ def pattern(rows: Sequence[Row], values: np.ndarray | None = None) -> Row:
         if values is not None:
             change |= _interval(values[:, away] - values[:, low])
         out[name] = change
+    if values is not None:
+        steps = np.diff(values, axis=1)
+        out["changes"] = [
+            {"value": float(steps[:, i].mean()), **_interval(steps[:, i])} for i in range(steps.shape[1])
+        ]
     fell, rose = (out[k].get("low", out[k]["value"]) > 0 for k in ("fall", "rise"))
     out["shape"] = {
         (True, True): "falls then rises",

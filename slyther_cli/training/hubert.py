@@ -129,10 +129,12 @@ class HubertTask:
 
     @torch.inference_mode()
     def validate(self) -> dict[str, Any]:
-        """Loss and share of units told right (percent) on masked frames of the dev speakers, masks fixed."""
+        """Loss and share of units told right (percent) on masked frames of the dev speakers, masks fixed;
+        ``chance`` is the share of the commonest unit among them."""
         rng = np.random.default_rng(0)
         n = len(self.dev)
-        nats = right = frames = 0.0
+        nats = right = 0.0
+        counts = np.zeros(self.model.config.n_classes, int)
         for i in np.sort(rng.choice(n, min(n, self.config.batch.dev_utterances), replace=False)):
             samples = torch.from_numpy(np.asarray(self.dev[i], np.float32) / 32768)[None].to(self.device)
             masked = torch.from_numpy(self._mask(rng, frames_of(samples.shape[1]))).to(self.device)
@@ -140,9 +142,11 @@ class HubertTask:
             units = torch.from_numpy(self.dev_units[i].astype(np.int64)).to(self.device)[masked]
             nats += float(F.cross_entropy(logits, units, reduction="sum"))
             right += float((logits.argmax(-1) == units).sum())
-            frames += len(units)
-        loss, accuracy = round(nats / frames, 4), round(100 * right / frames, 2)
-        return {"score": -loss, "loss": loss, "accuracy": accuracy, "frames": int(frames)}
+            counts += np.bincount(units.cpu().numpy(), minlength=len(counts))
+        frames = int(counts.sum())
+        accuracy, chance = (round(100 * float(x) / frames, 2) for x in (right, counts.max()))
+        loss = round(nats / frames, 4)
+        return {"score": -loss, "loss": loss, "accuracy": accuracy, "chance": chance, "frames": frames}
 
     def export(self, folder: Path, metrics: dict[str, Any]) -> None:
         """Write the weights as a model folder of slyther's."""
