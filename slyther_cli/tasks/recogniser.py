@@ -24,6 +24,7 @@ from slyther_cli.longform.recognition import LiveEncoder, encode_whole, plan_rec
 from slyther_cli.tasks.setup import out_of_memory
 from slyther_cli.text.ctc import BeamDecoder, GreedyDecoder
 from slyther_cli.text.joint import WITH_LM, WITHOUT_LM, JointOptions, has_ends, joint_stream
+from slyther_cli.text.likely import Likely
 from slyther_cli.text.segments import Segment, Segmenter
 from slyther_cli.text.stream import TextStream
 from slyther_cli.text.tokens import load_tokenizer
@@ -66,6 +67,7 @@ class Recogniser:
     ``decode``  "greedy", "beam", "joint" (with the model's decoder), or None: the beam if the model brings a
                 language model, or ``lm`` names one.
     ``lm``      "auto" (the model's own, if there is one), "none", or a file: ARPA or our binary.
+    ``all_words``  also those that are little like speech, see ``text.likely``.
     """
 
     def __init__(
@@ -78,9 +80,10 @@ class Recogniser:
         beam: int | None = None,
         lm_weight: float | None = None,
         word_bonus: float | None = None,
+        all_words: bool = False,
     ) -> None:
         assert config.path is not None
-        self.config, self.device = config, device
+        self.config, self.device, self.all_words = config, device, all_words
         if config.architecture not in ("conmamba", "speech-mamba"):
             raise ModelError(
                 f"model {config.name} is a {config.architecture}: transcribe runs a conmamba or speech-mamba"
@@ -123,9 +126,12 @@ class Recogniser:
         speaker: str | None = None,
         width: int | None = None,
         lines: int | None = None,
+        likely: Likely | None = None,
     ) -> Generator[Segment, None, None]:
-        """What is said in a recording, ``blocks()`` of float32 [n] at ``self.rate``, in order of time."""
+        """What is said in a recording, ``blocks()`` of float32 [n] at ``self.rate``, in order of time.
+        ``likely`` counts what was left out."""
         text, samples = self._text(speaker, width, lines), 0
+        likely = likely or self.likely()
 
         def counted() -> Iterator[np.ndarray]:
             nonlocal samples
@@ -140,28 +146,36 @@ class Recogniser:
                 for tokens in joint_stream(
                     self.model, frames, self.joint, tokenizer=self.tokenizer, lm=self.lm
                 ):
-                    yield from text.segmenter.feed(text.words.feed(tokens))
+                    yield from likely.of(text.segmenter.feed(text.words.feed(tokens)))
             for memory in frames:
                 for log_probs in self._log_probs(memory):
-                    yield from text.feed(log_probs)
+                    yield from likely.of(text.feed(log_probs))
         finally:
             frames.close()  # type: ignore[attr-defined]
-        yield from text.finish(samples)
+        yield from likely.of(text.finish(samples))
+
+    def likely(self) -> Likely:
+        """What parts speech from the rest, in one recording."""
+        return Likely(self.rate, self.all_words)
 
     def live(
-        self, blocks: Iterator[np.ndarray], width: int | None = None, lines: int | None = None
+        self,
+        blocks: Iterator[np.ndarray],
+        width: int | None = None,
+        lines: int | None = None,
+        likely: Likely | None = None,
     ) -> Iterator[tuple[list[Segment], Segment | None]]:
         """As the sound comes: after each block, what has become final, and what is heard beyond it."""
         if self.joint:
             raise UsageError("--decode joint hears whole recordings: decode live sound by greedy or beam")
         text = self._text(None, width, lines, delay=LIVE_DELAY)
-        encoder, samples = LiveEncoder(self.model), 0
+        encoder, samples, likely = LiveEncoder(self.model), 0, likely or self.likely()
         for block in blocks:
             samples += len(block)
             done = self._fed(text, encoder.push(block))
-            yield done, text.partial()
+            yield likely.of(done), text.partial()
         done = self._fed(text, encoder.finish())
-        yield done + text.finish(samples), None
+        yield likely.of(done + text.finish(samples)), None
 
     def _fed(self, text: TextStream, memory: Tensor) -> list[Segment]:
         return [one for log_probs in self._log_probs(memory) for one in text.feed(log_probs)]

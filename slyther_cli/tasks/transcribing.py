@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from slyther_cli.tasks.separation import Separation
 from slyther_cli.tasks.setup import pick_device, sample_rate
 from slyther_cli.tasks.sink import Row, Sink, row_of
 from slyther_cli.tasks.streams import BLOCK
+from slyther_cli.text.likely import Likely
 from slyther_cli.text.segments import Segment
 from slyther_cli.text.transcript import transcript_paths
 
@@ -137,11 +139,11 @@ class Transcription(Batch):
                 notes.append("went on from the work of an earlier run")
             part = work.token if work is not None else None
             sink = stack.enter_context(Sink(name, outputs, self.layout, self.keep, self.tell, part))
-            coverage = Coverage(reader.rate)
+            coverage, likely = Coverage(reader.rate), self.recogniser.likely()
             if self.separating is not None:
-                rows = self._voices(file, coverage, progress, notes, kept)
+                rows = self._voices(file, coverage, progress, notes, kept, likely)
             else:
-                rows = self._rows(reader, plan, coverage, progress, job)
+                rows = self._rows(reader, plan, coverage, progress, job, likely)
             for row, count in stack.enter_context(closing(rows)):
                 sink.put(row, count)
             sink.commit()
@@ -149,13 +151,14 @@ class Transcription(Batch):
                 work.remove()
         if self.separating is None:
             notes += reader.notes
-        notes += filter(None, [coverage.note()])
+        notes += filter(None, [coverage.note(), likely.note()])
         return self._done(name, reader, sink, notes, lines, started)
 
     def _rows(
-        self, reader: AudioReader, plan: Any, coverage: Coverage, progress: Any, job: Any
+        self, reader: AudioReader, plan: Any, coverage: Coverage, progress: Any, job: Any, likely: Likely
     ) -> Generator[Row]:
-        with closing(self._segments(reader, plan, coverage, progress, job=job)) as segments:
+        how = {"job": job, "likely": likely}
+        with closing(self._segments(reader, plan, coverage, progress, **how)) as segments:
             for segment in segments:
                 yield row_of(segment, reader.rate, self.words, coverage)
 
@@ -180,17 +183,24 @@ class Transcription(Batch):
         return KeptVoices(name, outputs, self.work_dir, facts | {"recogniser": hearing, "text": text})
 
     def _voices(
-        self, file: Path, coverage: Coverage, progress: Any, notes: list[str], kept: KeptVoices | None
+        self,
+        file: Path,
+        coverage: Coverage,
+        progress: Any,
+        notes: list[str],
+        kept: KeptVoices | None,
+        likely: Likely,
     ) -> Rows:
         from slyther_cli.tasks.voices import voices
 
         assert self.separating is not None
         rate = self.recogniser.rate
         how = {"separating": self.separating, "kept": kept}
-        return voices(file, self._stem, coverage, rate, self.words, progress, notes, **how)  # type: ignore[arg-type]
+        stem = partial(self._stem, likely)
+        return voices(file, stem, coverage, rate, self.words, progress, notes, **how)  # type: ignore[arg-type]
 
     def _stem(
-        self, path: Path, reader: AudioReader, speaker: str, voice: Coverage, progress: Any
+        self, likely: Likely, path: Path, reader: AudioReader, speaker: str, voice: Coverage, progress: Any
     ) -> Generator[Segment, None, None]:
         """What one speaker says; with ``resume`` its work is kept as that of a recording is."""
         outputs, job = [path.with_suffix(".jsonl")], None
@@ -205,7 +215,8 @@ class Transcription(Batch):
             if self.resume and plan.tape != "none":
                 about = (self.recogniser.model, self.config.name, {"speaker": speaker})
                 job = stack.enter_context(open_job(str(path), outputs, *about, self.work_dir, self.device))
-            yield from self._segments(reader, plan, voice, progress, speaker=speaker, job=job)
+            how = {"speaker": speaker, "job": job, "likely": likely}
+            yield from self._segments(reader, plan, voice, progress, **how)
             if job is not None:
                 job.remove()
 
@@ -216,8 +227,11 @@ class Transcription(Batch):
         if self.dry_run:
             return TranscriptionResult(name, "planned", outputs, reader.source_rate, plan=lines)
         width, count = self.layout["max_line_width"], self.layout["max_line_count"]
+        likely = self.recogniser.likely()
         with Sink(name, outputs, self.layout, self.keep, self.tell) as sink:
-            for done, partial in self.recogniser.live((ready for _, ready in reader.blocks()), width, count):
+            for done, partial in self.recogniser.live(
+                (ready for _, ready in reader.blocks()), width, count, likely
+            ):
                 for segment in done:
                     sink.put(*row_of(segment, reader.rate, self.words, None))
                 text = partial.text if partial else ""
@@ -226,7 +240,8 @@ class Transcription(Batch):
                     self._tell("partial", file=name, **times, text=" " + text)
                 shown = text
             sink.commit()
-        return self._done(name, reader, sink, reader.notes, lines, started)
+        notes = [*reader.notes, *filter(None, [likely.note()])]
+        return self._done(name, reader, sink, notes, lines, started)
 
     def _done(
         self,
