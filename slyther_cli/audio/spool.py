@@ -10,6 +10,7 @@ from typing import Protocol
 
 from slyther_cli.audio.discover import shown
 from slyther_cli.errors import InputError, OutputError
+from slyther_cli.runtime import temporary_folder
 
 CHUNK = 1 << 20
 
@@ -91,7 +92,7 @@ class Source:
                 pass
 
     def _spool(self, stream: Bytes, work_dir: str | os.PathLike[str] | None) -> Path:
-        folder = Path(work_dir or tempfile.gettempdir())
+        folder = Path(work_dir or temporary_folder())
         try:
             handle, name = tempfile.mkstemp(prefix="slyther-stdin-", dir=folder)
         except OSError as error:

@@ -23,7 +23,8 @@ from slyther_cli.checkpoints.places import SPEECHBRAIN_FILES
 from slyther_cli.errors import ModelError
 
 MAX_BYTES = 4 << 30
-_MAX_PICKLE = 4 << 20  # 2000 tensors take 0.2 MB; a byte can become 64 in memory
+_MAX_PICKLE = 4 << 20  # 2000 tensors take 0.2 MB
+_MAX_EMPTY = 100_000  # lists and dictionaries; each takes a byte of the pickle and 64 of memory
 _MAX_ENTRIES = 100_000
 _STORAGES = {
     f"torch {kind}Storage" for kind in ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Bool")
@@ -161,7 +162,11 @@ def _check_zip(path: Path) -> int:
         if len(set(names)) < len(names) or len(pickles) != 1 or pickles[0].file_size > _MAX_PICKLE:
             raise ModelError(f"{path.name} is refused: not the layout that torch.save writes")
         pickled = archive.read(pickles[0])
+    empty = 0
     for opcode, arg, _ in pickletools.genops(pickled):
+        empty += opcode.name in ("EMPTY_LIST", "EMPTY_DICT", "MARK")
+        if empty > _MAX_EMPTY:
+            raise ModelError(f"{path.name} is refused: not the layout that torch.save writes")
         if opcode.name in _FORBIDDEN or (opcode.name == "GLOBAL" and arg not in _ALLOWED):
             what = str(arg).replace(" ", ".") if opcode.name == "GLOBAL" else opcode.name
             raise ModelError(

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from slyther_cli.errors import DeviceError, OutputError
 from slyther_cli.longform.journal import GAP_BYTES
 from slyther_cli.longform.sweep import TILE, tape_floats
+from slyther_cli.runtime import temporary_folder
 
 # Bytes that computing takes beside the tape, whatever the recording's length. Measured with all presets
 # (tests/test_longform_memory.py), rounded up: libraries and audio blocks, copies of the weights on their way
@@ -84,7 +84,7 @@ def plan_separation(
 
 def one_pass(samples: int, frames: int, work_dir: Path | None) -> Plan:
     """The plan of a causal network."""
-    return Plan(samples, frames, 1, TILE, "none", 0, 0, Path(work_dir or tempfile.gettempdir()))
+    return Plan(samples, frames, 1, TILE, "none", 0, 0, Path(work_dir or temporary_folder()))
 
 
 def swept(
@@ -102,7 +102,7 @@ def swept(
     """The plan of ``layers`` bidirectional layers: ``slot`` floats of tape a tile, ``working`` bytes beside
     the tape. Errors: see :func:`plan_separation`.
     """
-    folder = Path(work_dir or tempfile.gettempdir())
+    folder = Path(work_dir or temporary_folder())
     tape_bytes = 4 * slot * -(-frames // TILE)
     limit = memory_limit if memory_limit is not None else working + _available() // 2
     if working > limit:

@@ -6,7 +6,6 @@ recording must fit in memory. The plan says so before anything is computed.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 
 from slyther_cli.errors import DeviceError, UsageError
 from slyther_cli.longform.plan import BASE_BYTES, Plan, _available, _size
+from slyther_cli.runtime import temporary_folder
 
 FLOATS_PER_FILTER = 64
 """Floats held at the peak for a frame and filter: 40 measured with DPMamba XS and Sepformer, rounded up."""
@@ -50,7 +50,7 @@ def plan_whole(
             f"this model takes a recording whole, which needs {_size(need)}; {_size(limit)} are there, room "
             f"for {most} s: separate with a mamba-tasnet, which takes any length"
         )
-    folder = Path(work_dir or tempfile.gettempdir())
+    folder = Path(work_dir or temporary_folder())
     return WholePlan(samples, frames, 1, frames, "whole", 0, need, folder)
 
 
