@@ -5,25 +5,28 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import slyther_cli
 from slyther_cli import app
 from slyther_cli.checkpoints import store
-from slyther_cli.errors import InputError, OutputError, UsageError
+from slyther_cli.errors import DeviceError, InputError, OutputError, UsageError
 from slyther_cli.models import registry
-from slyther_cli.tasks import claims, listing, separation
+from slyther_cli.tasks import claims, listing, pool, separation
+from slyther_cli.tasks.batch import Work
 
 SMALL = {"n_filters": 16, "d_model": 8, "n_layers": 2}
 SLOW = {"n_filters": 64, "d_model": 64, "n_layers": 4}
@@ -328,6 +331,87 @@ def test_standard_input_is_not_for_several(capfd):
     assert run(capfd, "-", "--manifest", "-")[0] == 2
 
 
+class Unlucky:
+    """A crew in this process whose hands are lost as ``losses`` say: "" not, "before" or "after" the work."""
+
+    def __init__(self, job, losses):
+        self.job, self.losses, self.given = replace(job, tell=job.tell), list(losses), []
+
+    def hire(self, number):
+        return UnluckyHand(self)
+
+    def ready(self, hands):
+        return hands[:1]
+
+    def dismiss(self, hands):
+        assert all(hand.item is None for hand in hands)
+
+
+class UnluckyHand:
+    item, starting = None, False
+
+    def __init__(self, crew):
+        self.crew = crew
+
+    def give(self, item):
+        self.item = item
+        self.crew.given.append(item.index)
+
+    def receive(self):
+        how = self.crew.losses.pop(0) if self.crew.losses else ""
+        if how == "before":
+            raise pool.Lost("before")
+        result = self.crew.job.one(self.item)
+        if how == "after":
+            raise pool.Lost("after")
+        return "result", result
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(["", "before", "after"]), max_size=8), st.integers(1, 3), st.booleans())
+def test_lost_hands(monkeypatch, losses, count, resume):
+    """Every input is done once, by whoever is left, unless it takes three hands with it."""
+    if not Path("in").exists():
+        make("in/a.wav", "in/b.wav", "in/c.wav", seconds=0.02)
+    shutil.rmtree("out", ignore_errors=True)
+    crews, events = [], []
+
+    def by_others(job, work):
+        crews.append(Unlucky(job, losses))
+        yield from pool.work_through(job, work, crews[0], count)
+
+    monkeypatch.setattr(separation.Separation, "_by_others", by_others)
+    how = {"threads": 1, "resume": resume, "work_dir": "work", "jobs": 2}
+    results = slyther_cli.separate("in", "out", on_event=events.append, **how)
+    assert [r.source for r in results] == ["in/a.wav", "in/b.wav", "in/c.wav"]
+    computed = [e["file"] for e in events if e["event"] == "file_done" and e["status"] == "done"]
+    assert len(set(computed)) == len(computed)
+    for i, result in enumerate(results):
+        tries = crews[0].given.count(i)
+        assert 1 <= tries <= pool.TRIES
+        if result.status == "failed":
+            assert tries == pool.TRIES and "lost 3 times" in str(result.error)
+        else:
+            assert all(path.exists() for path in result.outputs.values())
+    assert len(crews[0].given) <= 3 + sum(map(bool, losses))
+
+
+def test_hands_that_never_start():
+    class Hopeless(Unlucky):
+        def hire(self, number):
+            hand = UnluckyHand(self)
+            hand.starting = True
+            hand.receive = lambda: (_ for _ in ()).throw(pool.Lost("no room"))
+            return hand
+
+    work = [Work(0, Path("a.wav"), {}, (0, 1))]
+    job = separation.Separation.__new__(separation.Separation)
+    job.tell = print
+    crew = Hopeless.__new__(Hopeless)
+    with pytest.raises(DeviceError, match="do not start: no room"):
+        list(pool.work_through(job, work, crew, 2))
+
+
 def children():
     """Process ids of the workers."""
     found = []
@@ -375,7 +459,7 @@ def test_a_process_that_always_dies():
 
     results = slyther_cli.separate(["a.wav", "b.wav"], "out", "slow", jobs=2, on_event=on_event)
     for result in results:
-        assert "killed 2 times" in str(result.error) and "--memory-limit" in str(result.error)
+        assert "lost 3 times, killed" in str(result.error) and "--memory-limit" in str(result.error)
     assert not [name for name in left("out") if name.endswith(".wav")]
 
 

@@ -25,6 +25,7 @@ start [separate transcribe] A job over recordings begins.
   output_dir?  text       folder of the results, where one was named or is the default
   shard?       text       I/N, where --shard asks for a part
   jobs?        count      processes, where there are several
+  ray?         text       the Ray cluster that works
 
 start [speak] Speaking begins.
   task         text       speak

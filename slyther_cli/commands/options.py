@@ -39,7 +39,19 @@ Shard = Annotated[
     str | None, typer.Option(help="Only the I-th of N parts of the inputs, I from 1.", metavar="I/N")
 ]
 Jobs = Annotated[
-    int, typer.Option("--jobs", "-j", min=1, max=1024, help="Processes, each with the model.", metavar="N")
+    int | None,
+    typer.Option("--jobs", "-j", min=1, max=1024, help="Processes, each with the model.", metavar="N"),
+]
+
+Ray = Annotated[
+    str | None,
+    typer.Option(help="Work on a Ray cluster: its address, auto, or local for one here.", metavar="ADDRESS"),
+]
+RayGpus = Annotated[
+    float | None,
+    typer.Option(
+        "--ray-gpus", min=0.0, max=64.0, help="Share of a GPU for each worker, as 0.25.", metavar="SHARE"
+    ),
 ]
 
 # How a command talks

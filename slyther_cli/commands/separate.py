@@ -59,7 +59,9 @@ def separate(
     raw: opt.Raw = None,
     manifest: opt.Manifest = None,
     shard: opt.Shard = None,
-    jobs: opt.Jobs = 1,
+    jobs: opt.Jobs = None,
+    ray: opt.Ray = None,
+    ray_gpus: opt.RayGpus = None,
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -101,6 +103,8 @@ def separate(
             manifest=manifest,
             shard=shard,
             jobs=jobs,
+            ray=ray,
+            ray_gpus=ray_gpus,
             on_event=report,
         )
     raise typer.Exit(exit_code([result.error for result in results]))

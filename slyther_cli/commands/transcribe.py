@@ -59,6 +59,9 @@ def transcribe(
     ] = None,
     lm_weight: opt.LmWeight = None,
     word_bonus: opt.WordBonus = None,
+    all_words: Annotated[
+        bool, typer.Option("--all-words", help="Also what is little like speech, as words heard in music.")
+    ] = False,
     language: Annotated[str | None, typer.Option(help="en: the models know English.", metavar="LANG")] = None,
     max_line_width: Annotated[
         int | None,
@@ -110,7 +113,9 @@ def transcribe(
     raw: opt.Raw = None,
     manifest: opt.Manifest = None,
     shard: opt.Shard = None,
-    jobs: opt.Jobs = 1,
+    jobs: opt.Jobs = None,
+    ray: opt.Ray = None,
+    ray_gpus: opt.RayGpus = None,
     dry_run: opt.DryRun = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -160,6 +165,7 @@ def transcribe(
             beam=beam,
             lm_weight=lm_weight,
             word_bonus=word_bonus,
+            all_words=all_words,
             language=language,
             words=bool(words),
             **layout,
@@ -177,6 +183,8 @@ def transcribe(
             manifest=manifest,
             shard=shard,
             jobs=jobs,
+            ray=ray,
+            ray_gpus=ray_gpus,
             keep=False,
             on_event=report,
         )

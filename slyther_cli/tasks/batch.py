@@ -25,6 +25,7 @@ from slyther_cli.tasks.setup import describe_error, out_of_memory
 
 Event = dict[str, Any]
 Outputs = dict[str, Path]
+DYING = 60.0  # seconds until a lost process has surely let its outputs go
 Turn = tuple[int, int]  # the number of an input in the batch, from 0, and how many there are
 
 
@@ -34,12 +35,14 @@ def nobody(event: Event) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """One input of a batch. ``outputs``: stem or format -> file; or why there can be none."""
+    """One input of a batch. ``outputs``: stem or format -> file; or why there can be none. ``again``: a
+    process was lost with it."""
 
     index: int
     source: Input
     outputs: Outputs | SlytherError
     turn: Turn
+    again: bool = False
 
 
 @dataclass(kw_only=True)
@@ -66,7 +69,9 @@ class Batch:
     raw: str | None
     manifest: str | None = None
     shard: tuple[int, int] | None = None
-    jobs: int = 1
+    jobs: int | None = None
+    ray: str | None = None
+    ray_gpus: float | None = None
     tell: Callable[[Event], None]
 
     def outputs(self, source: Input) -> Outputs:
@@ -105,20 +110,21 @@ class Batch:
         several = len(inputs) > 1
         if self.shard is not None:
             inputs = part(inputs, self.shard)
-        jobs = 1 if self.dry_run else max(1, min(self.jobs, len(inputs)))
-        if jobs > 1 and "-" in inputs:
-            raise UsageError("standard input cannot be shared by several processes: leave out --jobs")
+        jobs = min(self.jobs or 1, len(inputs))
+        shared = not self.dry_run and (self.ray is not None or jobs > 1)
+        if shared and "-" in inputs:
+            raise UsageError("standard input is not for other processes: leave out --jobs and --ray")
         started = time.monotonic()
         about: Event = {} if self.output_dir is None else {"output_dir": str(self.output_dir)}
         if self.shard is not None:
             about["shard"] = "{}/{}".format(*self.shard)
-        if jobs > 1:
-            about["jobs"] = jobs
+        if shared:
+            about |= {"jobs": jobs} if self.ray is None else {"ray": self.ray}
         self._tell("start", task=self.task, model=self.config.name, files=len(inputs), **about)
         work = [Work(i, inputs[i], outputs[inputs[i]], (i, len(inputs))) for i in longest_first(inputs)]
         failures = Failures(self.output_dir) if self.output_dir and several and not self.dry_run else None
         results: dict[int, Result] = {}
-        for item, result in self._results(work, jobs):
+        for item, result in self._results(work, shared):
             results[item.index] = result
             if failures is not None and result.error is not None:
                 with contextlib.suppress(OutputError):  # the folder cannot be written: the error says so
@@ -141,13 +147,11 @@ class Batch:
             raise UsageError("no input files")
         return inputs
 
-    def _results(self, work: list[Work], jobs: int) -> Iterator[tuple[Work, Result]]:
-        if jobs == 1:
+    def _results(self, work: list[Work], shared: bool) -> Iterator[tuple[Work, Result]]:
+        if not shared:
             for item in work:
                 yield item, self.one(item)
             return
-        from slyther_cli.tasks.pool import pool
-
         rest = []
         for item in work:  # what takes no model, takes no process
             result = self._early(item)
@@ -155,7 +159,22 @@ class Batch:
                 rest.append(item)
             else:
                 yield item, self._told(result)
-        yield from pool(self, rest, jobs)
+        if rest:
+            yield from self._by_others(rest)
+
+    def _by_others(self, work: list[Work]) -> Iterator[tuple[Work, Result]]:
+        from slyther_cli.tasks.pool import Crew, Processes, work_through
+
+        crew: Crew
+        if self.ray is None:
+            count = min(self.jobs or 1, len(work))
+            crew = Processes(self, count)
+        else:
+            from slyther_cli.tasks.cluster import Actors
+
+            crew = Actors(self, self.ray, self.ray_gpus)
+            count = self.jobs or crew.count
+        yield from work_through(self, work, crew, count)
 
     def one(self, item: Work) -> Result:
         """One input, its end told. Raises only what stops the others too."""
@@ -175,7 +194,7 @@ class Batch:
         try:
             if isinstance(outputs, SlytherError):
                 raise outputs
-            if can_skip(name, [*outputs.values()], self.existing, self.resume, self.work_dir):
+            if self._is_there(item, outputs):
                 if not self.dry_run:
                     tidy([*outputs.values()])
                 return self.result(name, "skipped", outputs)
@@ -185,6 +204,12 @@ class Batch:
             return self.result(name, "failed", error=error)
         return None
 
+    def _is_there(self, item: Work, outputs: Outputs) -> bool:
+        paths, existing = [*outputs.values()], self.existing
+        if item.again:  # what is there is of the process that was lost
+            existing = "skip" if all(os.path.lexists(path) for path in paths) else "replace"
+        return can_skip(str(item.source), paths, existing, self.resume, self.work_dir)
+
     def _claimed(self, item: Work) -> Result:
         """An input that no other process works on, computed."""
         name, outputs = str(item.source), item.outputs
@@ -192,8 +217,8 @@ class Batch:
         if self.dry_run:
             return self._computed(item, outputs)
         try:
-            with claim([*outputs.values()]) as notes:
-                if can_skip(name, [*outputs.values()], self.existing, self.resume, self.work_dir):
+            with claim([*outputs.values()], DYING if item.again else 0.0) as notes:
+                if self._is_there(item, outputs):
                     return self.result(name, "skipped", outputs)  # another has done it meanwhile
                 result = self._computed(item, outputs)
                 return replace(result, notes=(*result.notes, *notes))

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,8 +29,9 @@ class Taken(Exception):
 
 
 @contextlib.contextmanager
-def claim(outputs: Sequence[Path]) -> Iterator[list[str]]:
-    """Hold the outputs of an input while it is worked on. Gives notes: what the user should know of it.
+def claim(outputs: Sequence[Path], patience: float = 0.0) -> Iterator[list[str]]:
+    """Hold the outputs of an input while it is worked on; wait for them so many seconds. Gives notes: what
+    the user should know of it.
 
     Raises :class:`Taken`; OutputError when nothing can be written there.
     """
@@ -39,7 +41,15 @@ def claim(outputs: Sequence[Path]) -> Iterator[list[str]]:
     path = _lock_of(outputs)
     made = _make(path.parent)
     try:
-        handle, notes = _lock(path, wait=False)
+        end = time.monotonic() + patience
+        while True:
+            try:
+                handle, notes = _lock(path, wait=False)
+                break
+            except Taken:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(0.2)
         try:
             yield notes
         finally:

@@ -1,7 +1,8 @@
-"""``--jobs N``: the inputs of a batch by several processes, each with the model loaded once.
+"""The inputs of a batch by several hands, each with the model loaded once: ``--jobs N`` processes here, or
+the actors of ``cluster``.
 
-A process has one input at a time and gets the next one when it is done: nothing waits in a queue, and a long
-recording holds up nobody. Its events come back through a pipe: when the first process falls behind, the
+A hand has one input at a time and gets the next one when it is done: nothing waits in a queue, and a long
+recording holds up nobody. Its events come back while it works: when the first process falls behind, the
 others wait. Results do not depend on who computed them.
 """
 
@@ -15,85 +16,116 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Pipe, wait
+from typing import Any, Protocol
 
-from slyther_cli.errors import DeviceError, SlytherError
+from slyther_cli.errors import DeviceError
 from slyther_cli.tasks.batch import Batch, Work, nobody
 from slyther_cli.tasks.results import Result
 
-TRIES = 2
-"""How often an input is begun whose process dies."""
+TRIES = 3
+"""How often an input is begun whose hand is lost."""
 PATIENCE = 10.0  # seconds that a process has to clean up
 LEAST_MEMORY = 1_000_000_000  # bytes that a process may plan with, where nobody set a limit
 
 
-def pool(job: Batch, work: Sequence[Work], jobs: int) -> Iterator[tuple[Work, Result]]:
-    """Every input of ``work`` with its result, as they are done. Raises what stops all of them."""
-    todo, tried, workers = deque(work), dict.fromkeys((item.index for item in work), 0), list[_Worker]()
-    shared = _shared(job, jobs)
+class Lost(Exception):
+    """A hand is gone, in the words of the exception."""
+
+
+class Hand(Protocol):
+    """``item``: what it works on. ``starting``: it cannot be given anything yet."""
+
+    item: Work | None
+    starting: bool
+
+    def give(self, item: Work) -> None: ...
+
+    def receive(self) -> tuple[str, Any]:
+        """("events", list), ("result", Result), ("stop", error) or ("started", None); raises Lost."""
+
+
+class Crew(Protocol):
+    def hire(self, number: int) -> Any: ...
+
+    def ready(self, hands: list[Any]) -> list[Any]:
+        """Those that have something to say; waits until there is one."""
+
+    def dismiss(self, hands: list[Any]) -> None:
+        """Let them go: those that work stop, and leave nothing half done."""
+
+
+def work_through(job: Batch, work: Sequence[Work], crew: Crew, count: int) -> Iterator[tuple[Work, Result]]:
+    """Every input with its result, as they are done. Raises what stops all of them."""
+    todo, tried, hands = deque(work), dict.fromkeys((item.index for item in work), 0), list[Any]()
+    idle_losses = 0  # hands lost before they did anything
     try:
-        for number in range(min(jobs, len(todo))):
-            workers.append(_Worker(shared, number))
-        while todo or any(worker.item for worker in workers):
-            for worker in workers:
-                if todo and worker.item is None:
+        for number in range(min(count, len(todo))):
+            hands.append(crew.hire(number))
+        while todo or any(hand.item for hand in hands):
+            for hand in hands:
+                if todo and hand.item is None and not hand.starting:
                     item = todo.popleft()
                     tried[item.index] += 1
-                    worker.give(item)
-            for connection in wait([w.connection for w in workers if w.item]):
-                worker = next(w for w in workers if w.connection is connection)
-                assert worker.item is not None
-                item = worker.item
+                    hand.give(item)
+            for hand in crew.ready([h for h in hands if h.item or h.starting]):
                 try:
-                    kind, message = worker.connection.recv()
-                except (EOFError, OSError):
-                    code = worker.end()
-                    workers[workers.index(worker)] = _Worker(shared, worker.number)
-                    if tried[item.index] < TRIES:
-                        todo.appendleft(item)
+                    kind, message = hand.receive()
+                except Lost as lost:
+                    item = hand.item
+                    hands[hands.index(hand)] = crew.hire(hands.index(hand))
+                    if item is None:
+                        idle_losses += 1
+                        if idle_losses >= TRIES * count:
+                            raise DeviceError(f"the processes do not start: {lost}") from None
+                    elif tried[item.index] < TRIES:
+                        todo.appendleft(replace(item, again=True))
                     else:
-                        yield item, job._told(job.result(str(item.source), "failed", error=_died(item, code)))
+                        error = DeviceError(
+                            f"{item.source}: the process that worked on it was lost {TRIES} times, {lost}"
+                        )
+                        yield item, job._told(job.result(str(item.source), "failed", error=error))
                     continue
-                if kind == "event":
-                    job.tell(message)
+                if kind == "events":
+                    for event in message:
+                        job.tell(event)
                 elif kind == "stop":
                     raise message
-                else:
-                    worker.item = None
+                elif kind == "result":
+                    item, hand.item = hand.item, None
                     yield item, message
-        for worker in workers:
-            worker.dismiss()
     finally:
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            worker.end()
+        crew.dismiss(hands)
 
 
-def _shared(job: Batch, jobs: int) -> Batch:
-    """The job as each process gets it: its share of the cores, and of the free memory."""
-    from slyther_cli.longform.plan import _available
+class Processes:
+    """Processes of this machine (``worker``)."""
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = job.memory_limit or max(LEAST_MEMORY, _available() // 2 // jobs)
-    threads = job.threads or max(1, cores // jobs)
-    return replace(job, tell=nobody, threads=threads, memory_limit=limit, jobs=1)
+    def __init__(self, job: Batch, count: int) -> None:
+        from slyther_cli.longform.plan import _available
+
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        limit = job.memory_limit or max(LEAST_MEMORY, _available() // 2 // count)
+        threads = job.threads or max(1, cores // count)
+        self.job = replace(job, tell=nobody, threads=threads, memory_limit=limit, jobs=1)
+
+    def hire(self, number: int) -> _Process:
+        return _Process(self.job, number)
+
+    def ready(self, hands: list[_Process]) -> list[_Process]:
+        ready = wait([hand.connection for hand in hands])
+        return [hand for hand in hands if hand.connection in ready]
+
+    def dismiss(self, hands: list[_Process]) -> None:
+        for hand in hands:
+            hand.dismiss()
+        for hand in hands:
+            hand.end()
 
 
-def _died(item: Work, code: int) -> SlytherError:
-    name = item.source
-    if code == -9:
-        return DeviceError(
-            f"{name}: the process that worked on it was killed {TRIES} times, as happens when memory runs "
-            "out: fewer --jobs, or a smaller --memory-limit"
-        )
-    how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    return SlytherError(f"{name}: the process that worked on it ended {TRIES} times, {how}")
-
-
-class _Worker:
+class _Process:
     def __init__(self, job: Batch, number: int) -> None:
-        self.number = number
         self.item: Work | None = None
+        self.starting = False  # what it is given waits in the pipe
         self.connection, theirs = Pipe()
         path = os.pathsep.join(p for p in sys.path if p)
         self.process = subprocess.Popen(
@@ -110,17 +142,24 @@ class _Worker:
         self.item = item
         self._send(item)
 
-    def dismiss(self) -> None:
-        self._send(None)
+    def receive(self) -> tuple[str, Any]:
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            code = self.end()
+        if code == -9:
+            raise Lost("killed, as happens when memory runs out: fewer --jobs, or a smaller --memory-limit")
+        raise Lost(f"by signal {-code}" if code < 0 else f"with exit code {code}")
 
     def _send(self, what: object) -> None:
         with contextlib.suppress(OSError):  # it died: reading will tell
             self.connection.send(what)
 
-    def terminate(self) -> None:
-        """Ask it to end, unless it is idle, and ends by itself."""
+    def dismiss(self) -> None:
         if self.item is not None:
             self.process.terminate()
+        else:
+            self._send(None)
         with contextlib.suppress(OSError):
             self.connection.close()
 

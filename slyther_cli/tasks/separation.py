@@ -75,7 +75,9 @@ def separate(
     raw: str | None = None,
     manifest: str | os.PathLike[str] | None = None,
     shard: str | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
+    ray: str | None = None,
+    ray_gpus: float | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> list[SeparationResult]:
     """Separate recordings into one file a speaker, and return one result an input.
@@ -102,6 +104,8 @@ def separate(
     ``shard``         "I/N": only the I-th of N parts of the inputs, for N runs that share them.
     ``jobs``          processes that work on the inputs; each loads the model once. Results are the same, also
                       to the last bit with the same ``threads`` (by default the cores are shared).
+    ``ray``           address of a Ray cluster, or "local": its actors work, ``jobs`` of them, by default all
+                      that it has room for; ``ray_gpus``: of a GPU, for each (docs/batches.md).
     ``on_event``      called with dictionaries: "event" is start, note, plan, progress, live, file_done, error
                       or summary.
 
@@ -143,6 +147,8 @@ def separate(
         manifest=None if manifest is None else os.fspath(manifest),
         shard=None if shard is None else parse_shard(shard),
         jobs=jobs,
+        ray=ray,
+        ray_gpus=ray_gpus,
         tell=on_event or nobody,
     )
     results: list[Any] = job.run([os.fspath(item) for item in named])

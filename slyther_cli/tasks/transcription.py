@@ -46,6 +46,7 @@ def transcribe(
     beam: int | None = None,
     lm_weight: float | None = None,
     word_bonus: float | None = None,
+    all_words: bool = False,
     language: str | None = None,
     words: bool = True,
     max_line_width: int | None = None,
@@ -65,7 +66,9 @@ def transcribe(
     raw: str | None = None,
     manifest: str | os.PathLike[str] | None = None,
     shard: str | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
+    ray: str | None = None,
+    ray_gpus: float | None = None,
     keep: bool = True,
     on_event: Callable[[Event], None] | None = None,
 ) -> list[TranscriptionResult]:
@@ -79,7 +82,8 @@ def transcribe(
     ``formats``       of "txt", "srt", "vtt", "tsv", "json", "all"; byte for byte as whisper writes them.
     ``decode``        "greedy", "beam" or "joint"; None: the beam if there is a language model.
     ``lm``            "auto" (the model's own), "none", or a file (ARPA or binary). ``beam``, ``lm_weight``,
-                      ``word_bonus``: instead of the model's own settings.
+                      ``word_bonus``: instead of the model's own settings. ``all_words``: also what is
+                      little like speech (``text.likely``).
     ``language``      "en" or None: the models know English.
     ``words``         whether json has the words of a segment, with their times.
     ``max_line_width``, ``max_line_count``, ``max_words_per_line``, ``highlight_words``
@@ -99,6 +103,8 @@ def transcribe(
     ``shard``         "I/N": only the I-th of N parts of the inputs, for N runs that share them.
     ``jobs``          processes that work on the inputs; each loads the model once. Results are the same, also
                       to the last bit with the same ``threads`` (by default the cores are shared).
+    ``ray``           address of a Ray cluster, or "local": its actors work, ``jobs`` of them, by default all
+                      that it has room for; ``ray_gpus``: of a GPU, for each (docs/batches.md).
     ``on_event``      called with dictionaries: "event" is start, note, plan, progress, partial (live:
                       what is heard and may still change), segment, file_done, error or summary.
 
@@ -154,7 +160,14 @@ def transcribe(
         output_dir=None if output_dir is None else Path(output_dir),
         beside=beside,
         formats=chosen_formats([formats] if isinstance(formats, str) else formats),
-        search={"decode": decode, "lm": lm, "beam": beam, "lm_weight": lm_weight, "word_bonus": word_bonus},
+        search={
+            "decode": decode,
+            "lm": lm,
+            "beam": beam,
+            "lm_weight": lm_weight,
+            "word_bonus": word_bonus,
+            "all_words": all_words,
+        },
         words=words,
         layout=layout,
         channel=channel,
@@ -170,6 +183,8 @@ def transcribe(
         manifest=None if manifest is None else os.fspath(manifest),
         shard=None if shard is None else parse_shard(shard),
         jobs=jobs,
+        ray=ray,
+        ray_gpus=ray_gpus,
         keep=keep,
         tell=on_event or nobody,
     )

@@ -46,7 +46,7 @@ def serve(connection: Connection, number: int) -> None:
     def tell(event: dict[str, Any]) -> None:
         if isinstance(event.get("exception"), Exception):
             event = {**event, "exception": portable(event["exception"])}
-        connection.send(("event", event))
+        connection.send(("events", [event]))
 
     job.tell = tell
     try:

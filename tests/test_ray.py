@@ -1,0 +1,94 @@
+"""`--ray`: a real Ray cluster of several workers on this machine, killed in mid-file. Needs Ray itself."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+import slyther_cli
+from slyther_cli import app
+from slyther_cli.checkpoints import store
+from slyther_cli.models import registry
+
+SLOW = {"n_filters": 64, "d_model": 64, "n_layers": 4}
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="the package ray is not installed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLYTHER_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(1)
+    model = registry.build("mamba-tasnet", SLOW)
+    model.start_from_fourier()
+    how = {"name": "slow", "architecture": "mamba-tasnet", "config": SLOW, "task": "separate"}
+    store.save(tmp_path / "cache/slow", model, **how)
+    for i in range(4):
+        x = np.random.default_rng(i).standard_normal(8000 * 30).astype(np.float32)
+        sf.write(f"{i}.wav", 0.1 * x, 8000)
+    Path("bad.wav").write_text("no sound")
+    return tmp_path
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in Path(folder).iterdir() if p.suffix == ".wav"}
+
+
+def actors():
+    """Process ids of the cluster's slyther actors."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cmdline").read_bytes().startswith(b"ray::Worker"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_workers_killed_in_mid_file(place):
+    """Every file done once, results those of one process, though all workers are killed in mid-file."""
+    files = ["bad.wav", *(f"{i}.wav" for i in range(4))]
+    how = {"model": "slow", "threads": 1, "resume": True, "work_dir": "work"}
+    slyther_cli.separate(files, "alone", **how)
+    killed, events = [], []
+
+    def on_event(event):
+        events.append(event)
+        if event["event"] == "progress" and 0.3 < event["fraction"] < 0.9 and not killed:
+            killed.extend(actors())
+            for worker in killed:
+                os.kill(worker, signal.SIGKILL)
+
+    results = slyther_cli.separate(files, "out", ray="local", jobs=2, on_event=on_event, **how)
+    assert killed and [r.status for r in results] == ["failed", *["done"] * 4]
+    assert contents("out") == contents("alone") and not list(Path("work").iterdir())
+    done = [event["file"] for event in events if event["event"] == "file_done"]
+    assert sorted(done) == files[1:]  # once each
+    notes = [note for event in events if event["event"] == "file_done" for note in event["notes"]]
+    assert "went on from the work of an earlier run" in notes
+    assert not actors()
+
+
+def test_what_the_cluster_cannot(place, capfd):
+    assert app.main(["separate", "0.wav", "1.wav", "-m", "slow", "--ray", "127.0.0.1:9", "-q"]) == 6
+    err = capfd.readouterr().err
+    assert "no Ray cluster at 127.0.0.1:9" in err and "Traceback" not in err
+    args = ["separate", "0.wav", "-m", "slow", "--ray", "local", "--threads", "4000", "-q"]
+    assert app.main(args) == 6 and "CPUs" in capfd.readouterr().err
+
+
+def test_without_ray(place):
+    code = (
+        "import sys; sys.modules['ray'] = None; from slyther_cli.app import main; "
+        "sys.exit(main(['separate', '0.wav', '-m', 'slow', '--ray', 'local']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and "slyther-cli[ray]" in done.stderr and not Path("separated").exists()
