@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from slyther_cli import __version__
-from slyther_cli.commands import output
+from slyther_cli.commands import doctor_faults, output
 from slyther_cli.commands.options import Json, new_app
 
 app = new_app()
@@ -26,14 +26,18 @@ PACKAGES = (
     "typer",
     "rich",
     "tqdm",
+    "sentencepiece",
+    "num2words",
+    "torchaudio",
+    "encodec",
     "triton",
     "mamba-ssm",
     "causal-conv1d",
 )
 NEEDED = PACKAGES[:5]
 HOW_TO_BUILD = (
-    "install slyther where a C++ compiler is present: `pip install --force-reinstall --no-binary slyther-cli "
-    "slyther-cli`"
+    "install a C++ compiler (apt install g++, or xcode-select --install), then, in slyther's folder, "
+    "`pip install --force-reinstall --no-deps .`"
 )
 
 
@@ -54,6 +58,8 @@ def doctor(
     report["computing"] = _computing(problems, advice)
     unable = bool(problems)
     report["models"] = _models(problems, advice)
+    if not unable:
+        advice += doctor_faults.faults()
     report["speaking"] = _speaking()
     report["streams"] = _streams()
     report |= {"problems": problems, "advice": advice}
@@ -85,7 +91,7 @@ def _computing(problems: list[str], advice: list[str]) -> dict[str, Any]:
         try:
             importlib.import_module(name)
         except Exception as error:  # whatever a broken installation raises
-            problems.append(f"{name} cannot be imported ({' '.join(str(error).split())}): reinstall it")
+            problems.append(doctor_faults.needed(name, error))
     if problems:
         return {}
     import torch
