@@ -90,7 +90,7 @@ def config(home, steps, layer="conbimamba", **changes):
 
 @pytest.mark.parametrize("layer", ["conbimamba", "transformer"])
 def test_the_command_trains_a_model_that_tells_what_is_masked(home, tmp_path, capsys, layer):
-    path = config(home, 60, layer)
+    path = config(home, 40, layer)
     assert main(["train", "hubert", "-c", str(path), "-o", str(tmp_path / "run"), "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     losses = [line["loss"] for line in lines if line["event"] == "train"]
@@ -190,7 +190,7 @@ mask_s = 0.0
 seconds = 6.0
 intermediate = 0.3
 [loop]
-steps = 40
+steps = 25
 warmup = 5
 lr = 1e-2
 average = 0.9
@@ -201,7 +201,7 @@ validate_minutes = 1000
 
 @pytest.fixture(scope="module")
 def hubert(home):
-    train(config(home, 40), home / "hubert", False, lambda event: None)
+    train(config(home, 10), home / "hubert", False, lambda event: None)
     return home / "hubert" / "best"
 
 
@@ -216,7 +216,7 @@ def test_a_recogniser_is_trained_on_top(home, hubert, tmp_path, capsys, top):
     )
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     losses = [line["loss"] for line in lines if line["event"] == "train"]
-    assert np.mean(losses[-3:]) < 0.7 * losses[0]
+    assert np.mean(losses[-3:]) < 0.8 * losses[0]
     model = store.load(tmp_path / "r" / "best", expect_task="transcribe")[0]
     own, pretrained = model.wav2vec2.state_dict(), store.load(hubert)[0].wav2vec2.state_dict()
     assert all(torch.equal(own[name], pretrained[name]) for name in own)

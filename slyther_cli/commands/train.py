@@ -184,8 +184,8 @@ def hubert(
     """
     words = {
         "train": "{metric:.1f} % of masked units",
-        "validate": "{accuracy:.1f} % of masked units (the commonest is {chance:.1f} %), {loss:.3f} nats each, on "
-        "the dev set",
+        "validate": "{accuracy:.1f} % of masked units (the commonest: {chance:.1f} %), {loss:.3f} nats "
+        "each, on the dev set",
     }
     run_training("hubert", words, config, folder, resume, workers, device, threads, as_json, quiet)
 
