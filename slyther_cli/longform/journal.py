@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError
@@ -284,14 +285,10 @@ def job_facts(
             edges.update(file.read(EDGE))
     except OSError as error:
         raise InputError(f"{source} cannot be read: {error.strerror}") from None
-    weights = hashlib.sha256(repr(getattr(model, "config", None)).encode())
-    for key, tensor in sorted(model.state_dict().items()):
-        weights.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        weights.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
     kind = torch.device(device).type
     return {
         "recording": {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "edges": edges.hexdigest()},
-        "model": {"name": name, "sha256": weights.hexdigest()},
+        "model": {"name": name, "sha256": _model_digest(model)},
         "options": dict(options),
         "engine": {
             "slyther": __version__,
@@ -302,6 +299,20 @@ def job_facts(
             "device": kind,
         },
     }
+
+
+_digests: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
+
+
+def _model_digest(model: torch.nn.Module) -> str:
+    """Of config and weights; once a model, since a batch of short recordings would do little else."""
+    if model not in _digests:
+        weights = hashlib.sha256(repr(getattr(model, "config", None)).encode())
+        for key, tensor in sorted(model.state_dict().items()):
+            weights.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            weights.update(memoryview(tensor.cpu().contiguous().numpy()).cast("B"))
+        _digests[model] = weights.hexdigest()
+    return _digests[model]
 
 
 def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
