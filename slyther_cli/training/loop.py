@@ -8,12 +8,13 @@ it had not stopped: with a schedule by steps and one worker, bit for bit.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from slyther_cli.errors import ModelError, UsageError
+from slyther_cli.errors import ModelError, OutputError, UsageError
 from slyther_cli.training.muon import Muon
 
 
@@ -151,11 +152,10 @@ def train(task: Task, c: LoopConfig, folder: Path, resume: bool, on_event: Calla
     ``log.jsonl`` into ``folder``; stopped by Ctrl-C or a signal, it saves ``last.pt`` first.
 
     Raises :class:`ModelError`: there is a run and ``resume`` is not set, its state is damaged or another
-    model's, or training diverged.
+    model's, or training diverged; :class:`OutputError`: ``folder`` cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     leads = Peers().rank == 0
-    with open(folder / "log.jsonl" if leads else os.devnull, "a", encoding="utf-8") as log:
+    with keeping(folder), open(folder / "log.jsonl" if leads else os.devnull, "a", encoding="utf-8") as log:
 
         def tell(event: dict) -> None:
             log.write(json.dumps(event) + "\n")
@@ -164,6 +164,18 @@ def train(task: Task, c: LoopConfig, folder: Path, resume: bool, on_event: Calla
                 on_event(event)
 
         _Run(task, c, folder, resume, tell).go()
+
+
+@contextlib.contextmanager
+def keeping(folder: Path) -> Iterator[None]:
+    """Make ``folder``; whatever cannot be written inside the context is an :class:`OutputError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BrokenPipeError:  # of whoever listens
+        raise
+    except OSError as error:
+        raise OutputError(f"{folder} cannot hold the run: {error.strerror or error}") from None
 
 
 class _Run:
@@ -206,8 +218,14 @@ class _Run:
             "best": self.best,
         }
         partial = self.folder / f"{STATE}.{os.getpid()}"
-        torch.save(state, partial)
-        os.replace(partial, self.folder / STATE)
+        try:
+            torch.save(state, partial)
+            os.replace(partial, self.folder / STATE)
+        except (OSError, RuntimeError) as error:  # torch's own writer says RuntimeError of a full disk
+            why = getattr(error, "strerror", None) or "is the disk full?"
+            raise OutputError(f"{self.folder / STATE} cannot be written: {why}") from None
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _seconds(self) -> float:
         return self.spent + time.monotonic() - self.started

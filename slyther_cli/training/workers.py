@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from slyther_cli.errors import SlytherError, UsageError
-from slyther_cli.training.loop import check_folder
+from slyther_cli.training.loop import check_folder, keeping
 from slyther_cli.training.loop import train as run_loop
 
 
@@ -82,9 +82,9 @@ def _work(
     try:
         task = kind(config, config_path.resolve().parent, device)
         if rank == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-            text = config_path.read_text(encoding="utf-8")
-            (folder / "config.toml").write_text(text, encoding="utf-8")
+            with keeping(folder):
+                text = config_path.read_text(encoding="utf-8")
+                (folder / "config.toml").write_text(text, encoding="utf-8")
             parameters = sum(p.numel() for p in task.model.parameters())
             on_event({"event": "start", "model": config.name, "parameters": parameters, **task.about()})
         run_loop(task, config.loop, folder, resume, on_event)
