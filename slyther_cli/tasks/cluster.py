@@ -12,6 +12,7 @@ import contextlib
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
 import time
@@ -27,6 +28,7 @@ from slyther_cli.tasks.worker import portable
 
 LOCAL = "local"
 WAITING = 64  # lists of events of an actor that nobody has fetched
+CONNECT = 20.0  # seconds to find a cluster
 EVERY = 0.2  # seconds between two lists
 PROGRESS_EVERY = 0.5  # seconds
 
@@ -117,7 +119,10 @@ class Actors:
         local = address == LOCAL
         path = {"env_vars": {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}} if local else {}
         how: dict[str, Any] = {"include_dashboard": False} if local else {"address": address}
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if local:
+            os.environ.setdefault("RAY_worker_niceness", "0")  # as the processes of --jobs
+        if not local:
+            _check_listening(address)
         stopping = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**how, runtime_env=path, logging_level="error", log_to_driver=False)
@@ -166,6 +171,17 @@ class Actors:
             with contextlib.suppress(Exception):
                 self.ray.kill(hand.actor)
         self.ray.shutdown()
+
+
+def _check_listening(address: str) -> None:
+    """Ray itself takes minutes to tell. Raises DeviceError when nobody answers at HOST:PORT."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT).close()
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise DeviceError(f"no Ray cluster at {address}: {why.lower()}") from None
 
 
 class _Actor:
