@@ -139,7 +139,7 @@ def evaluate_speech(
 ) -> dict[str, Any]:
     """A row a system: ``wer`` in percent with ``low`` and ``high`` (95 % bootstrap over sentences), ``pace``,
     ``similarity`` to the prompt and ``nearer``, the share of examples whose prompt is nearer than another
-    example's (with prompts only). ``hear`` takes samples at 16 kHz, as ``embed`` does."""
+    speaker's (with prompts only). ``hear`` takes samples at 16 kHz, as ``embed`` does."""
     import soxr
 
     here = [s for s in systems if s not in OTHERS or shutil.which(s)]
@@ -168,8 +168,8 @@ def evaluate_speech(
             if embed and targets[index] is not None and len(sound) > speaker.rate // 2:
                 own = embed(at_16k(sound))
                 score["similarity"] = float(own @ targets[index])
-                other = targets[(index + 1 + seed) % len(examples)]
-                if example.prompt is not None and other is not None and len(examples) > 1:
+                other = targets[_someone_else(examples, index)]
+                if example.prompt is not None and other is not None and other is not targets[index]:
                     score["nearer"] = float(score["similarity"] > float(own @ other))
             rows[system].append(score)
             on_event(
@@ -177,6 +177,13 @@ def evaluate_speech(
                  "text": example.text, "heard": heard, **score}
             )  # fmt: skip
     return {system: _summary(scores, seed) for system, scores in rows.items()}
+
+
+def _someone_else(examples: Sequence[Example], index: int) -> int:
+    """The next example of another speaker; ``index`` itself where there is none."""
+    count = len(examples)
+    later = ((index + k) % count for k in range(1, count))
+    return next((i for i in later if examples[i].speaker != examples[index].speaker), index)
 
 
 def words_of(text: str) -> list[str]:
