@@ -25,7 +25,7 @@ from slyther_cli.models.codec import Codec
 from slyther_cli.models.vall_m import Batch
 from slyther_cli.training.loop import LoopConfig, Peers
 from slyther_cli.training.settings import DataConfig, read_settings, starting_model
-from slyther_cli.training.spoken import SpokenCodes, collate
+from slyther_cli.training.spoken import Spoken, SpokenCodes, collate
 from slyther_cli.training.workers import run
 
 AHEAD = 4  # batches made while the network computes
@@ -56,13 +56,15 @@ class BatchConfig:
 @dataclass(frozen=True)
 class SpeechConfig:
     """``codec``: the name or folder of the codec whose codes are spoken. ``start_from``: weights to go on
-    from; they bring their own settings."""
+    from; they bring their own settings. ``speaker``: whose dev utterance is the model's own voice, if not
+    anybody's."""
 
     name: str = "my-voice"
     architecture: str = "vall-m"
     codec: str = "codec-16k"
     model: dict[str, Any] = field(default_factory=dict)
     start_from: str = ""
+    speaker: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -117,6 +119,8 @@ class SpeechTask:
             )
             for split in (data.train_split, data.dev_split)
         )
+        if not self._of_voice():
+            raise UsageError(f"speaker {config.speaker!r} has no utterance in split {data.dev_split!r}")
         self._feeder = ThreadPoolExecutor(1)
         self._ahead: dict[int, Future] = {}
 
@@ -188,10 +192,14 @@ class SpeechTask:
             companions=lambda where: write_voice(where, self._default_voice()),
         )
 
+    def _of_voice(self) -> list[Spoken]:
+        name = self.config.speaker
+        return [item for item in self.dev.items if not name or item.speaker == name]
+
     def _default_voice(self) -> Voice:
-        """The dev utterance whose length is nearest 3 s."""
+        """The speaker's dev utterance whose length is nearest 3 s."""
         wanted = 3 * self.settings["frame_rate"]
-        own = collate([min(self.dev.items, key=lambda item: abs(len(item.codes) - wanted))])
+        own = collate([min(self._of_voice(), key=lambda item: abs(len(item.codes) - wanted))])
         return Voice(own.symbols[0], own.codes[0], None if own.durations is None else own.durations[0])
 
 
