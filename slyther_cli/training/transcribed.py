@@ -161,18 +161,40 @@ def _noise(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _wordless(rng: np.random.Generator, n: int, rate: int) -> np.ndarray:
-    """Silence, noise or chords of a few steady tones; float32 [n]."""
-    kind = rng.integers(3)
+    """Silence, noise, chords of a few steady tones, or struck notes with or without drums; float32 [n]."""
+    kind = rng.integers(4)
     level = np.float32(10 ** (-rng.uniform(10, 60) / 20))
     if kind == 0:
         return np.zeros(n, np.float32)
     if kind == 1:
         return _noise(rng, n) * level
+    if kind == 2:
+        return _struck(rng, n, rate) * level
     t = np.arange(n, dtype=np.float32) / rate
     pitches = 110 * 2 ** (rng.integers(0, 36, 4) / 12)
     tones = sum(np.sin(2 * np.pi * p * k * t) / k for p in pitches for k in (1, 2, 3))
     beat = np.interp(t, np.arange(0, t[-1] + 1, 0.5), rng.uniform(0, 1, len(np.arange(0, t[-1] + 1, 0.5))))
     return (tones * beat * level / 4).astype(np.float32)
+
+
+def _struck(rng: np.random.Generator, n: int, rate: int) -> np.ndarray:
+    """Notes that are struck and fade, several at a time, some with drums; peak about 1, float32 [n]."""
+    x = np.zeros(n + 2 * rate, np.float32)
+    beat, voices, drums = rng.uniform(0.12, 0.6), int(rng.integers(1, 5)), rng.random() < 0.5
+    bright, fade = rng.uniform(0.8, 2.0), rng.uniform(1.0, 8.0)
+    t = np.arange(2 * rate, dtype=np.float32) / rate
+    shape = np.minimum(1, t * rng.uniform(20, 300)) * np.exp(-fade * t)
+    hit = rng.standard_normal(rate // 5, np.float32) * np.exp(-40 * t[: rate // 5])
+    for at in np.arange(0, n, max(1, int(beat * rate))):
+        for _ in range(rng.integers(0, voices + 1)):
+            pitch = 65 * 2 ** (rng.integers(0, 48) / 12)
+            wobble = rng.uniform(0, 0.6) * np.sin(2 * np.pi * 5.5 * t)
+            high = range(1, min(9, max(2, int(rate / 2 / pitch))))
+            note = sum(np.sin(k * (2 * np.pi * pitch * t + wobble)) / k**bright for k in high)
+            x[at : at + 2 * rate] += note * shape
+        if drums and rng.random() < 0.7:
+            x[at : at + len(hit)] += 2 * hit
+    return x[:n] / max(1e-6, float(np.abs(x[:n]).max()))
 
 
 def spec_augment(features: Tensor, c: AugmentConfig, rng: np.random.Generator, hop_s: float) -> Tensor:
