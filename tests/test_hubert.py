@@ -105,6 +105,14 @@ def test_what_is_masked_is_not_seen_and_all_learn(layer):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
 
 
+@pytest.mark.parametrize("samples", [1, 399, 400, 719, 720])
+def test_every_sound_has_a_frame(samples):
+    net = Hubert(TINY).eval()
+    assert (
+        net.features(torch.zeros(1, samples)).shape[1] == net.frames(samples) == (2 if samples > 719 else 1)
+    )
+
+
 def test_ext_bimamba_is_two_mambas():
     torch.manual_seed(0)
     mixer, x = ExtBiMamba(8, 4), torch.randn(2, 9, 8)

@@ -87,6 +87,21 @@ def test_layers_of_every_recogniser_are_heard(architecture):
     assert not model.transformer.encoder.layers[0]._forward_hooks  # nothing is left behind
 
 
+@pytest.mark.parametrize("top", ["none", "conformer", "conmamba"])
+def test_layers_of_a_hubert_and_of_what_is_on_it_are_heard(top):
+    sizes = {"conv_width": 8, "d_model": 16, "n_layers": 2, "n_heads": 2, "d_ffn": 16, "pos_kernel": 4,
+             "pos_groups": 2, "d_state": 4, "kernel_size": 3}  # fmt: skip
+    more = {"top": top, "n_top_layers": 1, "top_heads": 2, "top_ffn": 8}
+    model = registry.build("hubert-ctc", {**sizes, **more, "layer": "conbimamba"}).eval()
+    samples = 0.1 * np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+    x, t = Listener(model)(samples)
+    assert x.shape == (model.frames(8000), 16) and t.shape == (2 + (top != "none"), *x.shape)
+    hubert = registry.build("hubert", sizes).eval()
+    x, t = Listener(hubert)(samples)
+    with torch.no_grad():
+        assert torch.equal(hubert.encode(hubert.features(torch.from_numpy(samples)[None]))[0], t[-1])
+
+
 def test_a_fresh_network_hears_by_the_same_features(speech):
     model = net(decoder="none")
     model.normalize.glob_mean.fill_(3.0)

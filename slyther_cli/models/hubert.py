@@ -95,7 +95,7 @@ class ConvLayer(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """Samples [batch, n] -> [batch, frames, width]."""
+    """Samples [batch, n] -> [batch, frames, width]; what is shorter than a frame is filled up with zeros."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -104,7 +104,7 @@ class FeatureExtractor(nn.Module):
         )
 
     def forward(self, samples: Tensor) -> Tensor:
-        x = samples[:, None]
+        x = F.pad(samples, (0, max(0, WINDOW - samples.shape[1])))[:, None]
         for layer in self.conv_layers:
             x = layer(x)
         return x.transpose(1, 2)
@@ -254,7 +254,7 @@ class Hubert(nn.Module):
         return frames_of(samples)
 
     def features(self, samples: Tensor) -> Tensor:
-        """[batch, n], n >= 400, in [-1, 1] -> [batch, frames, conv_width]; frame i sees the samples from
+        """[batch, n] in [-1, 1] -> [batch, frames, conv_width]; frame i sees the samples from
         320 i to 320 i + 399."""
         return self.wav2vec2.feature_extractor(samples)
 
@@ -283,9 +283,9 @@ class Hubert(nn.Module):
         return self.logits(self.encode(features, lengths, masked))
 
 
-def frames_of(samples: Any) -> Any:
-    """Frames of so many samples, int or Tensor, 400 or more."""
-    return (samples - WINDOW) // HOP + 1
+def frames_of(samples: int) -> int:
+    """Frames of so many samples."""
+    return max(0, samples - WINDOW) // HOP + 1
 
 
 def span_mask(rng: np.random.Generator, frames: int, prob: float, length: int) -> np.ndarray:

@@ -96,7 +96,7 @@ class HubertCtc(nn.Module):
         return frames_of(samples)
 
     def fbank(self, samples: Tensor) -> Tensor:
-        """[batch, n], n >= 400 -> [batch, frames, conv_width]; no gradients."""
+        """[batch, n] -> [batch, frames, conv_width]; no gradients."""
         with torch.no_grad():
             return self.wav2vec2.feature_extractor(samples)
 

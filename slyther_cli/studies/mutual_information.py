@@ -37,7 +37,7 @@ WAYS = ("utterance", "shared", "pooled")
 RESAMPLES = 2000
 HELD_OUT = 5  # pooled: every fifth utterance is not learnt from
 LEAST = 16  # frames of an utterance that counts
-LAYERS = ("transformer.encoder.layers", "wav2vec2.encoder.transformer.layers")
+LAYERS = ("wav2vec2.encoder.transformer.layers", "transformer.encoder.layers")
 
 
 @dataclass(frozen=True)
@@ -241,9 +241,10 @@ def _reorder(n: int) -> Tensor:
 
 def _heard(listen: Listener, paths: list[Path], rate: int, c: Study) -> Iterator[tuple[Tensor, Tensor]]:
     for path in paths:
-        x, t = listen(read_mono(path, rate)[: int(c.seconds * rate)])
-        if len(x) < LEAST:
+        samples = read_mono(path, rate)[: int(c.seconds * rate)]
+        if listen.model.frames(len(samples)) < LEAST:
             continue
+        x, t = listen(samples)
         yield (x, t) if c.raw else (_scaled(x), _scaled(t))
 
 

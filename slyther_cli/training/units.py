@@ -23,7 +23,7 @@ from torch import Tensor
 
 from slyther_cli.audio.features import FLOOR, mel_bands
 from slyther_cli.errors import InputError, OutputError, UsageError
-from slyther_cli.models.hubert import HOP, WINDOW
+from slyther_cli.models.hubert import HOP, WINDOW, frames_of
 
 N_FFT, BANDS, CEPSTRA, REACH = 512, 26, 13, 2
 ROUNDS = 30  # of k-means at most
@@ -67,7 +67,7 @@ class Units:
         """int16 [frames] of each utterance."""
         key = _key([self.key], utterances)
         every = self._kept("units", key, lambda: np.concatenate([self.of(x) for x in utterances]))
-        ends = np.cumsum([_frames(len(x)) for x in utterances])
+        ends = np.cumsum([frames_of(len(x)) for x in utterances])
         return np.split(every, ends[:-1])
 
     def of(self, utterance: np.ndarray) -> np.ndarray:
@@ -183,7 +183,3 @@ def _key(about: list, utterances: Sequence[np.ndarray]) -> str:
     for x in utterances:
         digest.update(np.ascontiguousarray(x[::997]).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _frames(samples: int) -> int:
-    return (samples - WINDOW) // HOP + 1
