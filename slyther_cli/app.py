@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     sys.stdout.flush()
             return code
         except BaseException as error:
-            return _told(error)
+            return _told(error, arguments)
 
 
 def _run(arguments: list[str]) -> int:
@@ -148,7 +148,7 @@ def _invoke(command: Any, arguments: list[str]) -> int:
     return 0
 
 
-def _told(error: BaseException) -> int:
+def _told(error: BaseException, arguments: Sequence[str]) -> int:
     """Say what ended the command, in one line; the exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
@@ -167,7 +167,8 @@ def _told(error: BaseException) -> int:
     if not isinstance(error, SlytherError):
         from slyther_cli.tasks.setup import out_of_memory
 
-        error = out_of_memory(error) or error
+        command = next((word for word in arguments if word in TABLE), "")
+        error = out_of_memory(error, command) or error
     if isinstance(error, SlytherError):
         kind = {2: "usage", 3: "file", 5: "model", 6: "device"}.get(error.exit_code, "unexpected")
         return _fail(str(error), kind, error.exit_code)

@@ -5,33 +5,29 @@ command would, and raises errors.SlytherError or nothing. ``python tests/damage_
 """
 
 import io
-import json
 import random
-import re
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 import tones
 import torch
-from damage import damaged, damaged_json
+from damage import damaged
+from damage_base import TINY, Kind
+from damage_texts import Batch, Manifest, Options, Settings, Work
 from speak_tools import tiny_voices
 
 from slyther_cli.checkpoints import encodec, speechbrain, speechbrain_asr, store, voice
 from slyther_cli.errors import SlytherError
-from slyther_cli.longform.journal import Journal, _checksum
 from slyther_cli.models import registry
-from slyther_cli.tasks import speech_journal
 from slyther_cli.tasks.separation import separate
 from slyther_cli.tasks.transcription import transcribe
 from slyther_cli.text.arpa import read_arpa, write_arpa
 from slyther_cli.text.kneser_ney import train
-from slyther_cli.text.ngram import HEADER, NGram
+from slyther_cli.text.ngram import NGram
 from slyther_cli.text.tokens import SentencePieceTokenizer, load_tokenizer
 
-TINY = {"n_filters": 8, "kernel_size": 4, "stride": 2, "d_model": 6, "n_layers": 2, "d_state": 3}
 RECOGNISER = {"d_model": 16, "n_layers": 1, "d_ffn": 24, "vocab": 11, "max_positions": 9, "kernel_size": 5,
               "decoder": "none", "n_fft": 512}  # fmt: skip
 SOUNDS = {  # name: format, subtype, rate
@@ -47,95 +43,6 @@ SOUNDS = {  # name: format, subtype, rate
     "a.aiff": ("AIFF", "PCM_16", 8000),
     "float.aiff": ("AIFF", "FLOAT", 8000),
 }
-TOML = """name = "mine"
-architecture = "mamba-tasnet"
-[model]
-n_filters = 8
-kernel_size = 4
-stride = 2
-d_model = 6
-n_layers = 2
-d_state = 3
-[data]
-manifests = ["manifest.tsv"]
-[loop]
-steps = 10
-seed = 1
-"""
-MANIFEST = (
-    "path\tspeaker\tsplit\tsex\ttranscript\na.wav\tana\ttrain\tF\thello all\nb.flac\tben\ttrain\tm\tdeal\n"
-)
-
-
-class Kind:
-    """``home``: a folder for what all cases need, made once."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home / type(self).__name__
-        self.home.mkdir(parents=True)
-        torch.manual_seed(0)
-        self.make()
-
-    def make(self) -> None:
-        """The whole files, into ``home``."""
-
-    def write(self, folder: Path, rng: random.Random) -> None:
-        raise NotImplementedError
-
-    def use(self, folder: Path) -> None:
-        raise NotImplementedError
-
-    def damage_one(self, folder: Path, rng: random.Random, *names: str) -> None:
-        """All files of ``home`` into ``folder``; one of ``names`` damaged."""
-        chosen = rng.choice(names)
-        for path in self.home.iterdir():
-            if path.is_file():
-                data = path.read_bytes()
-                if path.name == chosen:
-                    data = self.broken(path.name, data, rng)
-                (folder / path.name).write_bytes(data)
-
-    def broken(self, name: str, data: bytes, rng: random.Random) -> bytes:
-        """Its bytes damaged, or what its format says, by someone who knows the format."""
-        if name.endswith(".json") and rng.random() < 0.6:
-            return json.dumps(damaged_json(json.loads(data), rng)).encode("utf-8", "surrogatepass")
-        if name.endswith(".safetensors") and rng.random() < 0.6:
-            return lying_safetensors(data, rng)
-        if data[:2] == b"PK" and rng.random() < 0.5:
-            return lying_zip(data, rng)
-        if name == "lm.bin" and rng.random() < 0.5:
-            return right_checksum(damaged(data, rng))
-        return damaged(data, rng)
-
-
-def lying_safetensors(data: bytes, rng: random.Random) -> bytes:
-    """Offsets, types, shapes and names that are wrong in a header that is well-formed."""
-    size = int.from_bytes(data[:8], "little")
-    header = json.dumps(damaged_json(json.loads(data[8 : 8 + size]), rng)).encode("utf-8", "surrogatepass")
-    return len(header).to_bytes(8, "little") + header + data[8 + size :]
-
-
-def lying_zip(data: bytes, rng: random.Random) -> bytes:
-    """A checkpoint whose entries are damaged inside a zip file that is whole."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
-        names = old.namelist()
-        chosen = rng.choice([rng.choice(names), next(n for n in names if n.endswith("data.pkl"))])
-        for name in names:
-            body = old.read(name)
-            new.writestr(zipfile.ZipInfo(name), damaged(body, rng) if name == chosen else body)
-    return out.getvalue()
-
-
-def right_checksum(data: bytes) -> bytes:
-    """A damaged language model with the right checksum and length: by malice, not by chance."""
-    import zlib
-
-    if len(data) < HEADER.size:
-        return data
-    fields = list(HEADER.unpack(data[: HEADER.size]))
-    fields[-2], fields[-1] = zlib.crc32(data[HEADER.size :]), len(data)
-    return HEADER.pack(*fields) + data[HEADER.size :]
 
 
 class Sound(Kind):
@@ -264,128 +171,6 @@ class Language(Kind):
         write_arpa(model, folder / "again.arpa")
 
 
-class Manifest(Kind):
-    """Manifests of training and evaluation, and the pool of speech made of one."""
-
-    def make(self) -> None:
-        for name in ("a.wav", "b.flac"):
-            sf.write(self.home / name, np.sin(np.arange(4000) / 5), 8000)
-
-    def write(self, folder: Path, rng: random.Random) -> None:
-        for name in ("a.wav", "b.flac"):
-            (folder / name).write_bytes((self.home / name).read_bytes())
-        text = MANIFEST
-        if rng.random() < 0.4:
-            bad = ("", "\0", "../../../etc/passwd", "/etc/passwd", "/dev/zero", "a" * 5000, "\x1b[2J", "-",
-                   ".", "a.wav\\", '"', '"a.wav', "\ufeff", "x" * 200_000, "\udcff", "fifo")  # fmt: skip
-            word = rng.choice(re.findall(r"[^\t\n]+", text))
-            text = text.replace(word, rng.choice(bad), 1)
-        data = text.encode("utf-8", "surrogateescape")
-        if "fifo" in text:
-            import os
-
-            os.mkfifo(folder / "fifo")
-        (folder / "m.tsv").write_bytes(damaged(data, rng) if rng.random() < 0.7 else data)
-
-    def use(self, folder: Path) -> None:
-        from slyther_cli.training.data import SpeechPool
-
-        SpeechPool([folder / "m.tsv"], "train", 8000, folder / "cache")
-
-
-class Settings(Kind):
-    """Configuration files of the trainings."""
-
-    def write(self, folder: Path, rng: random.Random) -> None:
-        text = TOML
-        if rng.random() < 0.5:
-            bad = ("9" * 5000, "[" * 5000, "nan", "-inf", "1e999", "-1", "0", "2147483648", "{}", "[]",
-                   '"\\u0000"', '"../../x"', "1979-05-27", "true", "{a={a={a={}}}}", '"""', "'''",
-                   "0x" + "f" * 5000)  # fmt: skip
-            word = rng.choice(re.findall(r"(?<== ).+", text))
-            text = text.replace(word, rng.choice(bad), 1)
-        if rng.random() < 0.3:
-            text = text.replace("mamba-tasnet", rng.choice(list(registry.TASKS)), 1)
-        data = text.encode()
-        (folder / "c.toml").write_bytes(damaged(data, rng) if rng.random() < 0.6 else data)
-
-    def use(self, folder: Path) -> None:
-        from slyther_cli.training import recognition, separation, speech
-        from slyther_cli.training.settings import read_settings
-
-        caught = None
-        for kind in (separation.SeparationConfig, recognition.RecognitionConfig, speech.SpeechConfig):
-            try:
-                read_settings(folder / "c.toml", kind)
-            except SlytherError as error:
-                caught = error
-        if caught:
-            raise caught
-
-
-class Work(Kind):
-    """The journal of a killed job, and that of a killed book."""
-
-    FACTS = {"recording": {"bytes": 1}, "model": {"name": "a"}, "options": {}, "engine": {"tile": 2}}  # noqa: RUF012
-
-    def make(self) -> None:
-        from slyther_cli.longform.sweep import Mark
-
-        with Journal(self.home, "job", self.FACTS, every=0.0) as job:
-            tape = job.open_tape(8)
-            for i in range(4):
-                tape.store(0, i, torch.ones(2, 4))
-            state = (torch.ones(3), None, (torch.zeros(2, 2), None))
-            job.passed(Mark(1, 3, 2, 8, state), True)
-        data = (self.home / "job" / "mark").read_bytes()
-        size = int.from_bytes(data[:8], "little")
-        self.place = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["place"])
-        self.tensors = {"0": torch.ones(3), "1": torch.zeros(2, 2)}
-        said = speech_journal.Said(
-            torch.ones(3, 5, dtype=torch.int64),
-            speech_journal.Context(
-                [speech_journal.MambaState(torch.ones(1, 4, 3), torch.ones(1, 4, 2))], torch.ones(1, 1)
-            ),
-            True,
-            0.5,
-        )
-        book = speech_journal.Journal.__new__(speech_journal.Journal)
-        book.folder = self.home / "book"
-        book.folder.mkdir()
-        book.write(0, said)
-
-    def write(self, folder: Path, rng: random.Random) -> None:
-        from safetensors.torch import save
-
-        (folder / "job").mkdir(mode=0o700)
-        for name in ("tape", "mark", "lock"):
-            (folder / "job" / name).write_bytes((self.home / "job" / name).read_bytes())
-        act, target = rng.randrange(4), folder / "job" / "mark"
-        if act == 0:
-            target.write_bytes(self.broken("mark.safetensors", target.read_bytes(), rng))
-        elif act == 1:  # by someone who knows how: with the right checksum
-            text = json.dumps(damaged_json(self.place, rng))
-            target.write_bytes(save(self.tensors, {"place": text, "sum": _checksum(text, self.tensors)}))
-        elif act == 2:
-            tape = folder / "job" / "tape"
-            tape.write_bytes(damaged(tape.read_bytes(), rng))
-        else:
-            (folder / "book").mkdir()
-            data = (self.home / "book" / "0000000.safetensors").read_bytes()
-            (folder / "book" / "0000000.safetensors").write_bytes(self.broken("0.safetensors", data, rng))
-
-    def use(self, folder: Path) -> None:
-        if (folder / "book").exists():
-            book = speech_journal.Journal.__new__(speech_journal.Journal)
-            book.folder = folder / "book"
-            book.read(0)
-            return
-        with Journal(folder, "job", self.FACTS) as job:
-            job.open_tape(8)
-            mark = job.start()
-            assert all(type(n) is int and n >= 0 for n in mark[:4]), mark
-
-
 class Checkpoint(Kind):
     """Foreign checkpoints: SpeechBrain's separators and recognisers, EnCodec's weights, voices."""
 
@@ -461,5 +246,17 @@ class Checkpoint(Kind):
 
 KINDS = {
     kind.__name__.lower(): kind
-    for kind in (Sound, Separator, Recogniser, Tokens, Language, Manifest, Settings, Work, Checkpoint)
+    for kind in (
+        Sound,
+        Separator,
+        Recogniser,
+        Tokens,
+        Language,
+        Manifest,
+        Batch,
+        Settings,
+        Options,
+        Work,
+        Checkpoint,
+    )
 }

@@ -5,9 +5,9 @@
 
 A recording of --sound minutes is made of examples/, and a batch of links to it is given to
 ``slyther separate`` and to ``slyther transcribe`` with --memory-limit. A thread notes, every second, the
-resident memory and the number of open files of the process and its children. Flat means: the highest of the
-last quarter is no more than ALLOWED above the highest of the quarter after the start, and no more files are
-open. Exit code 1 if it is not.
+resident memory and the number of open files of the process and its children. Flat means, from the first
+recording that was done on: the highest of the last quarter of the samples is no more than ALLOWED above the
+highest of the first, and no more files are open. Exit code 1 if it is not.
 """
 
 import argparse
@@ -93,11 +93,13 @@ def soak(task: str, folder: Path, seconds: float, limit: str, every: float = 1.0
     sampler = Sampler(process.pid, every)
     sampler.start()
     threading.Timer(seconds, lambda: process.poll() is None and process.send_signal(signal.SIGTERM)).start()
-    done, problems = 0, []
+    done, problems, settled = 0, [], None
     assert process.stdout is not None
     for line in process.stdout:
         event = json.loads(line)
-        done += event["event"] == "file_done"
+        if event["event"] == "file_done":
+            done += 1
+            settled = settled or len(sampler.rows)
         problems += [event["message"]] if event["event"] == "error" else []
         for path in event.get("outputs", {}).values() if event["event"] == "file_done" else ():
             Path(path).unlink()  # a soak fills no disk
@@ -109,14 +111,13 @@ def soak(task: str, folder: Path, seconds: float, limit: str, every: float = 1.0
         "exit_code": code,
         "problems": problems,
     }
-    return report | verdict(rows) | {"rows": rows}
+    return report | verdict(rows if settled is None else rows[settled:]) | {"rows": rows}
 
 
 def verdict(rows: list[tuple[float, int, int]]) -> dict:
-    """Whether it is flat, leaving out the first eighth, in which the model is loaded and buffers are made."""
-    rows = rows[len(rows) // 8 :]
+    """Whether it is flat, from the first recording that was done on: by then all is loaded."""
     if len(rows) < FEWEST:
-        return {"flat": False, "why": f"{len(rows)} samples are too few"}
+        return {"flat": False, "why": f"{len(rows)} samples are too few: soak for longer"}
     quarter = len(rows) // 4
     first, last = rows[:quarter], rows[-quarter:]
     out = {"samples": len(rows)}

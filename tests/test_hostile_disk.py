@@ -12,7 +12,7 @@ import pytest
 import soundfile as sf
 import tones
 import torch
-from damage_kinds import TINY
+from damage_base import TINY
 from nursery import Nursery, files
 from speak_tools import tiny_voices
 

@@ -111,7 +111,9 @@ def read(named: str | None) -> tuple[Path | None, dict[str, Any]]:
     try:
         if len(data) > BIGGEST:
             raise ValueError("too large")
-        return path, tomllib.loads(data.decode("utf-8"))
+        said = tomllib.loads(data.decode("utf-8"))
+        repr(said)  # a number of thousands of digits cannot be told of: ValueError
+        return path, said
     except (ValueError, RecursionError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else error
         raise UsageError(f"the settings {path} are no TOML: {why}") from None

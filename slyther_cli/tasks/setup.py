@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -14,7 +15,17 @@ OUT_OF_MEMORY_WORDS = (
     "not enough memory",
     "can't allocate memory",
     "cannot allocate memory",
+    "bad_alloc",
+    "can't start new thread",
+    "failed to map segment",
 )
+LIMIT_MEMORY = "set a smaller --memory-limit (such as 1GB), so that more goes to the disk"
+MEMORY_REMEDIES = {  # of commands that have no such option
+    "train": "set smaller numbers in [batch] of the configuration file, or fewer --workers",
+    "eval": "take a smaller --model, or fewer --threads",
+    "speak": "take a smaller --model",
+    "weights": "close other programs, or import it on a machine with more",
+}
 
 
 def choose_model(
@@ -106,18 +117,20 @@ def pick_device(name: str = "auto") -> str:
     return name
 
 
-def out_of_memory(error: BaseException) -> DeviceError | None:
-    """The error to show when ``error`` means that memory ran out, on whatever device; else None."""
+def out_of_memory(error: BaseException, command: str = "") -> DeviceError | None:
+    """The error to show when ``error`` means that memory ran out, on whatever device; else None.
+
+    ``command`` names what ran, so that the error names what helps there.
+    """
     said = str(error).lower()
     full = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if not full and not (
-        isinstance(error, RuntimeError) and any(words in said for words in OUT_OF_MEMORY_WORDS)
-    ):
+    full = full or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    kinds = RuntimeError | ImportError  # a library that finds no room when it is loaded
+    full = full or (isinstance(error, kinds) and any(words in said for words in OUT_OF_MEMORY_WORDS))
+    if not full:
         return None
     where = "device memory" if "cuda" in said else "memory"
-    return DeviceError(
-        f"not enough {where}: set a smaller --memory-limit (such as 1GB), so that more goes to the disk"
-    )
+    return DeviceError(f"not enough {where}: {MEMORY_REMEDIES.get(command, LIMIT_MEMORY)}")
 
 
 def describe_error(error: BaseException) -> dict[str, Any]:
