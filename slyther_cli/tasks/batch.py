@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,13 +124,17 @@ class Batch:
         work = [Work(i, inputs[i], outputs[inputs[i]], (i, len(inputs))) for i in longest_first(inputs)]
         failures = Failures(self.output_dir) if self.output_dir and several and not self.dry_run else None
         results: dict[int, Result] = {}
-        for item, result in self._results(work, shared):
-            results[item.index] = result
-            if failures is not None and result.error is not None:
-                with contextlib.suppress(OutputError):  # the folder cannot be written: the error says so
-                    failures.add(str(item.source), result.error)
+        with contextlib.closing(self._results(work, shared)) as found:
+            for item, result in found:
+                results[item.index] = result
+                if failures is not None and result.error is not None:
+                    with contextlib.suppress(
+                        OutputError
+                    ):  # the error itself says that nothing can be written
+                        failures.add(str(item.source), result.error)
         if failures is not None:
-            failures.settle([r.source for r in results.values() if r.error is None])
+            with contextlib.suppress(OutputError):
+                failures.settle([r.source for r in results.values() if r.error is None])
         ordered = [results[i] for i in range(len(inputs))]
         self._tell("summary", **summarise(ordered, time.monotonic() - started))
         return ordered
@@ -147,7 +151,7 @@ class Batch:
             raise UsageError("no input files")
         return inputs
 
-    def _results(self, work: list[Work], shared: bool) -> Iterator[tuple[Work, Result]]:
+    def _results(self, work: list[Work], shared: bool) -> Generator[tuple[Work, Result]]:
         if not shared:
             for item in work:
                 yield item, self.one(item)
