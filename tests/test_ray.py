@@ -77,6 +77,35 @@ def test_workers_killed_in_mid_file(place):
     assert not actors()
 
 
+def test_a_node_lost_in_mid_file(place):
+    """Of two nodes one is taken away: what it had is gone on with on the other."""
+    from ray.cluster_utils import Cluster
+
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    files = ["0.wav", "1.wav"]
+    how = {"model": "slow", "threads": 1, "resume": True, "work_dir": "work"}
+    slyther_cli.separate(files, "alone", **how)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+    lost, events = [], []
+
+    def on_event(event):
+        events.append(event)
+        begun = {e["file"] for e in events if e["event"] == "progress"}
+        if event["event"] == "progress" and len(begun) == 2 and event["fraction"] < 0.9 and not lost:
+            lost.append(second)
+            cluster.remove_node(second, allow_graceful=False)
+
+    try:
+        results = slyther_cli.separate(files, "out", ray=cluster.address, on_event=on_event, **how)
+    finally:
+        cluster.shutdown()
+    assert lost and [r.status for r in results] == ["done", "done"]
+    assert contents("out") == contents("alone") and not list(Path("work").iterdir())
+    done = [event["file"] for event in events if event["event"] == "file_done"]
+    assert sorted(done) == files
+
+
 def test_what_the_cluster_cannot(place, capfd):
     assert app.main(["separate", "0.wav", "1.wav", "-m", "slow", "--ray", "127.0.0.1:9", "-q"]) == 6
     err = capfd.readouterr().err
