@@ -471,3 +471,13 @@ def test_outputs_of_two_processes_do_not_mix(tmp_path, model):
     assert None in errors and all("another slyther" in str(error) for error in errors if error is not None)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["mix_s1.wav", "mix_s2.wav"]
     assert all(sf.info(path).frames == len(NOISE) for path in (tmp_path / "out").iterdir())
+
+
+def test_the_list_of_failures_is_not_written_through_a_link(tmp_path):
+    from slyther_cli.tasks.claims import FAILURES, Failures
+
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / FAILURES).symlink_to(tmp_path / "precious")
+    with pytest.raises(OutputError):
+        Failures(tmp_path).add("x.wav", InputError("bad"))
+    assert (tmp_path / "precious").read_text() == "precious"

@@ -44,6 +44,7 @@ COMMANDS = {  # name: command, and what may be there afterwards though it failed
 }
 
 
+pytestmark = pytest.mark.timeout(1800)
 SLOW = ("flac", "voices", "raw", "speak", "train")
 
 
@@ -108,7 +109,7 @@ def test_a_disk_that_is_full_at_any_write(nursery, home, tmp_path, name):
     rng = random.Random(name)
     limits = {0, rng.randrange(1, largest), largest - 1}
     if name in SLOW:
-        limits |= {rng.randrange(largest) for _ in range(20)} | {1, 40, 100, largest // 2}
+        limits |= {rng.randrange(largest) for _ in range(6)} | {1, 40, 100, largest // 2}
     failed = 0
     for number, limit in enumerate(sorted(limits)):
         folder = tmp_path / str(number)
@@ -145,7 +146,7 @@ def test_a_disk_of_a_few_pages(nursery, home, tmp_path, name):
     made = new(tmp_path / "whole", home)
     total = sum(made.values()) // 4096 + 4
     failed = 0
-    for pages in sorted({1, 2, 3, total // 4, total // 2, total * 3 // 4, total - 3}):
+    for pages in sorted({2, 3, total // 2, total - 3}):
         disk = tmp_path / f"disk{pages}"
         disk.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", f"size={4096 * pages}", "none", disk]

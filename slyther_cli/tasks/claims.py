@@ -137,7 +137,9 @@ class Failures:
             return
         with self._held():
             new = not self.path.exists()
-            with open(self.path, "a", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            # not through a link that somebody put there
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            with open(handle, "a", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
                 file.write(HEAD * new + "\t".join(row) + "\n")
 
     def settle(self, sources: Sequence[str]) -> None:
@@ -179,6 +181,7 @@ class Failures:
             self.path.unlink(missing_ok=True)
             return
         fresh = self.path.with_name(f".{FAILURES}.part")
-        with open(fresh, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        fresh.unlink(missing_ok=True)
+        with open(fresh, "x", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             file.write(HEAD + "".join(line + "\n" for line in rows.values()))
         os.replace(fresh, self.path)
