@@ -1,4 +1,4 @@
-"""``slyther weights``: list, show, pull and import trained weights."""
+"""``slyther weights``: list, show, pull, import and average trained weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slyther_cli.commands import output
 from slyther_cli.commands.options import Json, Quiet, new_app
 from slyther_cli.errors import escaped
 
-app = new_app(help="List, show, download and import trained weights.")
+app = new_app(help="List, show, download, import and average trained weights.")
 LONGEST_CARD = 100_000  # characters that are shown
 
 
@@ -151,6 +151,41 @@ def import_weights(
         folder = speechbrain_asr.import_folder(source, output_dir, name, tokenizer=tokenizer)
     else:
         folder = speechbrain.import_folder(source, output_dir, name, sample_rate=sample_rate)
+    _result(read_config(folder).name, folder, as_json)
+
+
+@app.command("average")
+def average_weights(
+    models: Annotated[
+        list[str], typer.Argument(help="Names or folders of models, of one kind.", metavar="MODEL...")
+    ],
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "--output", "-o", help="New model folder.", metavar="DIR")
+    ],
+    shares: Annotated[
+        str, typer.Option(help="How much each counts, as 2,1,1; by default all alike.", metavar="X,X,X")
+    ] = "",
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the average, by default the first model's.")
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store half precision.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Average models into a new one; print its folder.
+
+    For checkpoints of one run, or runs that went on from the same weights: their average is often better than
+    each. The alphabet, the language model and the settings are the first one's. What runs that began apart
+    have learnt cannot be averaged, though nothing will stop you.
+    """
+    output.json_asked = as_json
+    from slyther_cli.checkpoints.average import average
+    from slyther_cli.checkpoints.config import read_config
+
+    try:
+        parts = [float(part) for part in shares.split(",")] if shares else []
+    except ValueError:
+        raise typer.BadParameter(f"{shares!r} is no list of shares: write 2,1,1") from None
+    folder = average(models, output_dir, shares=parts, name=name, half=half)
     _result(read_config(folder).name, folder, as_json)
 
 

@@ -1,0 +1,98 @@
+"""``slyther weights average``: the mean of models of one kind, and nothing of others."""
+
+import json
+import shutil
+
+import pytest
+import tones
+import torch
+
+from slyther_cli.app import main
+from slyther_cli.checkpoints import store
+from slyther_cli.checkpoints.average import average
+
+
+def scaled(folder, name, factor, **more):
+    """The model of tones.py with all weights times ``factor``."""
+    torch.manual_seed(0)
+    model, config = tones.network()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(factor)
+    about = {"architecture": "conmamba", "config": config, "task": "transcribe"}
+    how = {"companions": tones.CharTokenizer(tones.LETTERS).save, "metrics": {"wer": 1.0}} | more
+    return store.save(folder / name, model, name=name, **about, **how)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("average")
+    for name, factor in (("a", 1.0), ("b", 2.0), ("c", 6.0)):
+        scaled(folder, name, factor, decoding={"beam": 8}, license="MIT")
+    tones.save(folder, "live", causal=True)
+    return folder
+
+
+def state(folder):
+    return store.load(folder)[0].state_dict()
+
+
+@pytest.mark.parametrize("shares", [(), (1, 0, 3), (0.2, 5, 0.3)])
+def test_the_mean_by_shares(place, shares):
+    folder = average([place / n for n in "abc"], place / "mean", shares=shares)
+    shares = shares or (1, 1, 1)
+    factor = (shares[0] + 2 * shares[1] + 6 * shares[2]) / sum(shares)
+    one = store.load(place / "a")[0]
+    parameters, before = dict(one.named_parameters()), one.state_dict()
+    for key, value in state(folder).items():
+        wanted = parameters[key] * factor if key in parameters else before[key]
+        torch.testing.assert_close(value, wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_the_command(place, tmp_path, capsys):
+    mean = tmp_path / "mean"
+    models = [str(place / "a"), str(place / "b")]
+    assert main(["weights", "average", *models, "-o", str(mean), "--name", "both", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == str(mean)
+    about = store.check(mean)
+    assert about.name == "both" and about.license == "MIT" and about.metrics == {}
+    assert about.extra["decoding"] == {"beam": 8}
+    assert about.extra["averaged"] == [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5}]
+    assert (mean / "tokens.json").read_bytes() == (place / "a" / "tokens.json").read_bytes()
+    size = (mean / "model.safetensors").stat().st_size
+    assert main(["weights", "average", *models, "-o", str(mean), "--half"]) == 0
+    assert (mean / "model.safetensors").stat().st_size < 0.7 * size
+
+
+def test_an_average_of_equals_transcribes_as_they_do(place, tmp_path, monkeypatch, capfd):
+    average([place / "a", place / "a", place / "a"], tmp_path / "same")
+    with tones.at_home(tmp_path, monkeypatch, place):
+        tones.make()
+        assert tones.run(capfd, "talk.wav", "-m", str(tmp_path / "same"))[1].split() == tones.SAID.split()
+
+
+def test_what_has_no_average(place, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(place / "a", other)
+    text = (other / "tokens.json").read_text()
+    (other / "tokens.json").write_text(text.replace('"a"', '"z"'))
+    a = str(place / "a")
+    for models, told, code in (
+        ([a], "two models", 2),
+        ([a, str(place / "live")], "causal", 5),
+        ([a, str(other)], "another alphabet", 5),
+        ([a, "nobody-knows"], "nobody-knows", 5),
+        ([a, a, "--shares", "1,2,3"], "2 shares", 2),
+        ([a, a, "--shares", "0,0"], "2 shares", 2),
+        ([a, a, "--shares", "-1,2"], "2 shares", 2),
+        ([a, a, "--shares", "nan,2"], "2 shares", 2),
+        ([a, a, "--shares", "x"], "no list", 2),
+    ):
+        assert main(["weights", "average", *models, "-o", str(tmp_path / "mean")]) == code, models
+        err = capsys.readouterr().err
+        assert told in err and "Traceback" not in err
+    assert not (tmp_path / "mean").exists()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    assert main(["weights", "average", a, a, "-o", str(tmp_path / "full")]) != 0
+    assert (tmp_path / "full" / "letter.txt").read_text() == "dear"
