@@ -93,6 +93,19 @@ def saved(folder, architecture, **changes):
     return str(folder)
 
 
+def test_files_of_one_name_do_not_replace_each_other(tmp_path):
+    lines = ["path\tspeaker\tsplit\ttranscript"]
+    for speaker in "ab":
+        (tmp_path / speaker).mkdir()
+        sf.write(tmp_path / speaker / "1.wav", np.full(RATE, 0.1 if speaker == "a" else 0.2), RATE)
+        lines.append(f"{speaker}/1.wav\t{speaker}\ttest\tword {speaker}")
+    (tmp_path / "m.tsv").write_text("\n".join(lines) + "\n")
+    write_sets(make_sets(tmp_path / "m.tsv", "test", ["single"]), RATE, tmp_path / "out")
+    again = make_sets(tmp_path / "out" / "manifest.tsv", "single", ["single"])[0]
+    heard = [(item.text, round(float(sf.read(item.paths[0])[0].mean()), 2)) for item in again.items]
+    assert heard == [("word a", 0.1), ("word b", 0.2)]
+
+
 def test_sets_hold_the_words_and_the_sound(speech, tmp_path):
     single, minute = make_sets(speech, "test", ["single", "60"])
     assert len(single.items) == 12 and single.dropped == 0
@@ -132,7 +145,9 @@ def test_the_command(speech, tmp_path, capsys):
     told = capsys.readouterr().out.splitlines()
     assert told[0] == str(tmp_path / "w" / "manifest.tsv") and told[-1].startswith("transformer")
     assert main([*command[:4], "--sets", "100", "-m", one]) == 3
-    assert main([*command[:4], "--sets", "61", "-m", one]) == 2
+    assert (
+        main([*command[:4], "--sets", "61", "-m", one]) == main([*command[:4], "--sets", "", "-m", one]) == 2
+    )
     assert main([*command, "-m", one, "--decode", "joint"]) == 2
     assert main([*command, "-m", "mamba-tasnet-8k-2spk"]) == 5
     assert main(command) == 2

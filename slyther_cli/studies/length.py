@@ -59,7 +59,8 @@ def make_sets(
     """
     wrong = [name for name in names if name not in (SINGLE, *SETS)]
     if wrong or not names:
-        raise UsageError(f"unknown set {', '.join(wrong)}; known: {SINGLE}, {', '.join(SETS)}")
+        trouble = f"unknown set {', '.join(wrong)}" if wrong else "no set is named"
+        raise UsageError(f"{trouble}; known: {SINGLE}, {', '.join(SETS)}")
     items = read_items(manifest, split)
     lengths = [seconds_of(item.paths[0]) for item in items]
     found = []
@@ -176,13 +177,15 @@ def write_sets(sets: Sequence[LengthSet], rate: int, folder: Path) -> None:
             rows.writerow(("path", "speaker", "split", "transcript"))
             for one in sets:
                 (folder / one.name).mkdir(exist_ok=True)
-                for item in one.items:
-                    path = Path(one.name) / f"{item.paths[-1].stem}-joined.flac"
+                for number, item in enumerate(one.items):
+                    path = Path(one.name) / f"{number:04}-{item.paths[-1].stem}.flac"
                     whole = np.concatenate([read_mono(part, rate) for part in item.paths])
                     sf.write(folder / path, whole, rate, subtype="PCM_16")
                     rows.writerow((path, item.speaker, one.name, item.text))
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from None
+    except (OSError, sf.LibsndfileError) as error:
+        raise OutputError(
+            f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}"
+        ) from None
 
 
 def _manifest(folder: Path) -> Any:
