@@ -17,7 +17,7 @@ from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Bytes, Source
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import InputError, OutputError, SlytherError, UsageError
-from slyther_cli.tasks.claims import Failures, Taken, claim, tidy
+from slyther_cli.tasks.claims import Failures, Taken, claim, tidy, unused_goes
 from slyther_cli.tasks.listing import longest_first, once, part, read_manifest
 from slyther_cli.tasks.results import Result, summarise
 from slyther_cli.tasks.resuming import check_source, is_unfinished
@@ -124,7 +124,7 @@ class Batch:
         work = [Work(i, inputs[i], outputs[inputs[i]], (i, len(inputs))) for i in longest_first(inputs)]
         failures = Failures(self.output_dir) if self.output_dir and several and not self.dry_run else None
         results: dict[int, Result] = {}
-        with contextlib.closing(self._results(work, shared)) as found:
+        with unused_goes(self.output_dir), contextlib.closing(self._results(work, shared)) as found:
             for item, result in found:
                 results[item.index] = result
                 if failures is not None and result.error is not None:

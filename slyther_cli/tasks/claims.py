@@ -60,6 +60,19 @@ def claim(outputs: Sequence[Path], patience: float = 0.0) -> Iterator[list[str]]
                 folder.rmdir()
 
 
+@contextlib.contextmanager
+def unused_goes(folder: Path | None) -> Iterator[None]:
+    """If ``folder`` was not there before and is empty afterwards, it is taken away: of several processes that
+    worked in it, none could know that it was the last."""
+    missing = [] if folder is None else [f for f in (folder, *folder.parents) if not os.path.lexists(f)]
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            for one in missing:
+                one.rmdir()
+
+
 def tidy(outputs: Sequence[Path]) -> None:
     """Take away the lock that a killed process left beside finished outputs."""
     if outputs and os.path.lexists(_lock_of(outputs)):
