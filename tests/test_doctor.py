@@ -95,15 +95,14 @@ def test_an_old_libsndfile(monkeypatch):
 
 
 def test_resemblyzer_without_setuptools(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace())
-
-    def missing(name):
-        raise ModuleNotFoundError("No module named 'pkg_resources'", name="pkg_resources")
-
-    monkeypatch.setattr(importlib, "import_module", missing)
-    assert "setuptools<81" in found(doctor_faults.voices)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert found(doctor_faults.voices) == ""
+    for missing, fix in (
+        ("pkg_resources", "setuptools<81"),
+        ("webrtcvad", "pip install webrtcvad"),
+        ("resemblyzer", ""),
+    ):
+        here = lambda name, missing=missing: None if name == missing else SimpleNamespace()  # noqa: E731
+        monkeypatch.setattr(importlib.util, "find_spec", here)
+        assert fix in found(doctor_faults.voices) and bool(fix) == bool(found(doctor_faults.voices))
 
 
 def test_disks_and_memory(monkeypatch, tmp_path):

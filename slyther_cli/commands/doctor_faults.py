@@ -3,7 +3,6 @@ to do", none where all is well. Nothing here raises, whatever the installation i
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -130,11 +129,9 @@ def voices() -> Iterator[str]:
     """Resemblyzer, for ``slyther eval speak``, needs a part of setuptools that newer ones have not."""
     if importlib.util.find_spec("resemblyzer") is None:
         return
-    try:
-        importlib.import_module("webrtcvad")
-    except ImportError as error:
-        fix = "pip install 'setuptools<81'" if error.name == "pkg_resources" else "pip install webrtcvad"
-        yield f"slyther eval speak cannot compare voices ({error}): {fix}"
+    for name, fix in (("webrtcvad", "webrtcvad"), ("pkg_resources", "'setuptools<81'")):
+        if importlib.util.find_spec(name) is None:
+            yield f"slyther eval speak cannot compare voices, {name} is missing: pip install {fix}"
 
 
 def disks() -> Iterator[str]:
