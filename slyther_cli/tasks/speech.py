@@ -152,8 +152,8 @@ def choose_voice(model: str | os.PathLike[str] | None) -> ModelConfig:
                 if (config := read_config(folder)).task == "speak":
                     return config
         raise ModelError(
-            "no model on this machine can speak, and none comes with slyther yet: train one with "
-            "`slyther train speak` (docs/speak.md) and name it with --model"
+            f"no model on this machine can speak: {DEFAULT_MODEL}, which comes with slyther, is not here; "
+            "install slyther again, or train one with `slyther train speak` and name it with --model"
         )
     return choose_model("speak", model, DEFAULT_MODEL)
 
