@@ -88,7 +88,7 @@ def contents(folder):
 # Lists
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sets(st.text("abcdef/", min_size=1, max_size=4)), st.integers(1, 9), st.randoms())
 def test_shards_are_all_of_it_once(names, count, rng):
     inputs = listing.once([Path(n) for n in names])
@@ -367,7 +367,7 @@ class UnluckyHand:
         return "result", result
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["", "before", "after"]), max_size=8), st.integers(1, 3), st.booleans())
 def test_lost_hands(monkeypatch, losses, count, resume):
     """Every input is done once, by whoever is left, unless it takes three hands with it."""
