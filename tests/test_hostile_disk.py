@@ -45,7 +45,7 @@ COMMANDS = {  # name: command, and what may be there afterwards though it failed
 
 
 pytestmark = pytest.mark.timeout(1800)
-SLOW = ("flac", "voices", "raw", "speak", "train")
+SLOW = ("flac", "stdin", "voices", "import", "raw", "speak", "train")
 
 
 @pytest.fixture(scope="module")
