@@ -318,6 +318,7 @@ def test_several_processes_do_what_one_does(capfd):
     assert sorted(many_err.splitlines())[-1] == sorted(err.splitlines())[-1]
 
 
+@pytest.mark.slow
 def test_what_stops_all_stops_all_processes(capfd):
     make("a.wav", "b.wav")
     code, events, err = run(capfd, "a.wav", "b.wav", "-j", "2", "--channel", "nine")
