@@ -163,7 +163,7 @@ def test_a_disk_of_a_few_pages(nursery, home, tmp_path, name):
             failed += 1
             assert done.code in (2, 3, 4, 5) and "bug" not in done.err and left == {}, where
             assert "LEAKED" not in done.err and "Traceback" not in done.err, where
-    assert failed >= 1
+    assert failed or total <= 6  # a result of one page fits anywhere
 
 
 def test_standard_output_that_is_full(nursery, home, tmp_path):
