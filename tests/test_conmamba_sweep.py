@@ -155,7 +155,8 @@ def test_a_killed_job_goes_on(tmp_path_factory, killed, n_layers):
             if left[0] == 0:
                 raise KeyboardInterrupt
 
-        with Journal(plan.work_dir, "job", {"recording": {}}, every=0.0) as job:
+        facts = {kind: {} for kind in ("recording", "model", "options", "engine")}
+        with Journal(plan.work_dir, "job", facts, every=0.0) as job:
             return torch.cat(
                 list(encode_whole(model, lambda: iter([x]), plan, on_progress, job=job, tile=32))
             )

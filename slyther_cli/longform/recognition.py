@@ -34,9 +34,8 @@ from slyther_cli.longform.tape import FileTape, MemoryTape
 
 Blocks = Callable[[], Iterator[np.ndarray]]
 FRONT = 256  # frames that the front end computes at a time
-ATTENDING = (
-    16  # floats a frame and channel that a Speech-Mamba's tile takes: x, z, scan, queries, keys, values
-)
+WIDE_FRONT = 48 << 20  # bytes that Speech-Mamba's front end takes beyond ConMamba's
+ATTENDING = 16  # floats a frame and channel of its tiles: x, z, scan, queries, keys, values
 
 
 @torch.inference_mode()
@@ -202,7 +201,8 @@ def plan_recognition(
     else:
         slot = tape_floats(swept_layers(model.transformer.encoder), c.d_model)
         channels = 4 * c.d_model + c.d_ffn
-    working = BASE_BYTES + 4 * (COPIES_OF_WEIGHTS * weights + TILE * channels * FLOATS_PER_CHANNEL)
+    base = BASE_BYTES + (WIDE_FRONT if has_attention(model.transformer.encoder) else 0)
+    working = base + 4 * (COPIES_OF_WEIGHTS * weights + TILE * channels * FLOATS_PER_CHANNEL)
     return swept(
         samples, frames, c.n_layers, slot, working,
         memory_limit=memory_limit, work_dir=work_dir, resume=resume, held=held,
