@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 
 import pytest
 import torch
@@ -10,6 +11,10 @@ from slyther_cli.commands import events, output
 
 if not torch.cuda.is_available():  # has to be set before triton is first imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job: tests that send it would hang
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
