@@ -13,7 +13,7 @@ if not torch.cuda.is_available():  # has to be set before triton is first import
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job: tests that send it would hang
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job: tests that send it hung
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
