@@ -81,10 +81,7 @@ class HubertTask:
         pools = config.data.pools(base, model.config.sample_rate)
         self.speakers = sorted(pools[0].speakers)
         self.speech, self.dev = map(_utterances, pools)
-        from slyther_cli.checkpoints.places import cache_dir
-
-        kept = config.data.cache
-        cache = base / Path(kept).expanduser() if kept else cache_dir() / "training"
+        cache = config.data.cache_folder(base)
         units = Units(config.units, model.config.n_classes, self.speech, base, cache)
         self.units, self.dev_units = units.label(self.speech), units.label(self.dev)
         self.seconds = np.array([len(x) for x in self.speech]) / model.config.sample_rate

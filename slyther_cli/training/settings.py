@@ -26,12 +26,19 @@ class DataConfig:
     train_split: str = "train"
     dev_split: str = "dev"
 
-    def pools(self, base: Path, rate: int) -> tuple[SpeechPool, SpeechPool]:
-        """The speech to train on and to validate on."""
+    def cache_folder(self, base: Path) -> Path:
+        """Where ``cache`` is."""
         from slyther_cli.checkpoints.places import cache_dir
 
-        cache = base / Path(self.cache).expanduser() if self.cache else cache_dir() / "training"
-        manifests = [base / Path(m).expanduser() for m in self.manifests]
+        return base / Path(self.cache).expanduser() if self.cache else cache_dir() / "training"
+
+    def manifest_paths(self, base: Path) -> list[Path]:
+        """Where ``manifests`` are."""
+        return [base / Path(m).expanduser() for m in self.manifests]
+
+    def pools(self, base: Path, rate: int) -> tuple[SpeechPool, SpeechPool]:
+        """The speech to train on and to validate on."""
+        cache, manifests = self.cache_folder(base), self.manifest_paths(base)
         train, dev = (SpeechPool(manifests, s, rate, cache) for s in (self.train_split, self.dev_split))
         return train, dev
 

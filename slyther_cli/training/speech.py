@@ -85,8 +85,6 @@ class SpeechTask:
     """What the loop needs; see :mod:`slyther_cli.training.loop`."""
 
     def __init__(self, config: SpeechConfig, base: Path, device: str = "cpu"):
-        from slyther_cli.checkpoints.places import cache_dir
-
         self.config, self.peers, self.device = config, Peers(), device
         codec, codec_name, codec_key = load_codec(config.codec, base)
         torch.manual_seed(config.loop.seed)
@@ -101,8 +99,7 @@ class SpeechTask:
                 f"has {of_codec}: set them alike"
             )
         data, b = config.data, config.batch
-        cache = base / Path(data.cache).expanduser() if data.cache else cache_dir() / "training"
-        manifests = [base / Path(m).expanduser() for m in data.manifests]
+        cache, manifests = data.cache_folder(base), data.manifest_paths(base)
         codec.to(device)
         aligned = settings["conditioning"] == "aligned"
         self.speech, self.dev = (
