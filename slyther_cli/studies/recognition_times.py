@@ -103,7 +103,7 @@ def measure_times(
         text = recogniser.tokenizer.normalise(row["transcript"])
         try:
             tokens = recogniser.tokenizer.encode(text)
-            log_probs = _log_probs(recogniser, samples)
+            log_probs = recogniser.posteriors(samples)
             ours = align(log_probs, tokens)
         except (ValueError, InputError):
             continue  # digits, or too short for its text
@@ -136,15 +136,6 @@ def measure_times(
         if on_row is not None:
             on_row(one)
     return found
-
-
-def _log_probs(recogniser: Any, samples: np.ndarray) -> np.ndarray:
-    """float32 [frames, vocab] of a whole utterance."""
-    import torch
-
-    with torch.inference_mode():
-        model = recogniser.model
-        return model(model.features(torch.from_numpy(samples)[None])).float().log_softmax(-1)[0].numpy()
 
 
 def _spread(errors: Sequence[float]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,19 @@ def recogniser(rate: int, device: str):
 
 
 def _recogniser(device: str) -> Any:
-    from slyther_cli.tasks.recogniser import Recogniser
     from slyther_cli.tasks.setup import choose_model
     from slyther_cli.tasks.transcription import DEFAULT_MODEL
 
-    return Recogniser(choose_model("transcribe", None, DEFAULT_MODEL), device)
+    return _loaded(choose_model("transcribe", None, DEFAULT_MODEL).path, device)
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path, device: str) -> Any:
+    """A prompt and the guard ask for it up to three times, every example of an evaluation again."""
+    from slyther_cli.checkpoints.config import read_config
+    from slyther_cli.tasks.recogniser import Recogniser
+
+    return Recogniser(read_config(folder), device)
 
 
 def _at_rate(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
@@ -140,9 +149,7 @@ def _word_times(samples: np.ndarray, rate: int, words: str, device: str) -> list
     ready = _recogniser(device)
     plain = words.translate(dict.fromkeys(map(ord, MARKS))).split()
     tokens = ready.tokenizer.encode(ready.tokenizer.normalise(" ".join(plain)))
-    heard = torch.from_numpy(_at_rate(samples, rate, ready.rate))[None].to(device)
-    with torch.inference_mode():
-        log_probs = ready.model(ready.model.features(heard)).float().log_softmax(-1)[0].cpu().numpy()
+    log_probs = ready.posteriors(_at_rate(samples, rate, ready.rate))
     stream = ready.word_stream()
     found = [*stream.feed(align(log_probs, tokens)), *stream.finish()]
     if len(found) != len(plain):

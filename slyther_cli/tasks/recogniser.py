@@ -183,6 +183,12 @@ class Recogniser:
         return [one for log_probs in self._log_probs(memory) for one in text.feed(log_probs)]
 
     @torch.inference_mode()
+    def posteriors(self, samples: np.ndarray) -> np.ndarray:
+        """A whole utterance, float32 [n] at ``rate``, in one pass -> log-probabilities [frames, vocab]."""
+        heard = torch.from_numpy(samples)[None].to(self.device)
+        return self.model(self.model.features(heard)).float().log_softmax(-1)[0].cpu().numpy()
+
+    @torch.inference_mode()
     def _log_probs(self, memory: Tensor) -> Iterator[np.ndarray]:
         """memory [n, d] -> float32 [n, vocab], in pieces."""
         for piece in memory.split(CHUNK):
