@@ -24,13 +24,7 @@ from slyther_cli.training.evaluate import (
 TINY = {"n_filters": 8, "kernel_size": 4, "stride": 2, "d_model": 6, "n_layers": 1, "d_state": 3}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two threads on a busy machine take fifty times as long for sizes like these."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Echo(torch.nn.Module):

@@ -17,13 +17,7 @@ KINDS = [{"n_fft": 400, "window": 400}, {"n_fft": 512, "window": 400}, {"n_fft":
 SPEECH_MAMBA = [(64, 5, 2, False), (64, 5, 2, False), (64, 1, 1, True)]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def noise(n, seed=0, level=0.1):

@@ -32,12 +32,7 @@ TOKENS = (3, 4, 5)
 EVERYTHING = {"beam": 10**5, "candidates": None}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def network(kind, seed=0):

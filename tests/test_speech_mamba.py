@@ -14,14 +14,7 @@ from torch.nn import functional as F
 from slyther_cli.models import registry
 from slyther_cli.models.speech_mamba import SpeechMamba, SpeechMambaConfig
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @cache

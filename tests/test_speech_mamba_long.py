@@ -23,13 +23,7 @@ from slyther_cli.text.tokens import CharTokenizer
 SIZES = {"d_model": 16, "d_state": 5, "n_decoder_layers": 1, "n_heads": 2, "max_positions": 20}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @cache

@@ -23,12 +23,7 @@ TINY = {"d_model": 16, "n_layers": 2, "d_ffn": 16, "d_state": 4, "kernel_size": 
 RATE = 16000
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def by_the_rule(speakers, seconds, low, high):

@@ -9,6 +9,7 @@ import pytest
 import soundfile as sf
 import torch
 import torch.nn.functional as F
+from tone_speech import RATE, spoken
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
@@ -19,8 +20,6 @@ from slyther_cli.text.tokens import CharTokenizer, load_tokenizer
 from slyther_cli.training.data import SpeechPool
 from slyther_cli.training.recognition import IGNORED, RecognitionTask, forced, read_config, train
 
-RATE = 16000
-PITCH = {"a": 300, "b": 900, "c": 2400}
 SIZES = """
 d_model = 24
 n_layers = 2
@@ -62,22 +61,7 @@ validate_minutes = 1000
 """
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def spoken(text, rng):
-    """float32 [n]: 0.16 s of a tone for a letter, 0.24 s of silence for a space."""
-    parts = []
-    for letter in text:
-        t = np.arange(int(RATE * (0.24 if letter == " " else 0.16))) / RATE
-        tone = np.sin(2 * np.pi * PITCH.get(letter, 0) * t) * np.hanning(len(t))
-        parts.append(0.3 * tone + 0.001 * rng.standard_normal(len(t)))
-    return np.concatenate(parts).astype(np.float32)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,7 @@ from slyther_cli.training.muon import Muon, orthogonalise
 OFTEN = {"log_seconds": -1.0, "warmup": 2, "validate_minutes": 1e6, "save_minutes": 1e6, "average": 0.9}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two threads on a busy machine take fifty times as long for sizes like these."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Block(nn.Module):

@@ -12,14 +12,7 @@ from hypothesis import strategies as st
 from slyther_cli.training.losses import best_assignment, pairwise_si_snr, pit_loss
 from slyther_cli.training.metrics import assign, bootstrap_interval, sdr_matrix, si_snr_matrix
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two threads on a busy machine take fifty times as long for sizes like these."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def stems(n: int, samples: int = 6000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -44,13 +44,7 @@ validate_minutes = 1000
 """
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Two threads on a busy machine take fifty times as long for sizes like these."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
