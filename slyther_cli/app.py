@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from slyther_cli import __version__
 from slyther_cli.commands import output, settings
 from slyther_cli.commands.options import new_app
-from slyther_cli.errors import SlytherError
+from slyther_cli.errors import SlytherError, UsageError
 
 # name -> the module of slyther_cli.commands with its ``app``: a typer app of one command, or of a group. A
 # new command is a new line; its help is the docstring of the command, or ``help`` of the group.
@@ -93,11 +93,15 @@ def _root(
     name = ctx.invoked_subcommand
     if name is None or {"-h", "--help"} & set(ctx.obj or ()):
         return
-    path, said = settings.read(config)
-    if path is not None:
-        ctx.meta[settings.FILE] = path
-        command = ctx.command.get_command(ctx, name)  # type: ignore[attr-defined]
-        ctx.default_map = {name: settings.defaults(said, path, list(TABLE), name, command)}
+    try:
+        path, said = settings.read(config)
+        if path is not None:
+            ctx.meta[settings.FILE] = path
+            command = ctx.command.get_command(ctx, name)  # type: ignore[attr-defined]
+            ctx.default_map = {name: settings.defaults(said, path, list(TABLE), name, command)}
+    except UsageError:
+        if name != "doctor":  # which tells of it, and of all else
+            raise
 
 
 class Terminated(BaseException):

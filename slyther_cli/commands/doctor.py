@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from slyther_cli import __version__
-from slyther_cli.commands import doctor_faults, output
+from slyther_cli.commands import doctor_faults, doctor_settings, output
 from slyther_cli.commands.options import Json, new_app
 
 app = new_app()
@@ -43,13 +43,15 @@ HOW_TO_BUILD = (
 
 @app.command("doctor")
 def doctor(
+    ctx: typer.Context,
     as_json: Json = False,
 ) -> None:
     """Report what slyther has to work with here.
 
-    Versions, devices, scan backends, models and streams, and what to do about what is missing.
+    Versions, devices, scan backends, models, settings and streams, and what to do about what is missing or
+    wrong.
 
-    Exit codes: 0 slyther can work here, 5 there is no model, 6 it cannot compute.
+    Exit codes: 0 slyther can work here, 2 settings are wrong, 5 there is no model, 6 it cannot compute.
     """
     output.json_asked = as_json
     report: dict[str, Any] = {"versions": _versions()}
@@ -58,16 +60,18 @@ def doctor(
     report["computing"] = _computing(problems, advice)
     unable = bool(problems)
     report["models"] = _models(problems, advice)
+    lacking = bool(problems)
     if not unable:
         advice += doctor_faults.faults()
     report["speaking"] = _speaking()
+    report["settings"] = doctor_settings.in_force(ctx, problems, advice)
     report["streams"] = _streams()
     report |= {"problems": problems, "advice": advice}
     if as_json:
         output.json_line("doctor", **report)
     else:
         _print(report)
-    raise typer.Exit(6 if unable else 5 if problems else 0)
+    raise typer.Exit(6 if unable else 5 if lacking else 2 if problems else 0)
 
 
 def _versions() -> dict[str, str]:
@@ -200,15 +204,7 @@ def _streams() -> dict[str, str]:
         except ValueError:
             return "closed"
 
-    names = (
-        "SLYTHER_CACHE",
-        "SLYTHER_OFFLINE",
-        "SLYTHER_MODELS_URL",
-        "SLYTHER_SCAN",
-        "SLYTHER_DEBUG",
-        "NO_COLOR",
-        "TERM",
-    )
+    names = ("NO_COLOR", "FORCE_COLOR", "TERM")
     streams = {"stdin": state(sys.stdin), "stdout": state(sys.stdout), "stderr": state(sys.stderr)}
     return streams | {name: os.environ[name] for name in names if name in os.environ}
 

@@ -209,8 +209,9 @@ doctor [doctor] All that `slyther doctor` found.
   computing  object  devices, backends, threads
   models     object  found here
   speaking   object  what spells words
-  streams    object  stdin, stdout, stderr and variables
-  problems   texts   that keep slyther from working
+  settings   object  file and its state, what is said in it, SLYTHER_* variables
+  streams    object  stdin, stdout, stderr and variables of the terminal
+  problems   texts   that keep slyther, or a command, from working
   advice     texts   that would make it work better
   ...
 
