@@ -1,9 +1,11 @@
-"""docs/reference and the man page say what the commands say."""
+"""docs/reference and the man page say what the commands say; the site has every page, and its links hold."""
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,21 @@ GENERATOR = ROOT / "docs" / "generate.py"
 pytestmark = pytest.mark.skipif(not GENERATOR.is_file(), reason="needs the checkout")
 
 
-@pytest.fixture(scope="module")
-def generate():
-    spec = importlib.util.spec_from_file_location("generate", GENERATOR)
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def generate():
+    return script("generate")
+
+
+@pytest.fixture(scope="module")
+def site():
+    return script("site_pages")
 
 
 def test_they_have_not_drifted(generate):
@@ -72,3 +83,39 @@ def test_the_man_page_is_sound():
         timeout=60,
     )
     assert done.returncode == 0 and not done.stderr and "SLYTHER(1)" in done.stdout
+
+
+def test_every_page_is_in_the_site_and_none_is_missing(site):
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    named = re.findall(r": (\S+\.md)$", nav, re.MULTILINE)
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    pages |= {name for name in site.outside() if name.endswith(".md")}
+    assert sorted(named) == sorted(pages) and len(pages) > 30
+    assert all(path.is_file() for path in site.outside().values())
+
+
+def test_links_lead_somewhere(site):
+    """In the repository, and in the site."""
+    outside = site.outside()
+    pages = [*outside, *(p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md"))]
+    count = 0
+    for page in pages:
+        text = site.source(page).read_text(encoding="utf-8")
+        for target in site.links(text):
+            assert (site.source(page).parent / target).exists(), (page, target)
+            count += 1
+        for target in site.links(site.for_site(text, page)):
+            there = os.path.normpath(os.path.join(os.path.dirname(page), target))
+            assert there in outside or (ROOT / "docs" / there).is_file(), (page, target)
+    assert count > 40
+    assert site.for_site("[a](weights/codec-16k/CARD.md#b)", "index.md") == "[a](cards/codec-16k.md#b)"
+    assert site.for_site("[a](../../README.md)", "reference/index.md") == "[a](../index.md)"
+    assert site.for_site("[a](nowhere.md)", "index.md") == "[a](nowhere.md)"
+
+
+def test_the_site_is_built(tmp_path):
+    pytest.importorskip("mkdocs", reason="needs the extra docs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path / "site"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "cards/codec-16k.html" in (tmp_path / "site/index.html").read_text(encoding="utf-8")
