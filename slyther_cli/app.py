@@ -89,7 +89,7 @@ def _root(
         ),
     ] = None,
 ) -> None:
-    """Separate speech with Mamba state-space models: whole long recordings, exactly, in constant memory."""
+    """Separate, transcribe and speak: recordings and texts of any length, by Mamba networks, as one whole."""
     name = ctx.invoked_subcommand
     if name is None or {"-h", "--help"} & set(ctx.obj or ()):
         return

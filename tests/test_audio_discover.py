@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from slyther_cli.audio.discover import check_collisions, expand_inputs, output_paths, render_template, shown
-from slyther_cli.errors import UsageError
+from slyther_cli.audio.discover import (
+    check_collisions,
+    check_extension,
+    check_target,
+    expand_inputs,
+    output_paths,
+    render_template,
+    shown,
+)
+from slyther_cli.errors import OutputError, UsageError
 
 
 @pytest.fixture
@@ -115,6 +123,33 @@ def test_collisions(tmp_path):
     os.symlink(tmp_path / "in.wav", tmp_path / "link.wav")
     with pytest.raises(UsageError, match="would replace the input"):
         check_collisions([(tmp_path / "in.wav", tmp_path / "link.wav")])
+
+
+def test_a_single_output_replaces_no_input_folder_or_device(tmp_path):
+    source = tmp_path / "in.txt"
+    source.touch()
+    os.symlink(source, tmp_path / "link")
+    for target in (source, tmp_path / "x" / ".." / "in.txt", tmp_path / "link"):
+        with pytest.raises(UsageError, match="would replace the input"):
+            check_target(target, tmp_path / "other", source)
+    for target, says in ((tmp_path, "folder"), ("/dev/null", "device")):
+        with pytest.raises(OutputError, match=says):
+            check_target(target, source)
+    check_target(tmp_path / "new.wav", source)
+    check_target(tmp_path / "link")  # without sources, what is there is another's business
+
+
+@pytest.mark.parametrize(("name", "format", "fits"), [
+    ("a.wav", "wav", True), ("a.WAV", "wav", True), ("a.rf64", "wav", True), ("a", "wav", True),
+    ("a.part1", "flac", True), ("a.flac", "flac", True), ("a.flac", "wav", False), ("a.wav", "flac", False),
+    ("a.mp3", "wav", False), ("a.m4a", "flac", False), ("a.raw", "wav", False),
+])  # fmt: skip
+def test_a_name_does_not_promise_another_format(name, format, fits):
+    if fits:
+        check_extension(Path(name), format)
+    else:
+        with pytest.raises(UsageError, match=rf"end it in \.{format}"):
+            check_extension(Path(name), format)
 
 
 def test_shown_is_one_printable_line():

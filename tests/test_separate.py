@@ -192,10 +192,21 @@ def test_templates(capfd):
     template = "{model}/{parent}/{track}.{trackext}/{stem}.{ext}"
     code, out, _ = run(capfd, "in", "-o", "out", "--filename", template)
     assert code == 0 and out[0] == "out/two/in/mix.flac/s1.wav"
-    for bad in ("{track}.{ext}", "{nobody}", "../{stem}", "/tmp/{stem}", "{stem", "{stem}/"):
+    for bad in (
+        "{track}.{ext}",
+        "{nobody}",
+        "../{stem}",
+        "/tmp/{stem}",
+        "{stem",
+        "{stem}/",
+        "{stem}.mp3",
+        "{stem}.flac",
+    ):
         code, out, err = run(capfd, "in", "--filename", bad)
         assert code == 2 and not out and len(errors(err)) == 1
     assert not Path("separated").exists()
+    code, out, err = run(capfd, "in", "-o", "-")
+    assert code == 2 and not out and "name a folder" in errors(err)[0] and not Path("-").exists()
 
 
 def test_collisions_are_refused_before_anything_is_done(capfd):

@@ -141,6 +141,10 @@ def test_a_prompt_is_taken_or_refused(voices, tmp_path, capsys, model):
         (["hi", "-o", "-", "-f", "flac"], 2, "standard output"),
         (["hi", "-o", "-", "--json"], 2, "--json"),
         (["hi", "-i", "x.txt"], 2, "contradict"),
+        (["hi", "-o", "x.mp3"], 2, "end it in .wav"),
+        (["hi", "-o", "x.wav", "-f", "flac"], 2, "--format wav"),
+        (["hi", "-o", ".", "--force"], 3, "folder"),
+        (["hi", "-o", "/dev/null", "--raw", "--force"], 3, "device"),
         (["-i", "nowhere.txt"], 3, "nowhere.txt"),
         (["hi", "-m", "nobody"], 5, "nobody"),
     ],
@@ -163,6 +167,18 @@ def test_an_existing_file_is_kept_and_a_missing_codec_told(voices, tmp_path, cap
         (tmp_path / "alone" / file.name).write_bytes(file.read_bytes())
     assert speak("hi", "-m", tmp_path / "alone", "-o", tmp_path / "b.wav") == 5
     assert "codec tiny" in capsys.readouterr().err
+
+
+def test_neither_the_text_nor_the_prompt_is_overwritten(voices, tmp_path, capsys):
+    (tmp_path / "book.txt").write_text("Hello.")
+    soundfile.write(tmp_path / "me.wav", 0.1 * np.random.default_rng(0).standard_normal(32000), 16000)
+    before = (tmp_path / "me.wav").read_bytes()
+    base = ["-m", voices / "aligned", "--guard", "none", "--force"]
+    assert speak("-i", tmp_path / "book.txt", "-o", tmp_path / "book.txt", *base) == 2
+    prompt = ["--prompt", tmp_path / "me.wav", "--prompt-text", "I say so."]
+    assert speak("hi", *prompt, "-o", tmp_path / "me.wav", *base) == 2
+    assert capsys.readouterr().err.count("would replace the input") == 2
+    assert (tmp_path / "book.txt").read_text() == "Hello." and (tmp_path / "me.wav").read_bytes() == before
 
 
 def test_without_a_model_another_voice_is_taken_or_help_given(voices, tmp_path, monkeypatch, capsys):

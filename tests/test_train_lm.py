@@ -193,6 +193,9 @@ def test_the_command_weighs_texts(capfd):
         (["a.txt", "--max-size", "big", "-o", "lm.bin"], 2, "is no size"),
         (["a.txt", "--order", "7", "-o", "lm.bin"], 2, "--order"),
         ([".", "-o", "lm.bin"], 3, "directory"),
+        (["a.txt", "-o", "a.txt"], 2, "would replace the input"),
+        (["a.txt", "-o", "lm.bin", "--arpa", "a.txt"], 2, "would replace the input"),
+        (["a.txt", "-o", "lm.bin", "--arpa", "lm.bin"], 2, "the same file"),
     ],
 )
 def test_wrong_use_is_one_line(capfd, args, code, told):
@@ -202,4 +205,4 @@ def test_wrong_use_is_one_line(capfd, args, code, told):
     Path("latin.txt").write_bytes("déjà vu\n".encode("latin1"))
     got, out, err = run(capfd, *args)
     assert got == code and out == "" and err.count("slyther: error: ") == 1 and told in err
-    assert not Path("lm.bin").exists()
+    assert not Path("lm.bin").exists() and Path("a.txt").read_text() == "The cat sat.\n"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
-from slyther_cli.errors import UsageError, escaped
+from slyther_cli.errors import OutputError, UsageError, escaped
 
 Input = Path | Literal["-"]
 
@@ -18,6 +18,8 @@ AUDIO_EXTENSIONS = frozenset(
         *("aif", "aiff", "aifc", "au", "snd", "caf", "sph", "nist", "voc"),
     )
 )
+OTHER_EXTENSIONS = frozenset((".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".raw", ".pcm"))
+WAV_EXTENSIONS = frozenset((".wav", ".wave", ".bwf", ".rf64"))
 
 
 def shown(path: object) -> str:
@@ -136,11 +138,36 @@ def check_collisions(pairs: Iterable[tuple[Input | str, str | os.PathLike[str]]]
             who = shown(source) if other == source else f"{shown(other)} and {shown(source)}"
             raise UsageError(
                 f"{who} would be written to the same file {shown(target)}: "
-                "change the output template or run them separately"
+                "run them one by one into different folders (separate can also use {trackext} in --filename)"
             )
         if key in inputs:
             raise UsageError(f"the output {shown(target)} would replace the input {shown(inputs[key])}")
         owner[key] = source
+
+
+def check_target(target: str | os.PathLike[str], *sources: str | os.PathLike[str]) -> None:
+    """Refuse a result that would replace what it is made from, or a name that no new file can have.
+
+    Raises UsageError for one of ``sources``; OutputError for a folder, a device or a pipe.
+    """
+    path = Path(target)
+    if any(_same(source) == _same(path) for source in sources):
+        raise UsageError(f"the output {shown(target)} would replace the input of that name: name another")
+    if path.is_dir():
+        raise OutputError(f"{shown(target)} cannot be written: it is a folder, name a file")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{shown(target)} cannot be written: it is a device or a pipe")
+
+
+def check_extension(path: Path, format: str) -> None:
+    """Refuse a name that promises another sound format than ``format``. Raises UsageError."""
+    extension = path.suffix.lower()
+    allowed = WAV_EXTENSIONS if format == "wav" else {"." + format}
+    if extension in AUDIO_EXTENSIONS | OTHER_EXTENSIONS and extension not in allowed:
+        raise UsageError(
+            f"the output {shown(path)} would be {format} by another name: end it in .{format}"
+            + (f", or choose --format {extension[1:]}" if extension in (".wav", ".flac") else "")
+        )
 
 
 def _same(path: str | os.PathLike[str]) -> str:

@@ -10,6 +10,7 @@ import typer
 from slyther_cli.commands import completing
 from slyther_cli.commands import options as opt
 from slyther_cli.commands.output import Reporter, exit_code
+from slyther_cli.errors import UsageError
 
 app = opt.new_app()
 
@@ -75,6 +76,8 @@ def separate(
     Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or
     download, 6 device or memory, 130 and 143 when stopped by a signal.
     """
+    if str(output_dir) == "-":
+        raise UsageError("-o -: there is a file for each speaker, so name a folder")
     limit, inputs = opt.parse_size(memory_limit), opt.named(inputs, manifest)
     existing = opt.existing(force, skip_existing)
     opt.check_contradictions(quiet=quiet, verbose=verbose)

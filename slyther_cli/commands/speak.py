@@ -82,6 +82,10 @@ def speak(
         raise UsageError("--json and sound cannot both go to standard output: name a file with -o")
     if Path(output).suffix.lower() == ".flac" and format == "wav" and not raw:
         format = "flac"
+    if output != "-" and input_file not in (None, "-"):
+        from slyther_cli.audio.discover import check_target
+
+        check_target(output, input_file)
     source = "text" if text is not None else input_file or "-"
     words = text if text is not None else _read(input_file or "-")
     tell = _Teller(as_json, quiet, verbose)

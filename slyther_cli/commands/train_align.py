@@ -27,6 +27,9 @@ def align(
     Exit codes: 0 done, 2 usage, 3 an input cannot be read or FILE not written, 130 and 143 when stopped.
     """
     output.json_asked = as_json
+    from slyther_cli.audio.discover import check_target
+
+    check_target(out, *manifests)
     from slyther_cli.studies.pocketsphinx_reference import PhoneAligner
     from slyther_cli.training.alignment import align_manifests
 

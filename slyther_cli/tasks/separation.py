@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 
 import slyther_cli
-from slyther_cli.audio.discover import Input, output_paths
+from slyther_cli.audio.discover import Input, check_extension, output_paths
 from slyther_cli.audio.growing import GrowingStems
 from slyther_cli.audio.live import LiveReader, listen, raw_header
 from slyther_cli.audio.reader import AudioReader
@@ -187,6 +187,8 @@ class Separation(Batch):
             ext=self.format,
             model=self.config.name,
         )
+        for stem_path in paths:
+            check_extension(stem_path, self.format)
         return dict(zip(stems, paths, strict=True))
 
     def open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
@@ -293,7 +295,7 @@ class Separation(Batch):
                 group.write(block)
             if group.frames_written != reader.source_frames:
                 raise AssertionError(f"{group.frames_written} samples came of {reader.source_frames}")
-            group.commit()
+            group.commit(sync_names=job is not None)  # else the batch does
             if job is not None:
                 job.remove()
         result = SeparationResult(name, "done", outputs, reader.source_rate, reader.source_frames)

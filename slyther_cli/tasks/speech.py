@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from slyther_cli.audio.discover import check_extension, check_target
 from slyther_cli.checkpoints.config import ModelConfig, read_config
 from slyther_cli.checkpoints.places import available
 from slyther_cli.errors import InputError, ModelError, UsageError
@@ -95,6 +96,10 @@ def speak(
     OutputError, ModelError, DeviceError.
     """
     _check(text, speed, guard, retries, subtype)
+    if str(output) != "-":
+        check_target(output, *() if prompt is None else (prompt,))
+        if not raw:
+            check_extension(Path(output), format)
     tell = on_event or (lambda event: None)
     if threads:
         torch.set_num_threads(threads)
