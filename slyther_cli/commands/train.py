@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,13 +30,6 @@ app.command("align")(align)
 app.command("lm")(train_lm)
 
 
-TASKS = {
-    "separation": "separate",
-    "recognition": "transcribe",
-    "speech": "speak",
-    "codec": "codec",
-    "hubert": "hubert",
-}
 Folder = Annotated[
     Path,
     typer.Option("--output", "--output-dir", "-o", help="Folder of the run and its models.", metavar="DIR"),
@@ -54,140 +49,114 @@ Threads = Annotated[
 ]
 
 
-def _config(task: str) -> Any:
-    text = f"TOML file; see examples/train-{task}.toml."
-    return typer.Option("--config", "-c", help=text, metavar="FILE")
+ABOUT = """
+DIR gets best/ and last/ ({models}), last.pt (all state, for --resume) and log.jsonl. The path of the best
+model is printed on stdout. Stopped by Ctrl-C, the run is saved first.
+
+Exit codes: 0 done, 2 usage or configuration, 3 the speech cannot be read, 5 the run or the model, 6 device,
+130 and 143 when stopped by a signal.
+"""
 
 
-@app.command("separate")
-def separate(
-    config: Annotated[Path, _config("separate")],
-    folder: Folder,
-    resume: Resume = False,
-    workers: Workers = 1,
-    device: Device = "auto",
-    threads: Threads = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train a network that separates speakers, on mixtures made of the speech that FILE names.
+def training(
+    module: str, *, train: str, validate: str, models: str = "models, for --model", alone: bool = False
+) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """A command that runs ``train`` of ``slyther_cli.training.<module>``, called as the function below it,
+    whose docstring begins its help. ``train`` and ``validate`` say what the events of these names hold.
+    ``alone``: one process cannot share the run with others."""
 
-    DIR gets best/ and last/ (models, for --model), last.pt (all state, for --resume) and log.jsonl. The path
-    of the best model is printed on stdout. Stopped by Ctrl-C, the run is saved first.
+    def decorate(command: Callable[[], None]) -> Callable[[], None]:
+        name = command.__name__
+        words = {"train": train, "validate": validate}
+        config = typer.Option(
+            "--config", "-c", help=f"TOML file; see examples/train-{name}.toml.", metavar="FILE"
+        )
 
-    Exit codes: 0 done, 2 usage or configuration, 3 the speech cannot be read, 5 the run or the model, 6
-    device, 130 and 143 when stopped by a signal.
-    """
-    words = {
-        "train": "SI-SNR {metric:.2f} dB",
-        "validate": "SI-SNRi {score:.2f} dB on {examples} dev mixtures",
-    }
-    run_training("separation", words, config, folder, resume, workers, device, threads, as_json, quiet)
+        def run(
+            config: Path,
+            folder: Folder,
+            resume: Resume = False,
+            workers: Workers = 1,
+            device: Device = "auto",
+            threads: Threads = None,
+            as_json: Json = False,
+            quiet: Quiet = False,
+        ) -> None:
+            output.json_asked = as_json
+            best = run_training(
+                module, words, config, folder, resume, workers, device, threads, as_json, quiet
+            )
+            if as_json:
+                output.json_line("summary", task=f"train_{name}", model=str(best))
+            else:
+                output.data(str(best))
 
+        def run_alone(
+            config: Path,
+            folder: Folder,
+            resume: Resume = False,
+            device: Device = "auto",
+            threads: Threads = None,
+            as_json: Json = False,
+            quiet: Quiet = False,
+        ) -> None:
+            run(config, folder, resume, 1, device, threads, as_json, quiet)
 
-@app.command("transcribe")
-def transcribe(
-    config: Annotated[Path, _config("transcribe")],
-    folder: Folder,
-    resume: Resume = False,
-    workers: Workers = 1,
-    device: Device = "auto",
-    threads: Threads = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train a recogniser by CTC, on the speech and transcripts that FILE names.
+        chosen = run_alone if alone else run
+        chosen.__annotations__["config"] = Annotated[Path, config]
+        app.command(name, help=f"{inspect.getdoc(command)}\n{ABOUT.format(models=models)}")(chosen)
+        return command
 
-    DIR gets best/ and last/ (models, for --model), last.pt (all state, for --resume) and log.jsonl. The path
-    of the best model is printed on stdout. Stopped by Ctrl-C, the run is saved first.
-
-    Exit codes: 0 done, 2 usage or configuration, 3 the speech cannot be read, 5 the run or the model, 6
-    device, 130 and 143 when stopped by a signal.
-    """
-    words = {
-        "train": "last layer {metric:.2f}",
-        "validate": "WER {wer:.1f} %, CER {cer:.1f} % on the dev set",
-    }
-    run_training("recognition", words, config, folder, resume, workers, device, threads, as_json, quiet)
-
-
-@app.command("speak")
-def speak(
-    config: Annotated[Path, _config("speak")],
-    folder: Folder,
-    resume: Resume = False,
-    workers: Workers = 1,
-    device: Device = "auto",
-    threads: Threads = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train a voice (VALL-M) on the speech and transcripts that FILE names, as a codec's tokens.
-
-    DIR gets best/ and last/ (models, for --model), last.pt (all state, for --resume) and log.jsonl. The path
-    of the best model is printed on stdout. Stopped by Ctrl-C, the run is saved first.
-
-    Exit codes: 0 done, 2 usage or configuration, 3 the speech cannot be read, 5 the run or the model, 6
-    device, 130 and 143 when stopped by a signal.
-    """
-    words = {
-        "train": "first codebook {metric:.3f} nats",
-        "validate": "{first:.3f} nats a code of the first codebook, {rest:.3f} of the rest, on the dev set",
-    }
-    run_training("speech", words, config, folder, resume, workers, device, threads, as_json, quiet)
+    return decorate
 
 
-@app.command("codec")
-def codec(
-    config: Annotated[Path, _config("codec")],
-    folder: Folder,
-    resume: Resume = False,
-    device: Device = "auto",
-    threads: Threads = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train a codec, which turns speech into the tokens that voices speak, on the speech that FILE names.
-
-    DIR gets best/ and last/ (models, for --model), last.pt (all state, for --resume) and log.jsonl. The path
-    of the best model is printed on stdout. Stopped by Ctrl-C, the run is saved first.
-
-    Exit codes: 0 done, 2 usage or configuration, 3 the speech cannot be read, 5 the run or the model, 6
-    device, 130 and 143 when stopped by a signal.
-    """
-    words = {
-        "train": "mel distance {metric:.3f}",
-        "validate": "mel distance {mel:.3f}, SI-SNR {si_snr:.2f} dB on {examples} dev examples",
-    }
-    run_training("codec", words, config, folder, resume, 1, device, threads, as_json, quiet)
+@training(
+    "separation", train="SI-SNR {metric:.2f} dB", validate="SI-SNRi {score:.2f} dB on {examples} dev mixtures"
+)
+def separate() -> None:
+    """Train a network that separates speakers, on mixtures made of the speech that FILE names."""
 
 
-@app.command("hubert")
-def hubert(
-    config: Annotated[Path, _config("hubert")],
-    folder: Folder,
-    resume: Resume = False,
-    workers: Workers = 1,
-    device: Device = "auto",
-    threads: Threads = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
+@training(
+    "recognition",
+    train="last layer {metric:.2f}",
+    validate="WER {wer:.1f} %, CER {cer:.1f} % on the dev set",
+)
+def transcribe() -> None:
+    """Train a recogniser by CTC, on the speech and transcripts that FILE names."""
+
+
+@training(
+    "speech",
+    train="first codebook {metric:.3f} nats",
+    validate="{first:.3f} nats a code of the first codebook, {rest:.3f} of the rest, on the dev set",
+)
+def speak() -> None:
+    """Train a voice (VALL-M) on the speech and transcripts that FILE names, as a codec's tokens."""
+
+
+@training(
+    "codec",
+    train="mel distance {metric:.3f}",
+    validate="mel distance {mel:.3f}, SI-SNR {si_snr:.2f} dB on {examples} dev examples",
+    alone=True,
+)
+def codec() -> None:
+    """Train a codec, which turns speech into the tokens that voices speak, on the speech that FILE names."""
+
+
+@training(
+    "hubert",
+    train="{metric:.1f} % of masked units",
+    validate="{accuracy:.1f} % of masked units (the commonest: {chance:.1f} %), {loss:.3f} nats each, on the "
+    "dev set",
+    models="models",
+)
+def hubert() -> None:
     """Pre-train a HuBERT, with Mamba or Transformer layers, on the speech that FILE names; no transcripts.
 
     It is the front end of a recogniser then: `hubert = "DIR/best"` in the file of `slyther train transcribe`.
-    DIR gets best/ and last/ (models), last.pt (all state, for --resume) and log.jsonl. The path of the best
-    model is printed on stdout. Stopped by Ctrl-C, the run is saved first.
-
-    Exit codes: 0 done, 2 usage or configuration, 3 the speech cannot be read, 5 the run or the model, 6
-    device, 130 and 143 when stopped by a signal.
     """
-    words = {
-        "train": "{metric:.1f} % of masked units",
-        "validate": "{accuracy:.1f} % of masked units (the commonest: {chance:.1f} %), {loss:.3f} nats "
-        "each, on the dev set",
-    }
-    run_training("hubert", words, config, folder, resume, workers, device, threads, as_json, quiet)
 
 
 def run_training(
@@ -201,10 +170,8 @@ def run_training(
     threads: int | None,
     as_json: bool,
     quiet: bool,
-) -> None:
-    """``train`` of ``slyther_cli.training.<module>``, told on the terminal; ``words`` say what its "train"
-    and "validate" events hold."""
-    output.json_asked = as_json
+) -> Path:
+    """Train, told on the terminal; the folder of the best model."""
     import torch
 
     from slyther_cli.tasks.setup import pick_device
@@ -222,11 +189,7 @@ def run_training(
             output.words(f"slyther: {folder} holds the run; --resume goes on with it")
         raise
     tell.bar.clear()
-    best = folder / "best"
-    if as_json:
-        output.json_line("summary", task=f"train_{TASKS[module]}", model=str(best))
-    else:
-        output.data(str(best))
+    return folder / "best"
 
 
 class _Teller:
