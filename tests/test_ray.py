@@ -14,7 +14,9 @@ import torch
 import slyther_cli
 from slyther_cli import app
 from slyther_cli.checkpoints import store
+from slyther_cli.errors import DeviceError
 from slyther_cli.models import registry
+from slyther_cli.tasks.cluster import Actors
 
 SLOW = {"n_filters": 64, "d_model": 64, "n_layers": 4}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -106,12 +108,67 @@ def test_a_node_lost_in_mid_file(place):
     assert sorted(done) == files
 
 
+def test_two_halves_of_a_gpu_and_a_third_that_waits(place):
+    """Ray counts the shares: of three actors of half a GPU two work at a time on one. The GPU is Ray's
+    number alone here, and the work is a CPU's."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    files = ["0.wav", "1.wav", "2.wav"]
+    how = {"model": "slow", "threads": 1, "device": "cpu"}
+    slyther_cli.separate(files, "alone", **how)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 1})
+    events, left = [], []
+
+    def on_event(event):
+        events.append(event)
+        if event["event"] == "progress" and len(actors()) == 2:
+            left.append(ray.available_resources().get("GPU", 0.0))
+
+    try:
+        results = slyther_cli.separate(
+            files, "out", ray=cluster.address, ray_gpus=0.5, jobs=3, on_event=on_event, **how
+        )
+        with pytest.raises(DeviceError, match="1 GPUs: .*smaller --ray-gpus"):
+            slyther_cli.separate(files, "more", ray=cluster.address, ray_gpus=2, **how)
+    finally:
+        cluster.shutdown()
+    assert [r.status for r in results] == ["done"] * 3 and contents("out") == contents("alone")
+    at_work, most = set(), 0
+    for event in events:
+        if event["event"] == "plan":
+            at_work.add(event["file"])
+        elif event["event"] == "file_done":
+            at_work.remove(event["file"])
+        most = max(most, len(at_work))
+    assert most == 2 and 0.0 in left  # both halves were taken
+
+
+def test_how_many_fit_on_a_node():
+    crew = object.__new__(Actors)
+    for threads, share, node, fitting in (
+        (1, 0.0, {"CPU": 4.0}, 4),
+        (3, 0.0, {"CPU": 4.0}, 1),
+        (1, 0.5, {"CPU": 8.0, "GPU": 1.0}, 2),
+        (1, 0.3, {"CPU": 8.0, "GPU": 2.0}, 6),
+        (1, 0.6, {"CPU": 8.0, "GPU": 2.0}, 2),  # a share is of one GPU: not three on two
+        (1, 0.25, {"CPU": 2.0, "GPU": 1.0}, 2),
+        (1, 2.0, {"CPU": 8.0, "GPU": 5.0}, 2),
+        (1, 0.5, {"CPU": 8.0}, 0),
+    ):
+        crew.threads, crew.share = threads, share
+        assert crew._fitting(node) == fitting, (threads, share, node)
+
+
 def test_what_the_cluster_cannot(place, capfd):
     assert app.main(["separate", "0.wav", "1.wav", "-m", "slow", "--ray", "127.0.0.1:9", "-q"]) == 6
     err = capfd.readouterr().err
     assert "no Ray cluster at 127.0.0.1:9" in err and "Traceback" not in err
     args = ["separate", "0.wav", "-m", "slow", "--ray", "local", "--threads", "4000", "-q"]
     assert app.main(args) == 6 and "CPUs" in capfd.readouterr().err
+    args = ["separate", "0.wav", "-m", "slow", "--ray", "local", "--ray-gpus", "1.5", "-q"]
+    assert app.main(args) == 2 and "whole GPUs" in capfd.readouterr().err
 
 
 def test_without_ray(place):

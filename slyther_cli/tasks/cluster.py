@@ -115,6 +115,8 @@ class Actors:
             import ray
         except ImportError:
             raise UsageError("--ray needs the package ray: pip install 'slyther-cli[ray]'") from None
+        if share is not None and share > 1 and share != int(share):
+            raise UsageError(f"--ray-gpus {share:g}: beyond one, Ray gives whole GPUs only")
         self.ray = ray
         local = address == LOCAL
         path = {"env_vars": {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}} if local else {}
@@ -132,19 +134,27 @@ class Actors:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, stopping)  # Ray sets its own
         self.threads = job.threads or 1
-        there = ray.cluster_resources()
-        gpus = there.get("GPU", 0.0) if job.device != "cpu" else 0.0
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus = job.device != "cpu" and any(node.get("GPU") for node in nodes)
         self.share = (1.0 if gpus else 0.0) if share is None else share
-        fits = there.get("GPU", 0.0) / self.share if self.share else there.get("CPU", 1.0) / self.threads
-        if fits < 1:
+        self.count = sum(self._fitting(node) for node in nodes)
+        if not self.count:
+            most = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
             raise DeviceError(
-                f"the Ray cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs: fewer "
-                "--threads, or a smaller --ray-gpus"
+                f"no node of the Ray cluster has room: the largest has {most.get('CPU', 0):g} CPUs and "
+                f"{most.get('GPU', 0):g} GPUs: fewer --threads, or a smaller --ray-gpus"
             )
-        self.count = max(1, int(fits))
         shared = replace(job, tell=nobody, threads=self.threads, jobs=1, ray=None)
         self._job, self._folder = ray.put(shared), os.getcwd()
         self._class = ray.remote(Worker)
+
+    def _fitting(self, node: dict[str, float]) -> int:
+        """How many actors a node has room for; a share of a GPU is of one and the same."""
+        cpus = int(node.get("CPU", 0.0) // self.threads)
+        if not self.share:
+            return cpus
+        gpus = node.get("GPU", 0.0)
+        return min(cpus, int(gpus // self.share) if self.share >= 1 else int(gpus) * int(1 / self.share))
 
     def hire(self, number: int) -> _Actor:
         made = self._class.options(
