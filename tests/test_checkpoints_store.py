@@ -21,6 +21,9 @@ from slyther_cli.models import registry
 CONFIG = {"n_filters": 8, "kernel_size": 4, "stride": 2, "d_model": 6, "n_layers": 2, "d_state": 3}
 
 
+WIDE = {"d_model": 48}  # wide enough to be packed in eight bits
+
+
 def tiny(**changes):
     torch.manual_seed(0)
     return registry.build("mamba-tasnet", CONFIG | changes)
@@ -82,6 +85,43 @@ def test_half_is_stored_and_loaded_as_float32(tmp_path, dtype):
     for key, value in tiny().state_dict().items():
         assert torch.equal(model.state_dict()[key], value.to(dtype).float())
     assert store.load(folder, dtype=dtype)[0].decoder.weight.dtype == dtype
+
+
+def test_eight_bits_are_a_quarter_of_the_size_and_nearly_the_same(tmp_path):
+    model, config = tiny(**WIDE), CONFIG | WIDE
+    whole = save(tmp_path / "whole", model, config=config)
+    small = save(tmp_path / "small", model, config=config, dtype=torch.int8)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, small)]
+    stored = load_file(small / "model.safetensors")
+    packed = {key for key in stored if key + ":scale" in stored}
+    assert packed and all(stored[key].dtype == torch.int8 for key in packed) and sizes[1] < 0.5 * sizes[0]
+    store.check(small)
+    loaded = store.load(small)[0].state_dict()
+    for key, value in model.state_dict().items():
+        rows, back = (t.flatten(1) if t.dim() > 1 else t[None] for t in (value, loaded[key]))
+        allowed = rows.abs().amax(1, keepdim=True) * (1 / 254 if key in packed else 2**-11) * 1.0001 + 1e-7
+        assert bool(((rows - back).abs() <= allowed).all()), key
+
+
+@pytest.mark.parametrize("damage", ["shape", "type", "gone", "stray", "nan"])
+def test_damaged_scales(tmp_path, damage):
+    folder = save(tmp_path / "small", tiny(**WIDE), config=CONFIG | WIDE, dtype=torch.int8)
+    tensors = load_file(folder / "model.safetensors")
+    key = next(k for k in tensors if k.endswith(":scale"))
+    if damage == "shape":
+        tensors[key] = tensors[key][:-1].clone()
+    elif damage == "type":
+        tensors[key] = tensors[key].half()
+    elif damage == "gone":
+        del tensors[key]
+    elif damage == "stray":
+        tensors["nothing:scale"] = tensors[key].clone()
+    else:
+        tensors[key][0] = torch.nan
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ModelError) as error:
+        store.load(folder)
+    one_line(error)
 
 
 def test_save_replaces_a_model_keeps_its_card_and_nothing_else(tmp_path):

@@ -1,4 +1,4 @@
-"""``slyther weights average``: the mean of models of one kind, and nothing of others."""
+"""``slyther weights average`` and ``shrink``: the mean of models of one kind, and models in fewer bits."""
 
 import json
 import shutil
@@ -59,9 +59,34 @@ def test_the_command(place, tmp_path, capsys):
     assert about.extra["decoding"] == {"beam": 8}
     assert about.extra["averaged"] == [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5}]
     assert (mean / "tokens.json").read_bytes() == (place / "a" / "tokens.json").read_bytes()
-    size = (mean / "model.safetensors").stat().st_size
-    assert main(["weights", "average", *models, "-o", str(mean), "--half"]) == 0
-    assert (mean / "model.safetensors").stat().st_size < 0.7 * size
+
+
+@pytest.mark.parametrize(("to", "share"), [("float32", 1.0), ("float16", 0.5), ("int8", 0.25)])
+def test_fewer_bits(place, tmp_path, monkeypatch, capfd, to, share):
+    (place / "a" / "CARD.md").write_text("about a")
+    small = tmp_path / "small"
+    assert main(["weights", "shrink", str(place / "a"), "-o", str(small), "--to", to, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["path"] == str(small)
+    before, after = store.check(place / "a"), store.check(small)
+    assert after.to_json() == before.to_json()
+    for name in ("tokens.json", "CARD.md"):
+        assert (small / name).read_bytes() == (place / "a" / name).read_bytes()
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (small, place / "a")]
+    assert sizes[0] < (share + 0.2) * sizes[1]
+    with tones.at_home(tmp_path, monkeypatch, place):
+        tones.make()
+        assert tones.run(capfd, "talk.wav", "-m", str(small))[1].split() == tones.SAID.split()
+
+
+def test_what_cannot_be_shrunk(place, tmp_path, capsys):
+    a = str(place / "a")
+    for arguments, told, code in (
+        (["nobody-knows", "-o", "x"], "nobody-knows", 5),
+        ([a, "-o", a], "the model itself", 2),
+        ([a, "-o", str(tmp_path / "x"), "--to", "int4"], "choose float32", 2),
+    ):
+        assert main(["weights", "shrink", *arguments]) == code, arguments
+        assert told in capsys.readouterr().err
 
 
 def test_an_average_of_equals_transcribes_as_they_do(place, tmp_path, monkeypatch, capfd):

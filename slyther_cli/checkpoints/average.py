@@ -8,12 +8,9 @@ can tell.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from slyther_cli.checkpoints import store
 from slyther_cli.checkpoints.config import ModelConfig
@@ -26,13 +23,12 @@ def average(
     *,
     shares: Sequence[float] = (),
     name: str | None = None,
-    half: bool = False,
 ) -> Path:
     """Write the average of ``models`` (names or folders) as a model folder, and return it.
 
     ``shares`` [models]: how much each counts, by default all alike. Name, licence, alphabet, language model
-    and settings are the first one's; scores are left out, for they are nobody's. ``half`` stores half
-    precision. Sums are in double precision, one model in memory beside them.
+    and settings are the first one's; scores are left out, for they are nobody's. Sums are in double
+    precision, one model in memory beside them.
 
     Raises UsageError: fewer than two models, shares that do not fit; ModelError: a model is damaged, of
     another kind or size than the first, or writes in another alphabet; OutputError: cannot be written.
@@ -56,7 +52,8 @@ def average(
     state = first.state_dict()
     for key, tensor in mean.items():
         state[key].copy_(tensor / sum(parts))
-    extra: dict[str, Any] = {k: v for k, v in about.extra.items() if k != "averaged"}
+    meta: dict[str, Any] = {"source": about.source, "license": about.license}
+    extra = {k: v for k, v in about.extra.items() if k != "averaged"}
     return store.save(
         Path(output),
         first,
@@ -64,9 +61,8 @@ def average(
         architecture=about.architecture,
         config=about.config,
         task=about.task,
-        dtype=torch.float16 if half else None,
-        companions=lambda folder: _companions(about, folder),
-        **{k: v for k, v in (("source", about.source), ("license", about.license)) if v is not None},
+        companions=lambda folder: store.copy_companions(about, folder),
+        **{k: v for k, v in meta.items() if v is not None},
         **extra,
         averaged=[{"name": one, "share": part / sum(parts)} for one, part in zip(told, parts, strict=True)],
     )
@@ -97,10 +93,3 @@ def _bytes(path: Path) -> bytes | None:
         return path.read_bytes() if path.is_file() else None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _companions(about: ModelConfig, folder: Path) -> None:
-    assert about.path is not None
-    for name in store.COMPANIONS:
-        if (about.path / name).is_file():
-            shutil.copyfile(about.path / name, folder / name)

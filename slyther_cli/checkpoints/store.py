@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from slyther_cli.checkpoints import layout
+from slyther_cli.checkpoints import layout, packed
 from slyther_cli.checkpoints.config import (
     CARD_FILE,
     CONFIG_FILE,
@@ -65,10 +65,10 @@ def save(
     """Write ``model`` to ``folder``, whole or not at all, and return the folder.
 
     ``meta`` goes into ``config.json`` (``source``, ``license``, ``metrics`` and whatever else is JSON);
-    ``dtype`` stores floats in another type (``load`` gives float32 in any case); ``companions`` writes the
-    files of :data:`COMPANIONS` that belong to it into the folder that it gets. An earlier model in
-    ``folder`` is replaced, its ``CARD.md`` kept unless ``card`` is given; a folder that holds anything
-    else is never touched.
+    ``dtype`` stores floats in another type, ``torch.int8`` as :mod:`~slyther_cli.checkpoints.packed` says
+    (``load`` gives float32 in any case); ``companions`` writes the files of :data:`COMPANIONS` that belong
+    to it into the folder that it gets. An earlier model in ``folder`` is replaced, its ``CARD.md`` kept
+    unless ``card`` is given; a folder that holds anything else is never touched.
 
     Raises ModelError: weights that are not finite, or that do not fit the config. OutputError: cannot be
     written.
@@ -89,15 +89,16 @@ def save(
     except (TypeError, ValueError) as e:
         raise ModelError(f"config of model {name} cannot be saved as JSON: {e}") from e
     checked = parse_config(json.loads(text))
-    tensors = {}
-    for key, value in model.state_dict().items():
-        tensor = value.detach().to("cpu")
-        if dtype is not None and tensor.is_floating_point():
+    tensors = {key: value.detach().to("cpu") for key, value in model.state_dict().items()}
+    check_fit(checked, {k: tuple(t.shape) for k, t in tensors.items()}, f"model {name}")
+    if dtype == torch.int8:
+        tensors = packed.pack(tensors)
+    for key, tensor in tensors.items():
+        if dtype not in (None, torch.int8) and tensor.is_floating_point():
             tensor = tensor.to(dtype)
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"model {name} is not saved: {key} has values that are not finite")
         tensors[key] = tensor.contiguous().clone()
-    check_fit(checked, {k: tuple(t.shape) for k, t in tensors.items()}, f"model {name}")
 
     def fill(temporary: Path) -> None:
         save_file(tensors, temporary / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -119,6 +120,14 @@ def save(
     except (OSError, SafetensorError) as e:
         raise OutputError(f"cannot write model folder {folder}: {e}") from e
     return folder
+
+
+def copy_companions(about: ModelConfig, folder: Path) -> None:
+    """Copy what stands beside the weights of that model into ``folder``, for ``save``."""
+    assert about.path is not None
+    for name in COMPANIONS:
+        if (about.path / name).is_file():
+            shutil.copyfile(about.path / name, folder / name)
 
 
 def load(
@@ -178,11 +187,12 @@ def _open(path: Path) -> Iterator[Any]:
 
 
 def _header(file: Any, path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors, from the header alone."""
-    keys = file.keys()
+    """Shapes of all tensors, from the header alone; the scales of packed ones belong to those."""
+    keys = set(file.keys())
     if len(keys) > MAX_TENSORS:
         raise ModelError(f"{path} holds {len(keys)} tensors: not a speech model")
-    return {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+    scales = {key + packed.SUFFIX for key in keys}
+    return {key: tuple(file.get_slice(key).get_shape()) for key in sorted(keys - scales)}
 
 
 def build(config: ModelConfig, label: str) -> torch.nn.Module:
@@ -233,10 +243,13 @@ def _tensors(file: Any, path: Path, module: torch.nn.Module) -> dict[str, torch.
     """All tensors in the types that the module has them in. Raises ModelError on a wrong type or a value
     not finite.
     """
-    out = {}
+    out: dict[str, torch.Tensor] = {}
+    keys = set(file.keys())
     for key, own in module.state_dict().items():
         stored = file.get_slice(key).get_dtype()
         tensor = file.get_tensor(key)
+        if key + packed.SUFFIX in keys:
+            tensor, stored = packed.unpack(key, tensor, file.get_tensor(key + packed.SUFFIX)), "F32"
         if own.is_floating_point() != (stored in _FLOATS) or (stored in _FLOATS) != (
             tensor.dtype in _FLOAT_TYPES
         ):

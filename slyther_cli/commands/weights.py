@@ -1,4 +1,4 @@
-"""``slyther weights``: list, show, pull, import and average trained weights."""
+"""``slyther weights``: list, show, pull, import, average and shrink trained weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slyther_cli.commands import output
 from slyther_cli.commands.options import Json, Quiet, new_app
 from slyther_cli.errors import escaped
 
-app = new_app(help="List, show, download, import and average trained weights.")
+app = new_app(help="List, show, download, import, average and shrink trained weights.")
 LONGEST_CARD = 100_000  # characters that are shown
 
 
@@ -168,7 +168,6 @@ def average_weights(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the average, by default the first model's.")
     ] = None,
-    half: Annotated[bool, typer.Option("--half", help="Store half precision.")] = False,
     as_json: Json = False,
 ) -> None:
     """Average models into a new one; print its folder.
@@ -185,7 +184,32 @@ def average_weights(
         parts = [float(part) for part in shares.split(",")] if shares else []
     except ValueError:
         raise typer.BadParameter(f"{shares!r} is no list of shares: write 2,1,1") from None
-    folder = average(models, output_dir, shares=parts, name=name, half=half)
+    folder = average(models, output_dir, shares=parts, name=name)
+    _result(read_config(folder).name, folder, as_json)
+
+
+@app.command("shrink")
+def shrink_weights(
+    model: Annotated[str, typer.Argument(help="Name or folder of a model.", metavar="NAME|PATH")],
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "--output", "-o", help="New model folder.", metavar="DIR")
+    ],
+    to: Annotated[
+        str,
+        typer.Option(help="int8 (a quarter of the size), float16 (half) or float32.", metavar="TYPE"),
+    ] = "int8",
+    as_json: Json = False,
+) -> None:
+    """Store a model in fewer bits; print its folder.
+
+    With int8 each row of a matrix has a scale; vectors are float16. It computes in float32 as before: the
+    file is smaller, no more. Measure what it costs: slyther eval.
+    """
+    output.json_asked = as_json
+    from slyther_cli.checkpoints.config import read_config
+    from slyther_cli.checkpoints.shrink import shrink
+
+    folder = shrink(model, output_dir, to)
     _result(read_config(folder).name, folder, as_json)
 
 

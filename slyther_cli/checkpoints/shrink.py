@@ -1,0 +1,48 @@
+"""A model stored in fewer bits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from slyther_cli.checkpoints import store
+from slyther_cli.checkpoints.config import CARD_FILE
+from slyther_cli.errors import ModelError, UsageError
+
+TYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int8}
+
+
+def shrink(model: str | os.PathLike[str], output: str | os.PathLike[str], to: str = "int8") -> Path:
+    """Write ``model`` (a name or a folder) with its weights as ``to``, one of :data:`TYPES`, and all else as
+    it is; return the new folder. It computes in float32 as before: files and downloads are smaller, no more.
+
+    Raises UsageError: another type, or a folder onto itself; ModelError, OutputError: as ``store`` does.
+    """
+    if to not in TYPES:
+        raise UsageError(f"unknown type {to!r}; choose {', '.join(TYPES)}")
+    network, about = store.load(model)
+    assert about.path is not None
+    if Path(output).resolve() == about.path.resolve():
+        raise UsageError(f"{output} is the model itself: give a new folder")
+    meta: dict[str, Any] = {"source": about.source, "license": about.license, "metrics": about.metrics}
+    card = about.path / CARD_FILE
+    try:
+        words = card.read_text(encoding="utf-8") if card.is_file() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{card} cannot be read: {error}") from None
+    return store.save(
+        Path(output),
+        network,
+        name=about.name,
+        architecture=about.architecture,
+        config=about.config,
+        task=about.task,
+        card=words,
+        dtype=TYPES[to],
+        companions=lambda folder: store.copy_companions(about, folder),
+        **{key: value for key, value in meta.items() if value is not None},
+        **about.extra,
+    )
