@@ -130,7 +130,7 @@ def test_two_halves_of_a_gpu_and_a_third_that_waits(place):
         results = slyther_cli.separate(
             files, "out", ray=cluster.address, ray_gpus=0.5, jobs=3, on_event=on_event, **how
         )
-        with pytest.raises(DeviceError, match="1 GPUs: .*smaller --ray-gpus"):
+        with pytest.raises(DeviceError, match=r"1 GPUs: .*smaller --ray-gpus"):
             slyther_cli.separate(files, "more", ray=cluster.address, ray_gpus=2, **how)
     finally:
         cluster.shutdown()
