@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import bad_recordings
 import numpy as np
 import pytest
 import soundfile as sf
@@ -328,34 +329,8 @@ def test_a_failure_while_computing(capfd, monkeypatch, error, code):
 # Inputs of every kind
 
 
-def bad_inputs():
-    """Files that cannot be separated: name -> words of the message."""
-    Path("dir.wav").mkdir()
-    Path("empty.wav").touch()
-    Path("text.wav").write_text("this is no sound\n" * 50)
-    make("nothing.wav", np.zeros((0, 1), np.float32))
-    make("slow.wav", voices(20, 1000), 1)
-    Path("header.wav").write_bytes(Path(make("whole.wav")).read_bytes()[:30])
-    Path("whole.wav").unlink()
-    Path("cut.flac").write_bytes(Path(make("whole.flac", voices(3))).read_bytes()[:9000])
-    Path("whole.flac").unlink()
-    Path("loop.wav").symlink_to("loop.wav")
-    return {
-        "dir.wav": "no audio files",
-        "empty.wav": "0 bytes",
-        "text.wav": "not a sound file",
-        "nothing.wav": "no samples",
-        "slow.wav": "1 Hz",
-        "header.wav": "header.wav",
-        "cut.flac": "damaged",
-        "loop.wav": "loop.wav",
-        "missing.wav": "no such file",
-        "n\nl.wav": "no such file",
-    }
-
-
 def test_bad_inputs_do_not_stop_the_others(capfd):
-    bad = bad_inputs()
+    bad = bad_recordings.make()
     make("good.wav")
     code, out, err = run(capfd, *bad, "good.wav", "-o", "out")
     assert code == 3 and out == ["out/good_s1.wav", "out/good_s2.wav"]

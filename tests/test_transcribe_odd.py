@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import bad_recordings
 import numpy as np
 import pytest
 import soundfile as sf
@@ -223,34 +224,8 @@ def test_coverage_does_not_mind_blocks():
 # Inputs of every kind
 
 
-def bad_inputs():
-    """Files that cannot be transcribed: name -> words of the message."""
-    Path("dir.wav").mkdir()
-    Path("empty.wav").touch()
-    Path("text.wav").write_text("this is no sound\n" * 50)
-    make("nothing.wav", x=np.zeros((0, 1), np.float32))
-    make("slow.wav", x=np.zeros(20, np.float32), rate=1)
-    make("whole.wav")
-    Path("header.wav").write_bytes(Path("whole.wav").read_bytes()[:30])
-    make("whole.flac", x=np.random.default_rng(0).standard_normal(50_000).astype(np.float32) * 0.1)
-    Path("cut.flac").write_bytes(Path("whole.flac").read_bytes()[:9000])
-    Path("loop.wav").symlink_to("loop.wav")
-    return {
-        "dir.wav": "no audio files",
-        "empty.wav": "0 bytes",
-        "text.wav": "not a sound file",
-        "nothing.wav": "no samples",
-        "slow.wav": "1 Hz",
-        "header.wav": "header.wav",
-        "cut.flac": "damaged",
-        "loop.wav": "loop.wav",
-        "missing.wav": "no such file",
-        "n\nl.wav": "no such file",
-    }
-
-
 def test_bad_inputs_do_not_stop_the_others(capfd):
-    bad = bad_inputs()
+    bad = bad_recordings.make()
     make("good.wav")
     code, out, err = run(capfd, *bad, "good.wav", "-o", "out")
     assert code == 3 and out == "out/good.txt\n"
