@@ -15,7 +15,7 @@ import soundfile as sf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slyther_cli.audio import wav, writer
+from slyther_cli.audio import sinks, wav, writer
 from slyther_cli.audio.writer import StemGroup, StemWriter
 from slyther_cli.errors import OutputError, UsageError
 
@@ -207,7 +207,8 @@ def test_a_real_rf64_header_is_understood_by_libsndfile(tmp_path):
 @pytest.mark.parametrize("clip", CLIPS)
 @pytest.mark.parametrize("format", ["wav", "flac"])
 @pytest.mark.parametrize("how", ["abort", "leave", "raise"])
-def test_nothing_is_left_without_commit(tmp_path, clip, format, how):
+def test_nothing_is_left_without_commit(tmp_path, clip, format, how, monkeypatch):
+    monkeypatch.setattr(sinks, "HELD", 0)
     (tmp_path / "s0.wav").write_bytes(b"earlier")
     before = tree(tmp_path)
     paths = [tmp_path / "s0.wav", tmp_path / "new" / "deep" / "s1.wav"]
@@ -224,6 +225,24 @@ def test_nothing_is_left_without_commit(tmp_path, clip, format, how):
     for use in (lambda: group.write(QUIET), group.commit):
         with pytest.raises(ValueError, match="after commit or abort"):
             use()
+
+
+def test_scratch_in_memory_or_in_a_file(tmp_path, monkeypatch):
+    """Results do not depend on it; little sound needs no file, and a killed job's files go."""
+    loud = np.random.default_rng(0).uniform(-3, 3, (2, 5000)).astype(np.float32)
+    paths, found = [tmp_path / "a.wav", tmp_path / "b.wav"], []
+    for held, files in ((1 << 20, 0), (30_000, 0), (12_000, 2), (0, 2)):  # 20 kB a stem
+        monkeypatch.setattr(sinks, "HELD", held)
+        for i in range(4):
+            (tmp_path / f".job-{i}.part").write_bytes(b"of a killed run")
+        with StemGroup(paths, 8000, clip="rescale", part="job") as group:
+            for at in range(0, 5000, 1000):
+                group.write(loud[:, at : at + 1000])
+            assert len([*tmp_path.glob(".job-*")]) == files
+            group.commit()
+        assert not [*tmp_path.glob(".*")]
+        found.append([path.read_bytes() for path in paths])
+    assert all(one == found[0] for one in found)
 
 
 def test_earlier_files_are_replaced_and_permissions_are_ordinary(tmp_path):

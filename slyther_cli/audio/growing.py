@@ -16,7 +16,7 @@ class GrowingStems(StemGroup):
     ``clip`` is "clamp" or "none". FLAC is written in frames of 4096 samples.
     """
 
-    def commit(self) -> None:
+    def commit(self, sync_names: bool = True) -> None:
         if not self._open:
             raise ValueError("commit after commit or abort")
         for path, sink in zip(self.paths, self._sinks, strict=True):

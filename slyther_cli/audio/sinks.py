@@ -1,12 +1,13 @@
 """What a stem is written into: a WAV file, a FLAC file, or raw samples to be converted later.
 
-A sink owns an open, unbuffered file. ``write`` takes float32 [n]; ``close`` finishes the file and
-brings it to the disk; ``discard`` gives it up and never raises. All raise OSError when the disk fails.
+A sink owns an open, unbuffered file. ``write`` takes float32 [n]; ``finish`` writes what is missing and sends
+it on its way to the disk; ``close`` waits until it is there; ``discard`` gives the file up and never raises.
+All raise OSError when the disk fails.
 """
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,26 +20,43 @@ from slyther_cli.audio import wav
 FloatArray = npt.NDArray[np.float32]
 
 COPY = 1 << 16  # samples read back at once
+HELD = 1 << 20  # bytes of a stem that need no file
 FAILURES = (soundfile.SoundFileError, AssertionError)  # soundfile asserts that all was written
 
 
 class Scratch:
-    """Raw float32 samples in a temporary file."""
+    """Raw float32 samples, to be read again: in memory while they are few, then in a file that ``create``
+    makes."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, create: Callable[[], BinaryIO]) -> None:
+        self._create, self._held, self._size = create, list[bytes](), 0
+        self._file: BinaryIO | None = None
 
     def write(self, block: FloatArray) -> None:
-        wav.write_all(self._file, block.tobytes())
+        data = block.tobytes()
+        if self._file is None:
+            self._held.append(data)
+            self._size += len(data)
+            if self._size <= HELD:
+                return
+            self._file, data = self._create(), b"".join(self._held)
+            self._held = []
+        wav.write_all(self._file, data)
 
     def blocks(self) -> Iterator[FloatArray]:
         """All samples again, in blocks [n]."""
+        if self._file is None:
+            yield from (np.frombuffer(data, np.float32) for data in self._held)
+            return
         self._file.seek(0)
         while data := self._file.read(4 * COPY):
             yield np.frombuffer(data, np.float32)
 
     def discard(self) -> None:
-        close_quietly(self._file)
+        self._held = []
+        if self._file is not None:
+            close_quietly(self._file)
+            Path(self._file.name).unlink(missing_ok=True)
 
 
 class Wav:
@@ -66,6 +84,9 @@ class Wav:
     def cut(self, frames: int) -> None:
         """Forget what was written beyond so many samples."""
         self._wav.cut(frames)
+
+    def finish(self) -> None:
+        self._wav.finish()
 
     def close(self) -> None:
         self._wav.close()
@@ -105,8 +126,15 @@ class Flac:
             raise OSError("the FLAC encoder was cut short") from None
         self._frames += len(block)
 
+    def finish(self) -> None:
+        try:
+            self._file.close()
+        except FAILURES:
+            raise OSError("the FLAC file did not come out whole") from None
+        wav.send_off(self._handle)
+
     def close(self) -> None:
-        """Close, bring to the disk, and see that the last sample can be read again."""
+        """Bring to the disk, and see that the last sample can be read again."""
         try:
             self._file.close()
             os.fsync(self._handle.fileno())

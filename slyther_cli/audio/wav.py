@@ -1,5 +1,6 @@
 """The WAV file format: what a header says, headers made right, and a writer that grows into RF64."""
 
+import contextlib
 import io
 import os
 import struct
@@ -176,7 +177,7 @@ class WavWriter:
         if tag != 1:
             self._fmt += b"\0\0"
         self._room = frames is None or frames * width > LIMIT
-        self._file, self._subtype, self._size = file, subtype, 0
+        self._file, self._subtype, self._size, self._finished = file, subtype, 0, False
         self._info = _info_chunk(metadata or {})
         header = make_header(self._fmt, 0, room=self._room, growing=True)
         self._start = len(header)
@@ -194,8 +195,8 @@ class WavWriter:
         self._file.seek(self._start + self._size)
         self._file.truncate()
 
-    def close(self) -> None:
-        """Write the header and bring everything to the disk."""
+    def finish(self) -> None:
+        """Write the header; nothing may be written afterwards."""
         if self._size > LIMIT and not self._room:
             raise OSError("more samples than were announced: the file passes 4 GB")
         write_all(self._file, bytes(self._size % 2) + self._info)
@@ -203,8 +204,22 @@ class WavWriter:
         header = make_header(self._fmt, self._size, room=self._room, extra=len(self._info))
         assert len(header) == self._start
         write_all(self._file, header)
+        self._finished = True
+        send_off(self._file)
+
+    def close(self) -> None:
+        """Bring everything to the disk."""
+        if not self._finished:
+            self.finish()
         os.fsync(self._file.fileno())
         self._file.close()
+
+
+def send_off(file: BinaryIO) -> None:
+    """Begin to bring a file to the disk, where the system can: several go at the same time."""
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _info_chunk(metadata: Mapping[str, str]) -> bytes:

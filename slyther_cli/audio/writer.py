@@ -5,6 +5,7 @@ import errno
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -34,7 +35,8 @@ class StemGroup:
     ``format``    "wav" or "flac". ``subtype``: "PCM_16", "PCM_24", or "FLOAT" (wav only).
     ``clip``      what happens to samples beyond full scale.
                   "rescale": all stems are scaled by the same factor, if the loudest needs it. The
-                  levels are known at the end only, so float32 lies beside the outputs until commit.
+                  levels are known at the end only, so float32 lies in memory, or beside the outputs when
+                  it is more than 1 MB, until commit.
                   "clamp": they are cut to [-1, 1). "none": written as they are; integer subtypes
                   saturate, they never wrap.
     ``metadata``  title, artist, comment, software, date, copyright, album, genre, for all stems.
@@ -79,8 +81,11 @@ class StemGroup:
         try:
             for path in self.paths:
                 self._make_folder(path)
+                for i in range(2 * len(self.paths)) if part else ():
+                    path.with_name(f".{part}-{i}.part").unlink(missing_ok=True)
             for path in self.paths:
-                self._sinks.append(Scratch(self._create(path)) if clip == "rescale" else self._sink(path))
+                scratch = clip == "rescale"
+                self._sinks.append(Scratch(partial(self._create, path)) if scratch else self._sink(path))
         except BaseException as error:
             self.abort()
             if isinstance(error, OSError):
@@ -110,18 +115,26 @@ class StemGroup:
                 sink.write(np.ascontiguousarray(stem))
         self.frames_written += stems.shape[1]
 
-    def commit(self) -> None:
-        """Finish the files and give them their names."""
+    def commit(self, sync_names: bool = True) -> None:
+        """Finish the files and give them their names. Without ``sync_names`` the names, of whole files, may
+        be lost with a power cut; :func:`sync_folder` is for many at once."""
         if not self._open:
             raise ValueError("commit after commit or abort")
         if self.clip == "rescale":
             self._convert()
-        count = len(self.paths)  # with "rescale", as many scratch files come before them
+        count = len(self.paths)  # with "rescale", scratch files may come before them
         finals = self._temporary[-count:]
-        for path, sink in zip(self.paths, self._sinks[-count:], strict=True):
+        sinks = list(zip(self.paths, self._sinks[-count:], strict=True))
+        for path, sink in sinks:  # all of them, before the first is waited for
+            with self._guarding(path):
+                sink.finish()
+        for path, sink in sinks:
             with self._guarding(path):
                 sink.close()
         self._publish(finals)
+        if sync_names:
+            for folder in {path.parent for path in self.paths}:
+                sync_folder(folder)
         self._open = False
         self._made = []
         self.abort()  # only what is left
@@ -161,7 +174,6 @@ class StemGroup:
                 for block in source.blocks():
                     sink.write(block if factor == 1.0 else (block * factor).astype(np.float32))
                 source.discard()
-                self._temporary[i].unlink()
 
     def _publish(self, finals: Sequence[Path]) -> None:
         """Rename all; if one fails, those renamed before it go again."""
@@ -177,8 +189,6 @@ class StemGroup:
                 raise self._failure(path, error) from None
             if new:
                 fresh.append(path)
-        for folder in {path.parent for path in self.paths}:
-            sync_folder(folder)
 
     def _tell(self) -> None:
         if self._damaged:
@@ -201,13 +211,16 @@ class StemGroup:
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
             self._made.append(folder)
+        if not path.parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        ours = os.access in os.supports_effective_ids
+        if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=ours):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     def _create(self, path: Path) -> BinaryIO:
         """A new temporary file in the folder of ``path``, unbuffered, with ordinary permissions."""
         name = f"{self._part}-{len(self._temporary)}" if self._part else f"slyther-{secrets.token_hex(6)}"
         temporary = path.parent / f".{name}.part"
-        if self._part:
-            temporary.unlink(missing_ok=True)
         file = open(temporary, "x+b", buffering=0)  # noqa: SIM115 - closed by its sink
         self._temporary.append(temporary)
         return file  # type: ignore[return-value]

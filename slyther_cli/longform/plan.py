@@ -8,6 +8,8 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from slyther_cli.errors import DeviceError, OutputError
 from slyther_cli.longform.journal import GAP_BYTES
@@ -46,7 +48,7 @@ class Plan:
         if self.tape == "file":
             tape = f"tape in a work file of {_size(self.disk_bytes)} in {self.work_dir}"
         return [
-            f"{self.frames} frames, {self.sweeps} sweeps in segments of {self.segment}, sound read twice",
+            f"{self.frames} frames, {self.sweeps} sweeps in segments of {self.segment}",
             f"{tape}, working memory at most {_size(self.working_bytes)}",
         ]
 
@@ -116,12 +118,21 @@ def swept(
     return Plan(samples, frames, layers + 1, TILE, "file", tape_bytes, working, folder, disk)
 
 
+_counted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+
+def count_weights(model) -> int:
+    """How many numbers a network has learnt; counted once, as that takes as long as 20 ms of sound."""
+    if model not in _counted:
+        _counted[model] = sum(p.numel() for p in model.parameters())
+    return _counted[model]
+
+
 def working_bytes(model) -> int:
     """What a job needs beside the tape, an upper bound. Grows with the network only."""
     c = model.config
     channels = 4 * c.d_model + 2 * c.n_speakers * c.n_filters
-    weights = sum(p.numel() for p in model.parameters())
-    return BASE_BYTES + 4 * (COPIES_OF_WEIGHTS * weights + TILE * channels * FLOATS_PER_CHANNEL)
+    return BASE_BYTES + 4 * (COPIES_OF_WEIGHTS * count_weights(model) + TILE * channels * FLOATS_PER_CHANNEL)
 
 
 def _check_disk(folder: Path, need: int, held: int) -> None:

@@ -26,6 +26,7 @@ from slyther_cli.longform.plan import (
     COPIES_OF_WEIGHTS,
     FLOATS_PER_CHANNEL,
     Plan,
+    count_weights,
     one_pass,
     swept,
 )
@@ -193,7 +194,7 @@ def plan_recognition(
     c, frames = model.config, model.frames(samples)
     if c.causal:
         return one_pass(samples, frames, work_dir)
-    weights = sum(p.numel() for p in model.parameters())
+    weights = count_weights(model)
     if has_attention(model.transformer.encoder):
         if resume:
             raise UsageError("a speech-mamba keeps no work to go on from: leave --resume out")

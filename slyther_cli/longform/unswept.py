@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from slyther_cli.errors import DeviceError, UsageError
-from slyther_cli.longform.plan import BASE_BYTES, Plan, _available, _size
+from slyther_cli.longform.plan import BASE_BYTES, Plan, _available, _size, count_weights
 from slyther_cli.runtime import temporary_folder
 
 FLOATS_PER_FILTER = 64
@@ -39,7 +39,7 @@ def plan_whole(
     if resume:
         raise UsageError("this model takes a recording whole and keeps no work: leave --resume out")
     c, frames = model.config, model.encoder.frames(samples)
-    weights = sum(p.numel() for p in model.parameters())
+    weights = count_weights(model)
     fixed = BASE_BYTES + 8 * weights
     a_frame = 4 * c.n_filters * FLOATS_PER_FILTER
     need = fixed + a_frame * frames

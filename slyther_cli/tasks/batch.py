@@ -15,6 +15,7 @@ from slyther_cli.audio.discover import Input, check_collisions, expand_inputs, s
 from slyther_cli.audio.live import LiveReader
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Bytes, Source
+from slyther_cli.audio.writer import sync_folder
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import InputError, OutputError, SlytherError, UsageError
 from slyther_cli.tasks.claims import Failures, Taken, claim, tidy, unused_goes
@@ -124,14 +125,18 @@ class Batch:
         work = [Work(i, inputs[i], outputs[inputs[i]], (i, len(inputs))) for i in longest_first(inputs)]
         failures = Failures(self.output_dir) if self.output_dir and several and not self.dry_run else None
         results: dict[int, Result] = {}
-        with unused_goes(self.output_dir), contextlib.closing(self._results(work, shared)) as found:
-            for item, result in found:
-                results[item.index] = result
-                if failures is not None and result.error is not None:
-                    with contextlib.suppress(
-                        OutputError
-                    ):  # the error itself says that nothing can be written
-                        failures.add(str(item.source), result.error)
+        try:
+            with unused_goes(self.output_dir), contextlib.closing(self._results(work, shared)) as found:
+                for item, result in found:
+                    results[item.index] = result
+                    if failures is not None and result.error is not None:
+                        # the error itself says that nothing can be written
+                        with contextlib.suppress(OutputError):
+                            failures.add(str(item.source), result.error)
+        finally:
+            done = [r for r in results.values() if r.status == "done"]
+            for folder in {path.parent for r in done for path in r.outputs.values()}:
+                sync_folder(folder)
         if failures is not None:
             with contextlib.suppress(OutputError):
                 failures.settle([r.source for r in results.values() if r.error is None])

@@ -286,7 +286,9 @@ class Separation(Batch):
             if self.residual:
                 again = stack.enter_context(AudioReader(file, self.channel, work_dir=self.work_dir))
                 mixture = Lockstep(again.blocks(BLOCK))
-            stems = separate_whole(self.model, lambda: reader.blocks(BLOCK), plan, progress, job=job)
+            once = list(reader.blocks(BLOCK)) if reader.frames <= BLOCK else []  # a block: kept, not reread
+            sound = (lambda: iter(once)) if once else (lambda: reader.blocks(BLOCK))
+            stems = separate_whole(self.model, sound, plan, progress, job=job)
             stack.callback(getattr(stems, "close", lambda: None))
             for block in at_source_rate(stems, reader):
                 if mixture is not None:
