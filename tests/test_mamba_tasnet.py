@@ -52,3 +52,19 @@ def test_the_published_sizes():
     counts = {"xs": 2_210_176, "s": 7_926_528, "m": 15_647_488, "l": 58_951_168}  # papers.md 1.1
     names = {size: registry.PRESETS[f"mamba-tasnet-{size}"] for size in counts}
     assert {size: registry.parameter_count(*preset) for size, preset in names.items()} == counts
+
+
+def test_autocast_rounds_the_products_and_not_the_residual():
+    torch.manual_seed(0)
+    stack = MambaTasNet(MambaTasNetConfig(n_filters=16, d_model=32, n_layers=3)).masknet.mamba_net
+    x = torch.randn(1, 50, 32)
+    seen = []
+    for layer in stack.layers:
+        layer.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    with torch.no_grad():
+        whole = stack(x)
+        seen.clear()
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = stack(x.bfloat16())
+    assert seen == [torch.float32] * 3
+    assert 0 < float((rounded - whole).norm() / whole.norm()) < 0.02

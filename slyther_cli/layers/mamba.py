@@ -190,7 +190,11 @@ class MambaLayer(nn.Module):
 
 
 class MambaStack(nn.Module):
-    """``n_layers`` MambaLayers and a final norm. [batch, length, d_model] -> the same."""
+    """``n_layers`` MambaLayers and a final norm. [batch, length, d_model] -> the same.
+
+    The residual stream has the parameters' type: under autocast the products alone are rounded, and torch's
+    norm of one type is quicker than that of two (a seventh of a training step).
+    """
 
     def __init__(self, d_model: int, n_layers: int, d_state: int = 16, causal: bool = False):
         super().__init__()
@@ -198,6 +202,7 @@ class MambaStack(nn.Module):
         self.norm_f = nn.RMSNorm(d_model, eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.norm_f.weight.dtype)
         for layer in self.layers:
             x = layer(x)
         return self.norm_f(x)
