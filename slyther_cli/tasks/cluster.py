@@ -139,6 +139,7 @@ class Actors:
         self.share = (1.0 if gpus else 0.0) if share is None else share
         self.count = sum(self._fitting(node) for node in nodes)
         if not self.count:
+            ray.shutdown()
             most = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
             raise DeviceError(
                 f"no node of the Ray cluster has room: the largest has {most.get('CPU', 0):g} CPUs and "
