@@ -493,3 +493,27 @@ def test_errors_that_cannot_travel():
     assert str(portable(InputError("x"))) == "x" and type(portable(OutputError("y"))) is OutputError
     assert "Odd: z" in str(portable(Odd("z")))
     assert "ZeroDivisionError" in "".join(portable(ZeroDivisionError("w")).__notes__)
+
+
+def test_nothing_has_a_name_before_it_is_on_the_disk(place, monkeypatch):
+    """Every file is brought there first, the folder with the names once, at the end."""
+    done = []
+    fsync, replace_ = os.fsync, os.replace
+
+    def synced(handle):
+        done.append(("sync", os.readlink(f"/proc/self/fd/{handle}")))
+        fsync(handle)
+
+    def named(old, new):
+        done.append(("name", os.path.abspath(old)))
+        replace_(old, new)
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc")
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", named)
+    files = make(*(f"{i}.wav" for i in range(4)))
+    assert [r.status for r in slyther_cli.separate(files, "out", threads=1)] == ["done"] * 4
+    names = [what for kind, what in done if kind == "name"]
+    assert len(names) == 8 and all(done.index(("sync", n)) < done.index(("name", n)) for n in names)
+    assert done[-1] == ("sync", os.path.abspath("out")) and len(done) == 8 + 8 + 1
