@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from longform_tools import noise, small_model
-from voices import RATE, corpus
+from voices import RATE, SPEAKERS, corpus
 
 from slyther_cli import app
 from slyther_cli.checkpoints import store
@@ -88,6 +88,20 @@ def test_a_recording_is_the_beginning_of_a_longer_one(tmp_path):
         assert ((active[0] == a) & (active[1] == b)).mean() > 0.02
     with pytest.raises(InputError, match="pairs"):
         recording(manifest, "test", 2, 20, RATE, 0)
+
+
+def test_pairs_of_one_sex(tmp_path):
+    manifest = corpus(tmp_path, each=2)
+    found = {}
+    for pair in range(2):
+        names, voices = recording(manifest, "test", pair, 20, RATE, 0, same_sex=True)
+        assert len({SPEAKERS[name][1] for name in names}) == 1 and np.abs(voices).max(1).all()
+        found |= dict.fromkeys(names)
+    assert set(found) == {"ann", "bob", "cleo", "dan"}
+    with pytest.raises(InputError, match="2 pairs of speakers of one sex"):
+        recording(manifest, "test", 2, 20, RATE, 0, same_sex=True)
+    with pytest.raises(InputError, match="0 pairs of speakers of one sex"):
+        recording(corpus(tmp_path / "untold", sex=False), "test", 0, 20, RATE, 0, same_sex=True)
 
 
 def test_chapters_are_read_in_their_order(tmp_path):

@@ -132,6 +132,9 @@ def longform(
         str, typer.Option(help="Windows to compare the quality with, in seconds.", metavar="S,S")
     ] = "10,30",
     pairs: Annotated[int, typer.Option(min=1, max=1000, help="Recordings for quality, two voices each.")] = 1,
+    same_sex: Annotated[
+        bool, typer.Option("--same-sex", help="Two men or two women in every recording.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the recordings' pauses and turns.")] = 0,
     runs: Annotated[int, typer.Option(min=1, max=1000, help="Speed: the median of so many counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
@@ -173,7 +176,7 @@ def longform(
             new = longform_cost.measure_speed(model, asked("10,60"), runs, threads, tell)
         else:
             new = _quality(
-                model, manifest, split, asked("10,60,600,3600"), windows, pairs, seed, threads, tell
+                model, manifest, split, asked("10,60,600,3600"), windows, pairs, same_sex, seed, threads, tell
             )
         rows += new
         if not as_json:
@@ -183,7 +186,9 @@ def longform(
         raise typer.Exit(1)
 
 
-def _quality(model, manifest, split, lengths, windows, pairs, seed, threads, tell) -> list[dict[str, Any]]:
+def _quality(
+    model, manifest, split, lengths, windows, pairs, same_sex, seed, threads, tell
+) -> list[dict[str, Any]]:
     import torch
 
     from slyther_cli.checkpoints import store
@@ -199,6 +204,7 @@ def _quality(model, manifest, split, lengths, windows, pairs, seed, threads, tel
         lengths=lengths,
         windows=_seconds(windows),
         pairs=pairs,
+        same_sex=same_sex,
         seed=seed,
         on_row=tell,
     )

@@ -43,10 +43,12 @@ def measure(
     lengths: Sequence[float] = (10.0, 60.0, 600.0, 3600.0),
     windows: Sequence[float] = (10.0, 30.0),
     pairs: int = 1,
+    same_sex: bool = False,
     seed: int = 0,
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
-    """One row for every way, over ``pairs`` recordings as long as the longest of ``lengths`` (seconds).
+    """One row for every way, over ``pairs`` recordings as long as the longest of ``lengths`` (seconds),
+    of two men or two women with ``same_sex``.
 
     Keys: ``part`` "quality", ``model``, ``how`` "whole" or "windows", ``seconds`` (of a piece, or a window),
     ``total_seconds``, ``pieces``, ``speakers``, ``split``, ``seed``; ``si_snri``, the mean over pieces of the
@@ -69,7 +71,7 @@ def measure(
     scores: dict[tuple[str, float], list[Piece]] = {way: [] for way in ways}
     made, rows = [], []
     for pair in range(pairs):
-        chosen, voices = recording(manifest, split, pair, total, rate, seed)
+        chosen, voices = recording(manifest, split, pair, total, rate, seed, same_sex)
         made.append("+".join(chosen))
         for how, seconds in ways:
             length = round((seconds if how == "whole" else total) * rate)

@@ -49,19 +49,35 @@ def speakers(manifest: Path, split: str) -> dict[str, list[list[Utterance]]]:
     return {s: found[s] for s in order}
 
 
+def pairs_of(runs: dict[str, list[list[Utterance]]], same_sex: bool = False) -> list[list[str]]:
+    """The first two of :func:`speakers`, the next two, ...; with ``same_sex`` those of each sex apart, and
+    none whose sex the manifest does not tell.
+    """
+    if not same_sex:
+        names = list(runs)
+        return [names[i : i + 2] for i in range(0, len(names) - 1, 2)]
+    of_sex: dict[str, list[str]] = {}
+    for name, (first, *_) in runs.items():
+        if first[0].sex in ("F", "M"):
+            of_sex.setdefault(first[0].sex, []).append(name)
+    return [names[i : i + 2] for names in of_sex.values() for i in range(0, len(names) - 1, 2)]
+
+
 def recording(
-    manifest: Path, split: str, pair: int, seconds: float, rate: int, seed: int
+    manifest: Path, split: str, pair: int, seconds: float, rate: int, seed: int, same_sex: bool = False
 ) -> tuple[list[str], np.ndarray]:
-    """The names of pair number ``pair`` (the first two of :func:`speakers`, the next two, ...) and their
-    voices, [2, samples] float32 at ``rate``, to be added.
+    """The names of pair number ``pair`` of :func:`pairs_of` and their voices, [2, samples] float32 at
+    ``rate``, to be added.
 
     The same for the same arguments; a shorter one is the beginning of a longer one. Raises InputError when
     there is no such pair, or a file cannot be read.
     """
     runs = speakers(manifest, split)
-    chosen = list(runs)[2 * pair : 2 * pair + 2]
-    if len(chosen) < 2:
-        raise InputError(f"{manifest}: split {split!r} has {len(runs) // 2} pairs of speakers")
+    pairs = pairs_of(runs, same_sex)
+    if pair >= len(pairs):
+        of_one = " of one sex" if same_sex else ""
+        raise InputError(f"{manifest}: split {split!r} has {len(pairs)} pairs of speakers{of_one}")
+    chosen = pairs[pair]
     samples = round(seconds * rate)
     voices = np.stack(
         [
