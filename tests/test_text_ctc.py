@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slyther_cli.text import compiled
 from slyther_cli.text.ctc import BeamDecoder, GreedyDecoder
+from slyther_cli.text.kneser_ney import train
 from slyther_cli.text.tokens import CharTokenizer
 from slyther_cli.text.words import Token, WordStream
 
@@ -196,6 +198,102 @@ def test_feeds_may_be_cut_anywhere(seed, cuts, max_delay, words):
     assert run(made(), log_probs, cuts) == whole
     assert in_order(whole, 60)
     assert run(GreedyDecoder(), log_probs, cuts) == run(GreedyDecoder(), log_probs)
+
+
+def spelt(text, frames=3, spaces=0.3):
+    """Every letter of " ab" for one frame of ``frames``; a space is heard with the probability ``spaces``."""
+    rows = []
+    for letter in text:
+        row = np.full(4, 1e-6)
+        row[0], row[" ab".index(letter) + 1] = (1 - spaces, spaces) if letter == " " else (1e-3, 1.0)
+        rows += [row, *[np.array([1.0, 1e-6, 1e-6, 1e-6])] * (frames - 1)]
+    log_probs = np.log(np.array(rows))
+    return log_probs - np.log(np.exp(log_probs).sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("made", [BeamDecoder, compiled.beam_decoder])
+def test_an_unknown_word_does_not_run_on(made):
+    """Without a price for its letters, one endless unknown word is cheaper than all the words to come."""
+    tokenizer, lm = CharTokenizer(" ab"), train(["ab ba ab", "ba ab ba"], 2)
+    said = "bbb ab ba ab ba ab ba ab ba ab ba ab ba ab ba"  # the first word is not known
+    options = {"token_prune_min_logp": -9.0, "tokenizer": tokenizer, "lm": lm, "lm_weight": 1.0}
+    options |= {"word_bonus": 0.0, "unknown_bonus": -6.0, "beam_prune_logp": -30.0}
+
+    def heard(letter):
+        tokens = run(made(200, **options, unknown_letter_bonus=letter), spelt(said))
+        return tokenizer.decode(token.id for token in tokens)
+
+    assert heard(-2.0) == said
+    assert len(heard(0.0).split()) < len(said.split()) / 2
+    with pytest.raises(ValueError, match="unknown_letter_bonus"):
+        made(9, **options, unknown_letter_bonus=0.1)
+
+
+@pytest.mark.parametrize("made", [BeamDecoder, compiled.beam_decoder])
+def test_a_pause_ends_a_word_for_the_language_model_too(made):
+    """`WordStream` parts words at the pause; the letters after it must be the beginning of a word."""
+    tokenizer, lm = CharTokenizer(" ab"), train(["ab ab ab", "abbb abbb"], 2)
+    log_probs = np.concatenate([spelt("ab"), np.log([[0.997, 0.001, 0.001, 0.001]] * 30), spelt("ab")])
+    log_probs[36] = np.log([0.02, 0.02, 0.46, 0.50])  # abbb is a word, but bb is none
+    options = {"token_prune_min_logp": -9.0, "tokenizer": tokenizer, "lm": lm, "unknown_bonus": -40.0}
+
+    def heard(pause):
+        tokens = run(made(200, **options, lm_pause=pause), log_probs)
+        words = WordStream(tokenizer, 1, pause=20)
+        return [word.text for word in [*words.feed(tokens), *words.finish()]]
+
+    assert heard(20) == ["ab", "ab"]
+    assert heard(None) == ["ab", "bb"]
+
+
+SPOKEN = ["ab ba a", "a bab ab", "b ab", "ba ba ab a", "abba", "a b a"]
+
+
+@pytest.mark.skipif(compiled._native is None, reason="the compiled extension is not there")
+@given(
+    seeds,
+    st.lists(st.integers(0, 90), max_size=6),
+    st.sampled_from([None, 3, 20]),
+    st.sampled_from([0, 1, 2, 3, 4]),
+    st.integers(1, 30),
+    st.sampled_from([0.0, 0.7]),
+    st.sampled_from([-3.0, -0.5, 2.0]),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_compiled_beam_equals_the_plain_one(seed, cuts, max_delay, order, beam, weight, bonus):
+    """The same tokens, frames, scores and partial results, to the last bit, however the frames are fed."""
+    log_probs = emission(seed, 90, 4, 3.0)
+    log_probs[30:45] = np.log([0.97, 0.01, 0.01, 0.01])
+    log_probs[50] = -math.inf  # nothing is possible here
+    options = {"beam_prune_logp": -6.0, "token_prune_min_logp": -4.0, "max_delay": max_delay}
+    if order:
+        words = {"lm": train(SPOKEN, order), "tokenizer": CharTokenizer(" ab"), "lm_pause": 5}
+        options |= {**words, "lm_weight": weight, "word_bonus": bonus, "unknown_bonus": -bonus - 1}
+        options |= {"unknown_letter_bonus": -weight, "boundary_bonus": bonus}
+    plain, fast = BeamDecoder(beam, **options), compiled.beam_decoder(beam, **options)
+    assert isinstance(fast, compiled.CompiledBeam)
+    for piece in np.split(log_probs, sorted(cuts)):
+        assert fast.feed(piece) == plain.feed(piece)
+        assert fast.partial() == plain.partial()
+    assert fast.finish() == plain.finish() and fast.score == plain.score
+    with pytest.raises(ValueError, match="finish"):
+        fast.feed(log_probs)
+
+
+def test_a_foreign_language_model_is_not_for_the_compiled_beam():
+    options = {"tokenizer": CharTokenizer(" ab"), "lm": Ratings()}
+    assert isinstance(compiled.beam_decoder(9, **options), BeamDecoder)
+    with pytest.raises(ValueError, match="at least 1"):
+        compiled.beam_decoder(0)
+
+
+@pytest.mark.skipif(compiled._native is None, reason="the compiled extension is not there")
+def test_the_compiled_beam_refuses_what_does_not_belong_together():
+    fast = compiled.beam_decoder(9, tokenizer=CharTokenizer(" ab"), lm=train(SPOKEN, 2))
+    with pytest.raises(ValueError, match="another size"):
+        fast.feed(emission(0, 5, 7))
+    with pytest.raises(ValueError, match="shape"):
+        fast.feed(np.zeros(3))
 
 
 @given(seeds, st.integers(0, 30))

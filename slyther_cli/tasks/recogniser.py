@@ -22,6 +22,7 @@ from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.recognition import LiveEncoder, encode_whole, plan_recognition
 from slyther_cli.tasks.setup import out_of_memory
+from slyther_cli.text.compiled import CompiledBeam, beam_decoder
 from slyther_cli.text.ctc import BeamDecoder, GreedyDecoder
 from slyther_cli.text.joint import WITH_LM, WITHOUT_LM, JointOptions, has_ends, joint_stream
 from slyther_cli.text.likely import Likely
@@ -34,6 +35,12 @@ LM_FILE = "lm.bin"
 CHUNK = 256  # frames whose log-probabilities are computed at once: a large alphabet takes memory
 PAUSE = 0.8  # seconds without a token that end a segment, and a sentence for the language model
 LIVE_DELAY = 3.0  # seconds that a beam may keep back a word of live speech
+BOUNDS = {  # of what a model's config may say of its search
+    "beam": (1, 10_000),
+    "lm_weight": (0, math.inf),
+    "unknown_letter_bonus": (-math.inf, 0),
+    "beam_prune_logp": (-math.inf, 0),
+}
 WIDTH, LINES = 42, 2  # of a segment, where nobody asks for others: what subtitles have
 
 Blocks = Callable[[], Iterator[np.ndarray]]
@@ -47,6 +54,8 @@ class Decoding:
     lm_weight: float = 0.5
     word_bonus: float = 1.0
     unknown_bonus: float = -10.0
+    unknown_letter_bonus: float = -2.0
+    boundary_bonus: float = 0.0
     beam_prune_logp: float = -12.0
     token_prune_min_logp: float = -1.2
 
@@ -55,7 +64,8 @@ class Decoding:
         for key, value in values.items():
             if key not in self.__dataclass_fields__ or type(value) not in (int, float):
                 raise ModelError(f"{where}: decoding has {key!r} = {value!r}, which makes no sense")
-            if not math.isfinite(value) or (key == "beam" and not 1 <= value <= 10_000):
+            low, high = BOUNDS.get(key, (-math.inf, math.inf))
+            if not math.isfinite(value) or not low <= value <= high:
                 raise ModelError(f"{where}: decoding has {key} = {value}, which is out of bounds")
         return replace(self, **values | ({"beam": int(values["beam"])} if "beam" in values else {}))
 
@@ -199,10 +209,10 @@ class Recogniser:
         self, speaker: str | None, width: int | None, lines: int | None, delay: float | None = None
     ) -> TextStream:
         d = self.decoding
-        decoder: GreedyDecoder | BeamDecoder = GreedyDecoder()
+        decoder: GreedyDecoder | BeamDecoder | CompiledBeam = GreedyDecoder()
         if d.beam:
             waits = {} if delay is None else {"max_delay": round(delay * self.rate / self.hop)}
-            decoder = BeamDecoder(
+            decoder = beam_decoder(
                 d.beam,
                 beam_prune_logp=d.beam_prune_logp,
                 token_prune_min_logp=d.token_prune_min_logp,
@@ -211,6 +221,8 @@ class Recogniser:
                 lm_weight=d.lm_weight,
                 word_bonus=d.word_bonus,
                 unknown_bonus=d.unknown_bonus,
+                unknown_letter_bonus=d.unknown_letter_bonus,
+                boundary_bonus=d.boundary_bonus,
                 lm_pause=self.pause,
                 **waits,
             )

@@ -1,11 +1,10 @@
-"""CTC decoding in a stream: greedy, and prefix beam search with a word language model.
+"""CTC decoding in a stream: greedy, and prefix beam search with a word language model (faster: ``compiled``).
 
 Both take log-probabilities [n, vocab] (natural logarithm, blank 0) as they come and give back the tokens
 that can no longer change. The result does not depend on how the frames are split into feeds, to the
 last bit, and memory does not grow with the recording.
 
-Sources: Graves et al. 2006 (CTC); Hannun et al. 2014, arXiv 1408.2873 (prefix search with a word
-model); pruning thresholds as in papers.md 2.6.
+Sources: Graves et al. 2006 (CTC); Hannun et al. 2014, arXiv 1408.2873 (prefix search with a word model).
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class GreedyDecoder:
 
     def feed(self, log_probs: LogProbs) -> list[Token]:
         """Tokens whose run has ended within log_probs [n, vocab]."""
-        log_probs = _checked(log_probs)
+        log_probs = checked(log_probs)
         n = len(log_probs)
         if not n:
             return []
@@ -100,8 +99,8 @@ class _Node:
     """A prefix: its last token, and what is summed over all alignments that end in it at this frame."""
 
     __slots__ = (
-        "alive", "bonus", "children", "end", "fixed", "id", "owing", "parent", "peak", "score_b", "score_n",
-        "start", "state", "text", "total",
+        "alive", "bonus", "children", "end", "fixed", "id", "owed", "owing", "parent", "peak", "score_b",
+        "score_n", "start", "state", "text", "total",
     )  # fmt: skip
 
     def __init__(self, parent: _Node | None, token: int) -> None:
@@ -113,7 +112,7 @@ class _Node:
         self.text = ""  # of the word being spelt
         self.state: Any = None  # of the language model, after the words before
         self.fixed = 0.0  # language score of the finished words
-        self.owing = False  # no known word begins like the open one
+        self.owing, self.owed = False, 0.0  # whether no known word begins like the open one; what that costs
         self.bonus = 0.0  # fixed, plus what the open word owes already
 
 
@@ -124,11 +123,12 @@ class BeamDecoder:
     ``token_prune_min_logp``  tokens less likely than this in a frame are not tried, except the best one.
     ``lm``         scores words: a finished word adds ``lm_weight * log p(word | words before) +
                    word_bonus``, and ``unknown_bonus`` if the model does not know it (already owed
-                   while no known word begins like this). Needs ``tokenizer``, to tell the words.
-    ``lm_pause``   frames without a token after which a new word starts a new sentence for the lm.
-    ``max_delay``  frames that a decision may wait. A token is final when all prefixes agree on it; in a
-                   tie that could stand for hours, the best prefix decides after this long, which is
-                   what bounds memory. None: wait for ever.
+                   while no known word begins like this; every token more ``unknown_letter_bonus``, or
+                   one endless unknown word were cheaper than many known ones). Needs ``tokenizer``.
+    ``boundary_bonus``  added in every frame to tokens that begin a word, beside an lm.
+    ``lm_pause``   frames without a token after which a new word begins, and a new sentence for the lm.
+    ``max_delay``  frames that a decision may wait. A token is final when all prefixes agree on it; in a tie
+                   the best prefix decides after this long, which bounds memory. None: wait for ever.
 
     A token's ``start`` is the frame where new alignments that enter it outweigh all that had entered
     before; ``end`` the last frame where staying in it outweighs blank, plus one; ``score`` the log-
@@ -146,19 +146,23 @@ class BeamDecoder:
         lm_weight: float = 0.5,
         word_bonus: float = 1.0,
         unknown_bonus: float = -10.0,
+        unknown_letter_bonus: float = 0.0,
+        boundary_bonus: float = 0.0,
         lm_pause: int | None = None,
         max_delay: int | None = 750,
     ) -> None:
         if beam < 1 or beam_prune_logp > 0 or (max_delay is not None and max_delay < 1):
             raise ValueError("beam and max_delay must be at least 1, beam_prune_logp at most 0")
-        if lm is not None and lm_weight < 0:
-            raise ValueError("lm_weight must not be negative")
+        if lm is not None and (lm_weight < 0 or unknown_letter_bonus > 0):
+            raise ValueError("lm_weight must not be negative, unknown_letter_bonus not above 0")
         if lm is not None and tokenizer is None:
             raise ValueError("a language model needs the tokenizer, to tell the words")
         self.beam, self.beam_prune, self.token_prune = beam, beam_prune_logp, token_prune_min_logp
         self.tokenizer, self.lm, self.max_delay, self.lm_pause = tokenizer, lm, max_delay, lm_pause
-        self.lm_weight, self.word_bonus, self.unknown_bonus = lm_weight, word_bonus, unknown_bonus
+        self.lm_weight, self.word_bonus = lm_weight, word_bonus
+        self.unknown_bonus, self.unknown_letter_bonus = unknown_bonus, unknown_letter_bonus
         self._begins = tokenizer.begins_word.tolist() if tokenizer else []
+        self._added = boundary_bonus * tokenizer.begins_word if tokenizer and lm and boundary_bonus else None
         # the most that a token adds: one closes an unknown word and opens another
         self._hope = max(word_bonus, 0.0) + 2 * max(unknown_bonus, 0.0) if lm else 0.0
         self._frame = 0
@@ -175,7 +179,7 @@ class BeamDecoder:
         """Tokens that became final within log_probs [n, vocab]."""
         if self._finished:
             raise ValueError("feed after finish")
-        log_probs = _checked(log_probs)
+        log_probs = self.adjusted(log_probs)
         n = len(log_probs)
         if not n:
             return []
@@ -195,6 +199,11 @@ class BeamDecoder:
             self._frame += 1
             self._settle(done)
         return done
+
+    def adjusted(self, log_probs: LogProbs) -> LogProbs:
+        """log_probs as they are searched, with ``boundary_bonus``."""
+        log_probs = checked(log_probs)
+        return log_probs if self._added is None else log_probs.astype(np.float64) + self._added
 
     def partial(self) -> list[Token]:
         """The best prefix beyond the tokens already given out."""
@@ -345,18 +354,20 @@ class BeamDecoder:
         if not self.lm or self.tokenizer is None:
             return child
         surface = self.tokenizer.surface(token)
-        if self._begins[token]:
+        paused = self.lm_pause is not None and self._frame - node.end >= self.lm_pause
+        begins = paused or self._begins[token]
+        if begins:
             child.fixed, child.state = self._closed(node)
             child.text = surface.strip()
         else:
             child.fixed, child.state, child.text = node.fixed, node.state, node.text + surface
-        paused = self.lm_pause is not None and self._frame - node.end >= self.lm_pause
-        if paused and child.text == surface.strip():  # nothing of the word stands before the pause
+        if paused:
             child.state = self.lm.begin()
-        child.owing = bool(child.text) and (
-            (node.owing and not self._begins[token]) or not self.lm.has_prefix(child.text)
-        )
-        child.bonus = child.fixed + (self.unknown_bonus if child.owing else 0.0)
+        if node.owing and not begins:
+            child.owing, child.owed = True, node.owed + self.unknown_letter_bonus
+        elif child.text and not self.lm.has_prefix(child.text):
+            child.owing, child.owed = True, self.unknown_bonus
+        child.bonus = child.fixed + child.owed
         return child
 
     def _closed(self, node: _Node) -> tuple[float, Any]:
@@ -366,7 +377,7 @@ class BeamDecoder:
         value, state = self.lm.score(node.text, node.state)
         value = self.lm_weight * value + self.word_bonus
         if not self.lm.knows(node.text):
-            value += self.unknown_bonus
+            value += node.owed if node.owing else self.unknown_bonus
         return node.fixed + value, state
 
 
@@ -381,7 +392,8 @@ def _sum(a: float, b: float) -> float:
     return a if b == NEVER else a + math.log1p(math.exp(b - a))
 
 
-def _checked(log_probs: LogProbs) -> LogProbs:
+def checked(log_probs: LogProbs) -> LogProbs:
+    """As an array. Raises ValueError if it is not [n, vocab]."""
     log_probs = np.asarray(log_probs)
     if log_probs.ndim != 2 or log_probs.shape[1] < 1:
         raise ValueError(f"expected log-probabilities of shape (n, vocab), not {log_probs.shape}")

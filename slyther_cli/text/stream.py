@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slyther_cli.text.compiled import CompiledBeam
 from slyther_cli.text.ctc import BeamDecoder, GreedyDecoder, LogProbs
 from slyther_cli.text.retime import MARGIN, Retimer
 from slyther_cli.text.segments import Segment, Segmenter
@@ -15,11 +16,13 @@ class TextStream:
     segments do not depend on how the frames are split into feeds; memory does not grow with the recording.
     """
 
-    def __init__(self, decoder: GreedyDecoder | BeamDecoder, words: WordStream, segmenter: Segmenter) -> None:
+    def __init__(
+        self, decoder: GreedyDecoder | BeamDecoder | CompiledBeam, words: WordStream, segmenter: Segmenter
+    ) -> None:
         self.decoder, self.words, self.segmenter = decoder, words, segmenter
         self.frames = 0
         self._retimer: Retimer | None = None
-        if isinstance(decoder, BeamDecoder):
+        if not isinstance(decoder, GreedyDecoder):
             if decoder.max_delay is None:
                 raise ValueError("a beam that may wait for ever cannot be streamed")
             self._retimer = Retimer(decoder.max_delay)
