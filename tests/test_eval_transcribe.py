@@ -15,6 +15,7 @@ from slyther_cli.app import main
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.training.evaluate_recognition import (
     Item,
+    compare,
     evaluate_recognition,
     join,
     ratio_interval,
@@ -152,6 +153,48 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     report = summarise(scores)
     assert report["interval_over"] == "speakers" and report["speakers"] == 9
     assert report["wer"]["low"] == 0 and report["wer"]["high"] > report["wer"]["value"]
+
+
+def scored(item, errors):
+    """As many of an item's ten words wrong."""
+    said = " ".join(f"w{i}" for i in range(10))
+    return score_text(item, " ".join(["x"] * errors + said.split()[errors:]), 1.0, 0.0, 0.0, 0)
+
+
+def test_a_paired_interval_is_of_the_difference():
+    """What is hard for both systems counts for neither; unpaired intervals of these two would overlap."""
+    rng, items = (
+        np.random.default_rng(1),
+        [Item((Path(str(i)),), " ".join(f"w{i}" for i in range(10)), f"s{i % 3}") for i in range(60)],
+    )
+    hard = rng.integers(0, 9, 60)
+    first = [scored(item, int(n)) for item, n in zip(items, hard, strict=True)]
+    worse = [scored(item, int(n) + 1) for item, n in zip(items, hard, strict=True)]
+    assert compare(worse, first) == {
+        "value": pytest.approx(10),
+        "low": pytest.approx(10),
+        "high": pytest.approx(10),
+        "share": 1.0,
+    }
+    a, b = summarise(first)["wer"], summarise(worse)["wer"]
+    assert a["high"] > b["low"]
+    some = compare([*worse[:20], *first[20:]], first)
+    assert 0 < some["low"] < some["value"] < some["high"] and some["value"] == pytest.approx(10 / 3)
+    none = compare(first, first)
+    assert none["value"] == none["low"] == none["high"] == none["share"] == 0
+    back = compare(first, worse)
+    assert back["value"] == pytest.approx(-10) and back["share"] == 0
+
+
+def test_peers_are_compared_with_the_first():
+    manifest = corpus([("ann", "hello abide"), ("bob", "all deal hello")])
+    other = Fixed("hello abide", "all deal")
+    other.name = "other"
+    rows = evaluate_recognition([Fixed("hello", "deal hello"), other], [manifest])
+    assert "difference" not in rows[0]
+    found = rows[1]["difference"]
+    assert found["less"] == "fixed" and found["value"] == pytest.approx(-20)
+    assert found["value"] == pytest.approx(rows[1]["wer"]["value"] - rows[0]["wer"]["value"])
 
 
 def run(capfd, *args):

@@ -55,7 +55,8 @@ def transcribe(
 
     Rates have 95 % bootstrap intervals. References and results are normalised alike: lower case, no
     punctuation, numbers and titles in words. Recordings are heard whole, as by `slyther transcribe`. CPU is
-    in seconds a second of speech; memory is what a recording needed above the idle process.
+    in seconds a second of speech; memory is what a recording needed above the idle process. "more" is by how
+    much a peer's WER is above the model's on the same recordings, with a paired bootstrap interval.
 
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
     """
@@ -86,12 +87,14 @@ def transcribe(
     if as_json:
         output.json_line("summary", task="eval_transcribe", rows=rows)
         return
-    header = ("speech", "joined", "system", "items", "words", "WER %", "CER %", "CPU s/s", "memory")
-    for line in output.table([_cells(row) for row in rows], header):
+    header = ("speech", "joined", "system", "items", "words", "WER %", "CER %", "CPU s/s", "memory", "more")
+    width = len(header) - (len(systems) == 1)
+    for line in output.table([_cells(row)[:width] for row in rows], header[:width]):
         output.data(line)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    more = row.get("difference")
     wer, cer = (f"{r['value']:.1f} [{r['low']:.1f}, {r['high']:.1f}]" for r in (row["wer"], row["cer"]))
     return (
         Path(row["manifest"]).resolve().parent.name,
@@ -103,6 +106,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         cer,
         f"{row['cpu_per_second']:.3f}",
         output.size(row["peak_extra_bytes"]),
+        f"{more['value']:+.1f} [{more['low']:+.1f}, {more['high']:+.1f}]" if more else "",
     )
 
 

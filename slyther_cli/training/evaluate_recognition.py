@@ -132,8 +132,9 @@ def evaluate_recognition(
     Keys: manifest, minutes, system, items, speakers, seconds (of speech), words, wer and cer in percent, each
     with ``low`` and ``high`` of a 95 % bootstrap interval over ``interval_over``, the kinds of edits, and
     what it cost: ``cpu_per_second`` and ``wall_per_second`` of speech, ``peak_extra_bytes`` above what the
-    process held before. ``on_event`` gets an "example" for each item heard. Raises UsageError: jiwer is
-    missing; InputError: speech cannot be read.
+    process held before. All systems but the first have ``difference``, see :func:`compare`. ``on_event``
+    gets an "example" for each item heard. Raises UsageError: jiwer is missing; InputError: speech cannot be
+    read.
     """
     import_jiwer()
     rows = []
@@ -165,7 +166,12 @@ def evaluate_items(
             score = _listen(system, item)
             found[system.name].append(score)
             on_event(_example(system.name, number, len(items), score))
-    return {name: summarise(scores, seed) for name, scores in found.items()}
+    reports = {name: summarise(scores, seed) for name, scores in found.items()}
+    first = systems[0].name if systems else ""
+    for name in found:
+        if name != first:
+            reports[name]["difference"] = {"less": first, **compare(found[name], found[first], seed)}
+    return reports
 
 
 def import_jiwer() -> Any:
@@ -214,23 +220,18 @@ def score_text(item: Item, heard: str, seconds: float, cpu: float, wall: float, 
 
 def summarise(scores: Sequence[Score], seed: int = 0) -> Event:
     """Rates over all items with their intervals, and costs; see :func:`evaluate_recognition`."""
-    speakers = sorted({score.item.speaker for score in scores})
-    by_speaker = len(speakers) >= SPEAKERS
-    groups = (
-        [[s for s in scores if s.item.speaker == who] for who in speakers]
-        if by_speaker
-        else [[s] for s in scores]
-    )
+    groups, by_speaker = _groups(scores)
     seconds = sum(score.seconds for score in scores)
     report: Event = {
         "items": len(scores),
-        "speakers": len({who for name in speakers for who in name.split("+")}),
+        "speakers": len({who for score in scores for who in score.item.speaker.split("+")}),
         "seconds": seconds,
         "words": sum(score.words for score in scores),
         "interval_over": "speakers" if by_speaker else "items",
     }
     for rate, wrong, of in (("wer", "errors", "words"), ("cer", "slips", "characters")):
-        sums = np.array([[sum(getattr(s, name) for s in group) for name in (wrong, of)] for group in groups])
+        each = np.array([[getattr(s, wrong), getattr(s, of)] for s in scores])
+        sums = np.array([each[group].sum(0) for group in groups])
         low, high = ratio_interval(sums, seed)
         wrongs, all_of = sums.sum(0)
         report[rate] = {"value": 100 * wrongs / all_of, "low": 100 * low, "high": 100 * high}
@@ -242,18 +243,47 @@ def summarise(scores: Sequence[Score], seed: int = 0) -> Event:
     return report
 
 
+def _groups(scores: Sequence[Score]) -> tuple[list[list[int]], bool]:
+    """What a bootstrap draws: the places of each speaker's scores where there are enough speakers, else each
+    by itself."""
+    speakers = sorted({score.item.speaker for score in scores})
+    if len(speakers) < SPEAKERS:
+        return [[i] for i in range(len(scores))], False
+    return [[i for i, s in enumerate(scores) if s.item.speaker == who] for who in speakers], True
+
+
+def compare(scores: Sequence[Score], first: Sequence[Score], seed: int = 0) -> Event:
+    """WER of ``scores`` less that of ``first``, another system on the same items, in points: ``value``,
+    ``low`` and ``high`` of its 95 % bootstrap interval, and ``share``, of the resamples where it is above 0.
+
+    Paired: both are scored on the same draw, so what is hard for both does not count. Bisani & Ney 2004, who
+    call the share the probability of improvement.
+    """
+    more = [(a.errors - b.errors, b.words) for a, b in zip(scores, first, strict=True)]
+    sums = np.array([np.sum([more[i] for i in group], 0) for group in _groups(first)[0]])
+    ratios = _resampled(sums, seed)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    value = sums[:, 0].sum() / sums[:, 1].sum()
+    rates = {"value": 100 * float(value), "low": 100 * float(low), "high": 100 * float(high)}
+    return rates | {"share": float(np.mean(ratios > 0))}
+
+
 def ratio_interval(sums: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
     """The percentile bootstrap interval of sum(sums[:, 0]) / sum(sums[:, 1]), rows drawn with replacement.
 
     Bisani & Ney 2004, "Bootstrap estimates for confidence intervals in ASR performance evaluation".
     """
+    low, high = np.quantile(_resampled(sums, seed), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _resampled(sums: np.ndarray, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     ratios = []
     for _ in range(RESAMPLES // 100):
         drawn = sums[rng.integers(len(sums), size=(100, len(sums)))].sum(1)
         ratios.append(drawn[:, 0] / drawn[:, 1])
-    low, high = np.quantile(np.concatenate(ratios), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return np.concatenate(ratios)
 
 
 def _example(system: str, index: int, examples: int, score: Score) -> Event:
