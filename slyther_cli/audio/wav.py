@@ -194,6 +194,7 @@ class WavWriter:
         self._size = min(self._size, frames * SAMPLE_BYTES[self._subtype])
         self._file.seek(self._start + self._size)
         self._file.truncate()
+        self._finished = False
 
     def finish(self) -> None:
         """Write the header; nothing may be written afterwards."""
