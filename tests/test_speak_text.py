@@ -33,10 +33,32 @@ from slyther_cli.training.lexicon import align, learn_rules
         ("mail bob@example.com", "mail bob at example dot com"),
         ("a café — “naïve” ‘quote’ don’t", "a cafe, naive quote don't"),
         ("WHY ARE YOU HERE", "why are you here"),
+        ("$1.5M, $5bn, £3k or $5-10; -$5", "one point five million dollars, five billion dollars, "
+         "three thousand pounds or five to ten dollars; minus five dollars"),
+        ("½ cup, 2½ cups, 2 1/2; 10²", "one half cup, two and one half cups, two and one half; ten squared"),
+        ("at -5 °C, .5 kg, v1.2.3", "at minus five degrees celsius, zero point five kilograms, "
+         "v one point two point three"),
+        ("'90s; the 80s; a 90s timer", "nineties; the eighties; a ninety seconds timer"),
+        ("5G, 5g, 5M, iPhone 5S", "five g, five grams, five million, iphone five s"),
+        ("CHAPTER XI.", "chapter eleven."),
+        ("Chapter I of vol. II: Henry VIII's war", "chapter one of volume two: henry the eighth's war"),
+        ("Part I liked, an IV drip, Malcolm X", "part i liked, an i v drip, malcolm x"),
+        ("555-123-4567; pp. 3-5; #5 #fun; 5*6", "five five five, one two three, four five six seven; "
+         "pages three to five; number five hashtag fun; five times six"),
+        ("# A heading of file.txt", "a heading of file dot txt"),
+        ("St. Mary's St., 12 Oak Dr. and Dr. Hale", "saint mary's street, twelve oak drive and doctor hale"),
     ],
 )  # fmt: skip
 def test_what_is_written_is_said_as_it_is_read(text, said):
     assert normalise(text).text == said
+
+
+def test_items_and_headings_are_sentences_of_their_own():
+    text = "# Title\nTo buy:\n1. Tea. Green\n2. Two eggs\n- and\n  milk\nin 1984. Then it ended on pp. 3-5.\n"
+    said = [s.text for s in split_sentences(text)]
+    assert said == ["# Title", "To buy:", "1. Tea.", "Green", "2. Two eggs", "- and milk in 1984.",
+                    "Then it ended on pp. 3-5."]  # fmt: skip
+    assert " ".join(said) == " ".join(text.split())
 
 
 @settings(max_examples=300, deadline=None)

@@ -21,6 +21,7 @@ _ABBREVIATIONS = {
     "lt": "lieutenant", "sgt": "sergeant", "gov": "governor", "sen": "senator", "rev": "reverend",
     "hon": "honorable", "messrs": "messers", "mt": "mount", "ft": "fort", "co": "company",
     "corp": "corporation", "ltd": "limited",
+    "ave": "avenue", "blvd": "boulevard", "rd": "road",
     "inc": "incorporated", "vol": "volume", "vs": "versus", "etc": "et cetera", "fig": "figure",
     "no": "number",
     "jan": "january", "feb": "february", "mar": "march", "apr": "april", "jun": "june", "jul": "july",
@@ -38,12 +39,17 @@ _UNITS = {
     "°": "degree", "°c": "degree Celsius", "°f": "degree Fahrenheit",
 }  # fmt: skip
 _MONEY = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent"), "¥": ("yen", "")}
-_SYMBOLS = {"&": " and ", "@": " at ", "%": " percent ", "+": " plus ", "=": " equals ", "#": " number ",
+_SYMBOLS = {"&": " and ", "@": " at ", "%": " percent ", "+": " plus ", "=": " equals ",
             "×": " times ", "÷": " divided by ", "§": " section ", "°": " degrees ", "©": " copyright ",
             "™": "", "®": "", "/": " slash "}  # fmt: skip
 _LETTER_NAMES = {"a": "ay"}
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
-_SCALE = r"(?:\s+(hundred|thousand|million|billion|trillion))?"
+_SCALE = r"(?:\s+(hundred|thousand|million|billion|trillion)\b|(k|mn?|bn?|tn?)\b)?"
+_SCALES = {"k": "thousand", "m": "million", "b": "billion", "t": "trillion"}
+_ROMAN = r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})\b"
+_PARTS = "chapter part book act scene section volume canto war appendix figure table".replace(" ", "|")
+_KINGS = "Henry Louis Charles George Edward Richard William James Philip Francis Frederick Napoleon Alexander"
+_RULERS = frozenset(f"{_KINGS} Peter Nicholas Ivan Otto Elizabeth Mary Catherine John Paul Pius Leo".split())
 
 
 class Normalised(NamedTuple):
@@ -56,6 +62,8 @@ class Normalised(NamedTuple):
 def normalise(text: str) -> Normalised:
     """Words in small letters and marks. An empty ``text`` in the result: there is nothing to say."""
     text, dropped = _plain_characters(text)
+    for pattern, say in _ROMANS:
+        text = pattern.sub(say, text)
     if text.upper() == text:
         text = text.lower()
     for pattern, say in _RULES:
@@ -77,6 +85,8 @@ def _plain_characters(text: str) -> tuple[str, str]:
     """ASCII and the signs that are read, and what had to go. Accents are taken off letters."""
     keep: list[str] = []
     dropped: dict[str, None] = {}
+    text = re.sub("[¼-¾⅐-⅞]", lambda m: f" {unicodedata.normalize('NFKC', m[0])} ", text)
+    text = text.replace("²", " squared ").replace("³", " cubed ")
     for c in unicodedata.normalize("NFKC", text):
         c = _QUOTES.get(c, c)
         base = "".join(b for b in unicodedata.normalize("NFD", c) if not unicodedata.combining(b))
@@ -92,7 +102,8 @@ def _plain_characters(text: str) -> tuple[str, str]:
 
 
 _QUOTES = {"’": "'", "‘": "'", "ʼ": "'", "“": " ", "”": " ", "„": " ", "«": " ", "»": " ", "…": ".", "–": "-",
-           "—": ", ", "―": ", ", "‐": "-", "‑": "-", "−": "-", '"': " ", "·": " ", "•": " "}  # fmt: skip
+           "—": ", ", "―": ", ", "‐": "-", "‑": "-", "−": "-", '"': " ", "·": " ", "•": " ",
+           "⁄": "/"}  # fmt: skip
 _LIGATURES = {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
               "đ": "d", "þ": "th", "ð": "th"}  # fmt: skip
 
@@ -136,7 +147,7 @@ def _plural(unit: str, count: str) -> str:
 
 
 def _money(m: re.Match[str]) -> str:
-    sign, amount, scale = m[1], m[2], m[3]
+    sign, amount, scale = m[1], m[2], m[3] or (m[4] and _SCALES[m[4][0].lower()])
     unit, part = _MONEY[sign]
     whole, _, cents = amount.partition(".")
     if scale:
@@ -174,14 +185,29 @@ def _month_day(m: re.Match[str]) -> str:
     return f"{m[1]} {number(m[2], 'ordinal')}{', ' + year(m[3]) if m[3] else ''}"
 
 
+def _unit(m: re.Match[str]) -> str:
+    unit = m[2].lower()
+    if m[2] == "M":
+        return f" {number(m[1])} million "
+    alone = m[2] in ("in", "s", "m") and " " in m[0]  # "5 in a row"
+    if unit not in _UNITS or alone or m[2] in ("G", "S", "H"):  # 5G, 5S, 4H
+        return m[0]
+    return f" {number(m[1])} {_plural(_UNITS[unit], m[1])} "
+
+
+def _roman(numeral: str) -> int:
+    values = [{"I": 1, "V": 5, "X": 10}[c] for c in numeral]
+    return sum(-a if a < b else a for a, b in zip(values, [*values[1:], 0], strict=True))
+
+
 def _fraction(m: re.Match[str]) -> str:
-    top, bottom = int(m[1]), int(m[2])
+    whole, top, bottom = m[1], int(m[2]), int(m[3])
     if not (1 <= top < bottom <= 20):
-        return f"{m[1]} slash {m[2]}"
-    part = {2: "half", 4: "quarter"}.get(bottom) or number(m[2], "ordinal")
+        return f"{whole or ''} {m[2]} slash {m[3]}"
+    part = {2: "half", 4: "quarter"}.get(bottom) or number(m[3], "ordinal")
     if top > 1:
         part = "halves" if bottom == 2 else part + "s"
-    return f" {number(m[1])} {part} "
+    return f" {number(whole)} and {number(m[2])} {part} " if whole else f" {number(m[2])} {part} "
 
 
 def _standing_number(m: re.Match[str]) -> str:
@@ -208,37 +234,62 @@ def _address(m: re.Match[str]) -> str:
     return " ".join(("".join(spoken.get(c, c) for c in text)).split()) + " "
 
 
+def _after_name(m: re.Match[str]) -> str:
+    """ "Henry the eighth", "Chapter 4"."""
+    n = str(_roman(m[2]))
+    return f"{m[1]}the {number(n, 'ordinal')}" if m[1].strip() in _RULERS else m[1] + n
+
+
 _ACRONYM = re.compile(r"\b[A-Z]{2,}s?\b(?!')")
 _MONTH_NAMES = (
     "|".join(m.capitalize() for m in MONTHS) + "|" + "|".join(f"{m[:3].capitalize()}\\.?" for m in MONTHS)
 )
 Say = Callable[[re.Match[str]], str]
+_ROMANS: list[tuple[re.Pattern[str], Say]] = [
+    (re.compile(rf"\b((?:[A-Z][a-z]+|(?i:{_PARTS}|vol\.))\s+)({_ROMAN})"), lambda m: _after_name(m)),
+    (re.compile(rf"\b((?:{_PARTS.title()}|{_PARTS.upper()})\s+)([VX]|I(?!\s+(?!of\b|and\b|to\b)[a-z]))\b(?!')"),
+     lambda m: f"{m[1]}{_roman(m[2])}"),  # not "Part I liked"
+]  # fmt: skip
 _RULES: list[tuple[re.Pattern[str], Say]] = [
     (re.compile(r"\bNos?\.\s*(?=\d)"), lambda m: "number "),
+    (re.compile(r"\bpp\.\s*(?=\d)"), lambda m: "pages "),
+    (re.compile(r"\bp\.\s*(?=\d)"), lambda m: "page "),
+    (re.compile(r"#(?=\s?\d)"), lambda m: " number "),
+    (re.compile(r"#(?=[A-Za-z])"), lambda m: " hashtag "),
+    (re.compile(r"(?<!\w)'(\d0)s\b|(?<=\bthe )([2-9]0)s\b"),
+     lambda m: re.sub("y$", "ies", number(m[1] or m[2]))),
+    (re.compile(r"\b\(?(\d{3})\)?[-. ](\d{3})[-.](\d{4})\b"),
+     lambda m: ", ".join(spell_digits(part) for part in m.groups())),
+    (re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}(?![\d.])"), 
+     lambda m: f" {' point '.join(map(number, m[0].split('.')))} "),
+    (re.compile(r"(?<![\w.])\.(?=\d)"), lambda m: "0."),
+    (re.compile(r"(?<=\d)\s*\*\s*(?=\d)"), lambda m: " times "),
     (re.compile(r"\b(?:https?://|www\.)[^\s,;!?]+|\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), _address),
     (re.compile(r"\b(\d{4})-(\d{2})-(\d{2})\b"), lambda m: _date(m[1], int(m[2]), int(m[3]), m[0])),
     (re.compile(r"\b(\d{1,2})/(\d{1,2})/(\d{4})\b"), lambda m: _date(m[3], int(m[1]), int(m[2]), m[0])),
     (re.compile(r"\b(\d{1,2}):(\d{2})(?::\d{2})?(?:\s*([ap])\.?m\b\.?)?", re.I), _clock),
     (re.compile(r"\b(\d{1,2})\s*([ap])\.?m\b\.?", re.I), lambda m: _hour(m)),
     (re.compile(rf"\b({_MONTH_NAMES})\s+(\d{{1,2}})(?:st|nd|rd|th)?(?:,?\s+(\d{{4}}))?\b"), _month_day),
-    (re.compile(rf"([$£€¥])\s?({_NUMBER}){_SCALE}\b", re.I), _money),
+    (re.compile(r"(?<![\w.])-(?=[$£€¥]?\d)"), lambda m: " minus "),
+    (re.compile(r"([$£€¥])([\d,.]*\d)-[$£€¥]?(?=\d)"), lambda m: f"{m[2]} to {m[1]}"),
+    (re.compile(rf"([$£€¥])\s?({_NUMBER}){_SCALE}", re.I), _money),
     (re.compile(r"\b(1[1-9]\d0|20\d0)s\b"), lambda m: re.sub("y$", "ies", year(m[1])) + (
         "" if year(m[1]).endswith("y") else "s")),
     (re.compile(r"(?<![\w.,-])(\d+)(?:-|\s-\s)(?=\d+\b(?!-))"), lambda m: f"{m[1]} to "),
     (re.compile(rf"({_NUMBER})\s?(km/h|m/s|°[CFcf]?|[a-zA-Z]{{1,3}})(?![a-zA-Z/])"),
-     lambda m: f" {number(m[1])} {_plural(_UNITS[m[2].lower()], m[1])} "
-     if m[2].lower() in _UNITS and not (m[2] in ("in", "s", "m") and " " in m[0]) else m[0]),
+     _unit),
     (re.compile(r"\b(\d+)(?:st|nd|rd|th)\b", re.I), lambda m: number(m[1][:12], "ordinal")),
-    (re.compile(r"\b(\d{1,2})/(\d{1,2})\b"), _fraction),
-    (re.compile(r"(?<![\w.])-(?=\d)"), lambda m: " minus "),
+    (re.compile(r"(?:(?<![\w./,])(\d+)\s+)?\b(\d{1,2})/(\d{1,2})\b"), _fraction),
     (re.compile(rf"{_NUMBER}"), _standing_number),
     (re.compile(r"\b(e\.g\.|i\.e\.)", re.I), lambda m: "for example" if m[1][0] in "eE" else "that is"),
     (re.compile(r"\b([A-Za-z])\.(?:([A-Za-z])\.)+"), lambda m: _acronym(m[0].replace(".", "").upper())),
     (re.compile(rf"\b({'|'.join(_ABBREVIATIONS)})\.(?=\s|,|$)", re.I), lambda m: _abbreviation(m)),
     (re.compile(r"\b([A-Z])\.(?=\s+[A-Z])"), lambda m: _acronym(m[1])),
+    (re.compile(r"(?<=\w\w)\.(?=[a-z]{2,4}\b)"), lambda m: " dot "),
     (re.compile(r"[()\[\]{}]"), lambda m: ", "),
     (re.compile(r"\s+-+\s+|--+"), lambda m: ", "),
 ]  # fmt: skip
+_ROADS = {"st": "street", "dr": "drive"}
 _WORDS_TOO = frozenset(("no", "est", "sen", "mar", "fig"))
 """Abbreviations that are words too: only with a capital, and not at the end, are they read in full."""
 
@@ -248,4 +299,7 @@ def _abbreviation(m: re.Match[str]) -> str:
     rest = m.string[m.end() :].lstrip()
     if word in _WORDS_TOO and (m[1] != m[1].capitalize() or word == "no" or not rest):
         return m[0]
+    after_name = re.search(r"[A-Z][\w']*\s+$", m.string[: m.start()])
+    if word in _ROADS and after_name and not rest[:1].isupper():  # "12 Main St., Boston", not "St. Mary"
+        return _ROADS[word] + ("" if rest else ".")
     return _ABBREVIATIONS[word] + ("" if rest else ".")

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _TITLES = "mr mrs ms dr prof rev st jr sr capt col gen lt sgt gov sen rep hon messrs"
-_OTHERS = "mt ft co corp inc ltd no vol vs etc fig jan feb mar apr jun jul aug sep sept oct nov dec"
+_OTHERS = (
+    "mt ft co corp inc ltd no vol pp ch cf approx vs etc fig jan feb mar apr jun jul aug sep sept oct nov dec"
+)
 ABBREVIATIONS = frozenset(f"{_TITLES} {_OTHERS} e.g i.e a.m p.m u.s u.k".split())
 """What ends in a full stop and does not end a sentence by it."""
 
@@ -15,7 +17,10 @@ LONGEST = 280
 """Characters of a piece, about 20 s of speech; longer sentences are parted at their commas."""
 
 LONGEST_WORD = 40
-_PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
+_HEADING = re.compile(r"^[ \t]*(#{1,6}[ \t].*)$", re.MULTILINE)  # Markdown's
+_PARAGRAPH = re.compile(
+    r"\n[ \t]*\n\s*|\n[ \t]*(?=(?:[-*+•]|\d{1,3}[.)])[ \t])"
+)  # or the next item of a list
 _END = re.compile(r"([.!?…]+[\"'”’)\]]*)(\s+|$)")
 
 
@@ -28,7 +33,7 @@ class Sentence(NamedTuple):
 
 def split_sentences(text: str, longest: int = LONGEST) -> Iterator[Sentence]:
     """The sentences of a text, none longer than ``longest`` characters; joined, they are its words."""
-    for paragraph in _PARAGRAPH.split(text):
+    for paragraph in _PARAGRAPH.split(_HEADING.sub(r"\n\n\1\n\n", text)):
         line = " ".join(paragraph.split())
         if not line:
             continue
@@ -45,8 +50,8 @@ def _at_ends(line: str) -> Iterator[str]:
         stop = end[1][0] == "."
         if stop and (word in ABBREVIATIONS or (len(word) == 1 and word.isalpha() and word != "i")):
             continue  # "Mr. Hale", "J. Smith"
-        if stop and line[end.end() :][:1].islower():
-            continue
+        if stop and (line[end.end() :][:1].islower() or (not start and line[: end.start()].isdigit())):
+            continue  # the number of an item
         if line[start : end.end()].strip():
             yield line[start : end.end()].strip()
         start = end.end()
