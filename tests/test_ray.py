@@ -167,6 +167,9 @@ def test_what_the_cluster_cannot(place, capfd):
     assert "no Ray cluster at 127.0.0.1:9" in err and "Traceback" not in err
     args = ["separate", "0.wav", "-m", "slow", "--ray", "local", "--threads", "4000", "-q"]
     assert app.main(args) == 6 and "CPUs" in capfd.readouterr().err
+    if not torch.cuda.is_available():
+        args = ["separate", "0.wav", "-m", "slow", "--ray", "local", "--ray-gpus", "0.5", "-q"]
+        assert app.main(args) == 6 and "leave --ray-gpus out" in capfd.readouterr().err
     args = ["separate", "0.wav", "-m", "slow", "--ray", "local", "--ray-gpus", "1.5", "-q"]
     assert app.main(args) == 2 and "whole GPUs" in capfd.readouterr().err
 

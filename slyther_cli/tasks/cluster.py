@@ -140,6 +140,8 @@ class Actors:
         self.count = sum(self._fitting(node) for node in nodes)
         if not self.count:
             ray.shutdown()
+            if self.share and not any(node.get("GPU") for node in nodes):
+                raise DeviceError("no node of the Ray cluster has a GPU: leave --ray-gpus out")
             most = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
             raise DeviceError(
                 f"no node of the Ray cluster has room: the largest has {most.get('CPU', 0):g} CPUs and "
