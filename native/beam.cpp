@@ -37,11 +37,15 @@ double sum(double a, double b) {
 struct Spelt {
     int32_t low = 0, high = 0;
     int32_t length = 0;
+    bool operator==(const Spelt& other) const { return low == other.low && high == other.high && length == other.length; }
 };
 
 struct State {  // rows at level 1, 2, ... of the last word, the last two, ...; -1: none
     std::array<int64_t, CONTEXT> rows{};
     int count = 0;
+    bool operator==(const State& other) const {
+        return count == other.count && std::equal(rows.begin(), rows.begin() + count, other.rows.begin());
+    }
 };
 
 struct Level {
@@ -132,17 +136,30 @@ struct Node {
     Spelt spelt;
     State state, after;  // of the language model: before the open word, and once it is finished
     double rank() const { return total + bonus; }
+    bool like(const Node& other) const {  // the same sounds would add the same to both
+        return id == other.id && owing == other.owing && owed == other.owed && state == other.state && (owing || spelt == other.spelt);
+    }
+    uint64_t likeness() const {  // equal where `like` is true
+        uint64_t hash = id;
+        auto mix = [&](uint64_t more) { hash = (hash ^ more) * 0x9E3779B97F4A7C15u, hash ^= hash >> 29; };
+        if (!owing) mix(spelt.low), mix((uint64_t)spelt.high << 32 | spelt.length);
+        for (int i = 0; i < state.count; i++) mix(state.rows[i]);
+        return hash;
+    }
+    bool above(const Node& other) const {
+        return score_b + bonus >= other.score_b + other.bonus && score_n + bonus >= other.score_n + other.bonus;
+    }
 };
 
 class Beam {
   public:
     Beam(int beam, double beam_prune, double token_prune, std::vector<std::string> surfaces, std::vector<std::string> stripped,
          std::vector<bool> begins, nb::object words,
-         double lm_weight, double word_bonus, double unknown_bonus, double unknown_letter_bonus, int64_t lm_pause, int64_t max_delay)
+         double lm_weight, double word_bonus, double unknown_bonus, double unknown_letter_bonus, int64_t lm_pause, int64_t max_delay, bool merge)
         : beam_(beam), beam_prune_(beam_prune), token_prune_(token_prune), surfaces_(std::move(surfaces)), stripped_(std::move(stripped)),
           begins_(std::move(begins)),
           held_(words), words_(words.is_none() ? nullptr : nb::cast<Words*>(words)), lm_weight_(lm_weight), word_bonus_(word_bonus),
-          unknown_bonus_(unknown_bonus), unknown_letter_bonus_(unknown_letter_bonus), lm_pause_(lm_pause), max_delay_(max_delay) {
+          unknown_bonus_(unknown_bonus), unknown_letter_bonus_(unknown_letter_bonus), lm_pause_(lm_pause), max_delay_(max_delay), merging_(merge && words_) {
         hope_ = words_ ? std::max(word_bonus, 0.0) + 2 * std::max(unknown_bonus, 0.0) : 0.0;
         root_ = make(nullptr, BLANK);
         root_->alive = true, root_->score_b = root_->total = 0;
@@ -269,10 +286,10 @@ class Beam {
         kept_.clear();
         for (Node* node : beams_)
             if (node->rank() >= lowest && node->total > NEVER) kept_.push_back(node);
-        if ((int)kept_.size() > beam_) {
+        if (merging_ || (int)kept_.size() > beam_)
             std::stable_sort(kept_.begin(), kept_.end(), [](Node* a, Node* b) { return a->rank() > b->rank(); });
-            kept_.resize(beam_);
-        }
+        if (merging_) merge();
+        if ((int)kept_.size() > beam_) kept_.resize(beam_);
         for (Node* node : beams_) node->alive = false;
         for (Node* node : kept_) node->alive = true;
         dropped_.clear();
@@ -284,6 +301,21 @@ class Beam {
         for (Node* node : beams_) loudest = std::max(loudest, node->total);
         shift_ += loudest;
         for (Node* node : beams_) node->score_b -= loudest, node->score_n -= loudest, node->total -= loudest;
+    }
+    void merge() {  // of those that will fare alike from now on, keeps the best
+        size_t size = 16;
+        while (size < 2 * kept_.size()) size *= 2;
+        table_.assign(size, nullptr);
+        size_t count = 0;
+        for (Node* node : kept_) {
+            size_t place = node->likeness() & (size - 1);
+            for (; table_[place]; place = (place + 1) & (size - 1))
+                if (table_[place]->like(*node) && table_[place]->above(*node)) break;
+            if (table_[place]) continue;
+            table_[place] = node;
+            kept_[count++] = node;
+        }
+        kept_.resize(count);
     }
     void drop() {  // forgets what only the dropped ones needed; a node whose parent went is not met again
         for (Node* node : dropped_) node->alive = false;
@@ -383,11 +415,12 @@ class Beam {
     Words* words_;
     double lm_weight_, word_bonus_, unknown_bonus_, unknown_letter_bonus_;
     int64_t lm_pause_, max_delay_;
+    bool merging_;
     double hope_, shift_ = 0;
     int64_t frame_ = 0, given_ = 0;
     bool still_ = false;
     Node* root_;
-    std::vector<Node*> made_, free_, beams_, kept_, dropped_;
+    std::vector<Node*> made_, free_, beams_, kept_, dropped_, table_;
     std::vector<std::pair<int, double>> heard_, order_;
     std::vector<double> loud_;
     std::vector<std::tuple<Node*, double, double>> old_;
@@ -400,9 +433,9 @@ void bind_beam(nb::module_& m) {
         .def(nb::init<Vec<uint64_t>, Vec<uint8_t>, int64_t, int64_t, int64_t>())
         .def("add_level", &Words::add_level);
     nb::class_<Beam>(m, "Beam")
-        .def(nb::init<int, double, double, std::vector<std::string>, std::vector<std::string>, std::vector<bool>, nb::object, double, double, double, double, int64_t, int64_t>(),
+        .def(nb::init<int, double, double, std::vector<std::string>, std::vector<std::string>, std::vector<bool>, nb::object, double, double, double, double, int64_t, int64_t, bool>(),
              nb::arg("beam"), nb::arg("beam_prune"), nb::arg("token_prune"), nb::arg("surfaces"), nb::arg("stripped"), nb::arg("begins"),
-             nb::arg("words").none(), nb::arg("lm_weight"), nb::arg("word_bonus"), nb::arg("unknown_bonus"), nb::arg("unknown_letter_bonus"), nb::arg("lm_pause"), nb::arg("max_delay"))
+             nb::arg("words").none(), nb::arg("lm_weight"), nb::arg("word_bonus"), nb::arg("unknown_bonus"), nb::arg("unknown_letter_bonus"), nb::arg("lm_pause"), nb::arg("max_delay"), nb::arg("merge"))
         .def("feed", &Beam::feed)
         .def("partial", &Beam::partial)
         .def("finish", &Beam::finish);

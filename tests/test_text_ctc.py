@@ -17,6 +17,7 @@ from slyther_cli.text.words import Token, WordStream
 
 seeds = st.integers(0, 2**32 - 1)
 EXACT = {"beam": 10**6, "beam_prune_logp": -math.inf, "token_prune_min_logp": -math.inf, "max_delay": None}
+EXACT["merge"] = False
 
 
 def emission(seed, frames, vocab, sharpness=1.0):
@@ -229,6 +230,22 @@ def test_an_unknown_word_does_not_run_on(made):
         made(9, **options, unknown_letter_bonus=0.1)
 
 
+def test_words_long_ago_take_no_room():
+    """Ten words that may each be either of two: without merging, all their combinations are held."""
+    tokenizer, lm = CharTokenizer(" ab"), train(["ab ba", "a b", "b a", "ba ab"], 2)
+    log_probs = spelt("a " * 10, spaces=0.999)
+    log_probs[::6, 2:] = np.log([0.5, 0.45])  # a or b
+
+    def made(merge):
+        options = {"token_prune_min_logp": -4.0, "beam_prune_logp": -20.0, "unknown_bonus": -30.0}
+        return BeamDecoder(5000, tokenizer=tokenizer, lm=lm, **options, merge=merge)
+
+    apart, merged = made(False), made(True)
+    assert apart.feed(log_probs) == merged.feed(log_probs) == []
+    assert len(merged._beams) < 20 < 500 < len(apart._beams)
+    assert [token.id for token in merged.finish()] == [token.id for token in apart.finish()]
+
+
 @pytest.mark.parametrize("made", [BeamDecoder, compiled.beam_decoder])
 def test_a_pause_ends_a_word_for_the_language_model_too(made):
     """`WordStream` parts words at the pause; the letters after it must be the beginning of a word."""
@@ -269,7 +286,7 @@ def test_the_compiled_beam_equals_the_plain_one(seed, cuts, max_delay, order, be
     if order:
         words = {"lm": train(SPOKEN, order), "tokenizer": CharTokenizer(" ab"), "lm_pause": 5}
         options |= {**words, "lm_weight": weight, "word_bonus": bonus, "unknown_bonus": -bonus - 1}
-        options |= {"unknown_letter_bonus": -weight, "boundary_bonus": bonus}
+        options |= {"unknown_letter_bonus": -weight, "boundary_bonus": bonus, "blank_bonus": -bonus / 2}
     plain, fast = BeamDecoder(beam, **options), compiled.beam_decoder(beam, **options)
     assert isinstance(fast, compiled.CompiledBeam)
     for piece in np.split(log_probs, sorted(cuts)):

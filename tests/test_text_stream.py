@@ -33,14 +33,14 @@ def spoken(frames, seed, sureness=6.0):
     return logits.astype(np.float32)
 
 
-def stream(beam, delay=60):
+def stream(beam, delay=60, lead=0):
     decoder = BeamDecoder(beam, token_prune_min_logp=-4.0, max_delay=delay) if beam else GreedyDecoder()
-    words = WordStream(ALPHABET, HOP, offset=-HOP // 2, pause=20)
+    words = WordStream(ALPHABET, HOP, offset=-HOP // 2, pause=20, lead=lead)
     return TextStream(decoder, words, Segmenter(RATE))
 
 
-def segments(log_probs, beam, cuts=()):
-    text, done = stream(beam), []
+def segments(log_probs, beam, cuts=(), lead=0):
+    text, done = stream(beam, lead=lead), []
     for part in np.split(log_probs, sorted(cuts)):
         done += text.feed(part)
     return done + text.finish(len(log_probs) * HOP)
@@ -52,13 +52,29 @@ def segments(log_probs, beam, cuts=()):
     frames=st.integers(1, 700),
     beam=st.sampled_from([0, 0, 4]),
     cuts=st.lists(st.integers(0, 700), max_size=12),
+    lead=st.sampled_from([0, 800, 3000]),
 )
-def test_feeds_do_not_matter(seed, frames, beam, cuts):
+def test_feeds_do_not_matter(seed, frames, beam, cuts, lead):
     log_probs = spoken(frames, seed)
-    whole = segments(log_probs, beam)
-    assert segments(log_probs, beam, [min(cut, frames) for cut in cuts]) == whole
-    assert segments(log_probs, beam, range(1, frames)) == whole
+    whole = segments(log_probs, beam, lead=lead)
+    assert segments(log_probs, beam, [min(cut, frames) for cut in cuts], lead) == whole
+    assert segments(log_probs, beam, range(1, frames), lead) == whole
     assert all(one.start >= 0 and one.end <= frames * HOP for one in whole)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_words_begin_before_their_first_letter_is_heard(seed):
+    """By the lead, but not before the word before has ended; ends stay, and nothing drifts."""
+    log_probs = spoken(1500, seed)
+    plain, early = (
+        [word for one in segments(log_probs, 0, lead=lead) for word in one.words] for lead in (0, 800)
+    )
+    assert [(w.text, w.end) for w in early] == [(w.text, w.end) for w in plain] and len(plain) > 20
+    ends = [0, *(word.end for word in plain)]
+    assert [w.start for w in early] == [max(w.start - 800, end) for w, end in zip(plain, ends, strict=False)]
+    assert any(w.start - e.start == 800 for w, e in zip(plain, early, strict=True))
+    with pytest.raises(ValueError, match="lead"):
+        WordStream(ALPHABET, HOP, lead=-1)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -311,7 +311,10 @@ def test_a_model_that_cannot_be_used(capfd, models, place):
         ({}, alphabet | {"tokens": ["a", "b"]}, "its alphabet has 3"),
         ({"decoding": {"beam": "wide"}}, alphabet, "makes no sense"),
         ({"decoding": {"beam": 0}}, alphabet, "out of bounds"),
+        ({"decoding": {"lm_weight": -1}}, alphabet, "out of bounds"),
         ({"decoding": 5}, alphabet, "makes no sense"),
+        ({"word_lead_ms": "50"}, alphabet, "word_lead_ms"),
+        ({"word_lead_ms": -5}, alphabet, "word_lead_ms"),
     ]:
         (bad / "config.json").write_text(json.dumps(config | change))
         (bad / "tokens.json").unlink(missing_ok=True)

@@ -35,6 +35,7 @@ LM_FILE = "lm.bin"
 CHUNK = 256  # frames whose log-probabilities are computed at once: a large alphabet takes memory
 PAUSE = 0.8  # seconds without a token that end a segment, and a sentence for the language model
 LIVE_DELAY = 3.0  # seconds that a beam may keep back a word of live speech
+LONGEST_LEAD_MS = 500
 BOUNDS = {  # of what a model's config may say of its search
     "beam": (1, 10_000),
     "lm_weight": (0, math.inf),
@@ -56,6 +57,7 @@ class Decoding:
     unknown_bonus: float = -10.0
     unknown_letter_bonus: float = -2.0
     boundary_bonus: float = 0.0
+    blank_bonus: float = 0.0
     beam_prune_logp: float = -12.0
     token_prune_min_logp: float = -1.2
 
@@ -107,6 +109,7 @@ class Recogniser:
             )
         self.rate, self.hop, self.causal = int(c.sample_rate), 4 * int(c.hop), bool(c.causal)
         self.pause = round(PAUSE * self.rate / self.hop)  # frames
+        self.lead = self._lead()
         self.lm, self.lm_name = self._language_model(lm, decode)
         self.joint = self._joint(beam, lm_weight, word_bonus) if decode == "joint" else None
         self.decoding = Decoding() if self.joint else self._decoding(decode, beam, lm_weight, word_bonus)
@@ -223,6 +226,7 @@ class Recogniser:
                 unknown_bonus=d.unknown_bonus,
                 unknown_letter_bonus=d.unknown_letter_bonus,
                 boundary_bonus=d.boundary_bonus,
+                blank_bonus=d.blank_bonus,
                 lm_pause=self.pause,
                 **waits,
             )
@@ -235,8 +239,22 @@ class Recogniser:
     def word_stream(self, speaker: str | None = None) -> WordStream:
         """Tokens of this model's frames into words: frame i is centred on sample i * hop."""
         return WordStream(
-            self.tokenizer, self.hop, offset=-(self.hop // 2), pause=self.pause, speaker=speaker
+            self.tokenizer,
+            self.hop,
+            offset=-(self.hop // 2),
+            pause=self.pause,
+            lead=self.lead,
+            speaker=speaker,
         )
+
+    def _lead(self) -> int:
+        """Samples from a word's beginning to where this model hears it: ``word_lead_ms`` of its config."""
+        value = self.config.extra.get("word_lead_ms", 0)
+        if type(value) not in (int, float) or not 0 <= value <= LONGEST_LEAD_MS:
+            raise ModelError(
+                f"model {self.config.name}: word_lead_ms is {value!r}, not from 0 to {LONGEST_LEAD_MS}"
+            )
+        return round(value * self.rate / 1000)
 
     def _network(self) -> Any:
         try:

@@ -53,6 +53,7 @@ class CompiledBeam:
             unknown_letter_bonus=plain.unknown_letter_bonus,
             lm_pause=-1 if plain.lm_pause is None else plain.lm_pause,
             max_delay=-1 if plain.max_delay is None else plain.max_delay,
+            merge=plain.merge,
         )
 
     def feed(self, log_probs: LogProbs) -> list[Token]:

@@ -1,24 +1,22 @@
 """CTC decoding in a stream: greedy, and prefix beam search with a word language model (faster: ``compiled``).
 
 Both take log-probabilities [n, vocab] (natural logarithm, blank 0) as they come and give back the tokens
-that can no longer change. The result does not depend on how the frames are split into feeds, to the
-last bit, and memory does not grow with the recording.
-
-Sources: Graves et al. 2006 (CTC); Hannun et al. 2014, arXiv 1408.2873 (prefix search with a word model).
+that can no longer change. The result does not depend on how the frames are split into feeds, to the last
+bit, and memory does not grow with the recording. Sources: Graves et al. 2006 (CTC); Hannun et al. 2014, arXiv
+1408.2873 (prefix search with a word model).
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from slyther_cli.text.prefixes import NEVER, Node, add, merged, rank
 from slyther_cli.text.tokens import BLANK, Tokenizer
 from slyther_cli.text.words import Token
 
-NEVER = -math.inf
 LogProbs = npt.NDArray[np.floating[Any]]
 
 
@@ -26,7 +24,7 @@ class GreedyDecoder:
     """The best token of every frame, repeats joined, blanks dropped.
 
     A token's ``start`` and ``end`` are the frames of its run, its ``score`` the highest log-probability
-    in the run (its peak: exact however the run is cut by feeds).
+    in the run (exact however the run is cut by feeds).
     """
 
     def __init__(self) -> None:
@@ -80,40 +78,15 @@ class LanguageModel(Protocol):
 
     def begin(self) -> Any:
         """The state at the start of a sentence."""
-        ...
 
     def score(self, word: str, state: Any) -> tuple[float, Any]:
         """Natural log-probability of a word after a state, and the state after the word."""
-        ...
 
     def has_prefix(self, text: str) -> bool:
         """Whether any known word begins with ``text``."""
-        ...
 
     def knows(self, word: str) -> bool:
         """Whether the word is in the vocabulary."""
-        ...
-
-
-class _Node:
-    """A prefix: its last token, and what is summed over all alignments that end in it at this frame."""
-
-    __slots__ = (
-        "alive", "bonus", "children", "end", "fixed", "id", "owed", "owing", "parent", "peak", "score_b",
-        "score_n", "start", "state", "text", "total",
-    )  # fmt: skip
-
-    def __init__(self, parent: _Node | None, token: int) -> None:
-        self.parent, self.id = parent, token
-        self.children: dict[int, _Node] = {}
-        self.alive = False  # among the beams
-        self.score_b = self.score_n = self.total = NEVER  # ends in blank, in its token, in either
-        self.start, self.end, self.peak = 0, 0, NEVER
-        self.text = ""  # of the word being spelt
-        self.state: Any = None  # of the language model, after the words before
-        self.fixed = 0.0  # language score of the finished words
-        self.owing, self.owed = False, 0.0  # whether no known word begins like the open one; what that costs
-        self.bonus = 0.0  # fixed, plus what the open word owes already
 
 
 class BeamDecoder:
@@ -125,14 +98,17 @@ class BeamDecoder:
                    word_bonus``, and ``unknown_bonus`` if the model does not know it (already owed
                    while no known word begins like this; every token more ``unknown_letter_bonus``, or
                    one endless unknown word were cheaper than many known ones). Needs ``tokenizer``.
-    ``boundary_bonus``  added in every frame to tokens that begin a word, beside an lm.
+    ``boundary_bonus``, ``blank_bonus``  with an lm, added in every frame to tokens that begin a word, and to
+                   blank: of a network that has them too readily.
     ``lm_pause``   frames without a token after which a new word begins, and a new sentence for the lm.
     ``max_delay``  frames that a decision may wait. A token is final when all prefixes agree on it; in a tie
                    the best prefix decides after this long, which bounds memory. None: wait for ever.
 
-    A token's ``start`` is the frame where new alignments that enter it outweigh all that had entered
-    before; ``end`` the last frame where staying in it outweighs blank, plus one; ``score`` the log-
-    probability at ``start``.
+    ``merge``      with an lm, of prefixes that differ only in words so long ago that what is still to come
+                   will add the same to them, keep the best: more room for the others.
+
+    A token's ``start`` is the frame where new alignments that enter it outweigh all that had entered before;
+    ``end`` the last frame where staying in it outweighs blank, plus one; ``score`` what it has at ``start``.
     """
 
     def __init__(
@@ -148,8 +124,10 @@ class BeamDecoder:
         unknown_bonus: float = -10.0,
         unknown_letter_bonus: float = 0.0,
         boundary_bonus: float = 0.0,
+        blank_bonus: float = 0.0,
         lm_pause: int | None = None,
         max_delay: int | None = 750,
+        merge: bool = True,
     ) -> None:
         if beam < 1 or beam_prune_logp > 0 or (max_delay is not None and max_delay < 1):
             raise ValueError("beam and max_delay must be at least 1, beam_prune_logp at most 0")
@@ -159,21 +137,21 @@ class BeamDecoder:
             raise ValueError("a language model needs the tokenizer, to tell the words")
         self.beam, self.beam_prune, self.token_prune = beam, beam_prune_logp, token_prune_min_logp
         self.tokenizer, self.lm, self.max_delay, self.lm_pause = tokenizer, lm, max_delay, lm_pause
-        self.lm_weight, self.word_bonus = lm_weight, word_bonus
+        self.lm_weight, self.word_bonus, self.merge = lm_weight, word_bonus, merge and lm is not None
         self.unknown_bonus, self.unknown_letter_bonus = unknown_bonus, unknown_letter_bonus
         self._begins = tokenizer.begins_word.tolist() if tokenizer else []
-        self._added = boundary_bonus * tokenizer.begins_word if tokenizer and lm and boundary_bonus else None
+        self._added = boundary_bonus * tokenizer.begins_word if tokenizer and lm is not None else None
+        if self._added is not None:
+            self._added[BLANK] += blank_bonus
         # the most that a token adds: one closes an unknown word and opens another
         self._hope = max(word_bonus, 0.0) + 2 * max(unknown_bonus, 0.0) if lm else 0.0
         self._frame = 0
-        self._shift = 0.0  # log-probability shared by all beams, kept apart
-        self._root = _Node(None, BLANK)
+        self._shift, self._root = 0.0, Node(None, BLANK)  # log-probability shared by all beams, kept apart
         self._root.alive, self._root.score_b, self._root.total = True, 0.0, 0.0
         self._root.state = lm.begin() if lm else None
         self._beams = [self._root]
         self._still = False  # all beams end in blank: another blank frame only shifts them
-        self._given = 0  # frame where the last final token ends
-        self._finished = False
+        self._given, self._finished = 0, False  # frame where the last final token ends
 
     def feed(self, log_probs: LogProbs) -> list[Token]:
         """Tokens that became final within log_probs [n, vocab]."""
@@ -201,13 +179,17 @@ class BeamDecoder:
         return done
 
     def adjusted(self, log_probs: LogProbs) -> LogProbs:
-        """log_probs as they are searched, with ``boundary_bonus``."""
+        """log_probs as they are searched."""
         log_probs = checked(log_probs)
-        return log_probs if self._added is None else log_probs.astype(np.float64) + self._added
+        if self._added is None:
+            return log_probs
+        if log_probs.shape[1] != len(self._added):
+            raise ValueError("the alphabet has another size than the log-probabilities")
+        return log_probs.astype(np.float64) + self._added
 
     def partial(self) -> list[Token]:
         """The best prefix beyond the tokens already given out."""
-        return self._path(max(self._beams, key=_rank))
+        return self._path(max(self._beams, key=rank))
 
     def finish(self) -> list[Token]:
         """The rest of the best prefix, its last word scored. The decoder is used up."""
@@ -215,13 +197,13 @@ class BeamDecoder:
             if self.lm:
                 node.bonus = self._closed(node)[0]
         tokens = self.partial()
-        best = max(self._beams, key=_rank)
+        best = max(self._beams, key=rank)
         self.score = best.total + best.bonus + self._shift
         self._beams, self._finished = [self._root], True
         self._root.children = {}
         return tokens
 
-    def _path(self, node: _Node) -> list[Token]:
+    def _path(self, node: Node) -> list[Token]:
         """The tokens of a prefix beyond the root."""
         nodes = []
         while node is not self._root and node.parent is not None:
@@ -253,7 +235,7 @@ class BeamDecoder:
             node.score_n = score_n + heard.get(node.id, NEVER)
             if node.score_n > node.score_b:
                 node.end = frame + 1
-        fresh: list[_Node] = []
+        fresh: list[Node] = []
         best = max(max(node.score_b, node.score_n) + node.bonus for node in beams)  # of this frame, so far
         for token, value in sorted(heard.items(), key=lambda item: -item[1]):
             for node, score_b, _, total in old:
@@ -269,20 +251,23 @@ class BeamDecoder:
                     child.alive, child.score_b, child.score_n, child.total = True, NEVER, NEVER, NEVER
                     fresh.append(child)
                     best = max(best, entering + child.bonus)
-                if entering > _sum(child.score_b, child.score_n):
+                if entering > add(child.score_b, child.score_n):
                     child.start, child.end, child.peak = frame, frame + 1, value
-                child.score_n = _sum(child.score_n, entering)
+                child.score_n = add(child.score_n, entering)
         beams += fresh
         self._still = False
         self._prune()
 
     def _prune(self) -> None:
         for node in self._beams:
-            node.total = _sum(node.score_b, node.score_n)
-        lowest = max(map(_rank, self._beams)) + self.beam_prune
-        kept = [node for node in self._beams if _rank(node) >= lowest and node.total > NEVER]
-        if len(kept) > self.beam:
-            kept = sorted(kept, key=_rank, reverse=True)[: self.beam]  # stable: ties in order of age
+            node.total = add(node.score_b, node.score_n)
+        lowest = max(map(rank, self._beams)) + self.beam_prune
+        kept = [node for node in self._beams if rank(node) >= lowest and node.total > NEVER]
+        if self.merge or len(kept) > self.beam:
+            kept.sort(key=rank, reverse=True)  # stable: ties in order of age
+        if self.merge:
+            kept = merged(kept)
+        kept = kept[: self.beam]
         chosen = set(map(id, kept))
         self._drop([node for node in self._beams if id(node) not in chosen])
         self._beams = kept
@@ -293,10 +278,10 @@ class BeamDecoder:
             node.score_n -= top
             node.total -= top
 
-    def _drop(self, nodes: list[_Node]) -> None:
+    def _drop(self, nodes: list[Node]) -> None:
         for node in nodes:
             node.alive = False
-            step: _Node | None = node
+            step: Node | None = node
             while step is not None and not step.alive and not step.children and step.parent is not None:
                 step.parent.children.pop(step.id, None)
                 step = step.parent
@@ -312,7 +297,7 @@ class BeamDecoder:
             oldest = self._frame - (self.max_delay or self._frame + 1)
             if all(child.start > oldest for child in self._root.children.values()):
                 return
-            branch = best = max(self._beams, key=_rank)
+            branch = best = max(self._beams, key=rank)
             while best is not self._root:
                 branch, best = best, best.parent or self._root
             if branch is self._root:  # nothing is said beyond what was given out
@@ -323,18 +308,18 @@ class BeamDecoder:
             self._drop(others)
             self._advance(branch, done)
 
-    def _parted(self, branch: _Node) -> tuple[list[_Node], list[_Node]]:
+    def _parted(self, branch: Node) -> tuple[list[Node], list[Node]]:
         """The beams that go through ``branch``, and the others."""
-        inside: list[_Node] = []
-        outside: list[_Node] = []
+        inside: list[Node] = []
+        outside: list[Node] = []
         for node in self._beams:
-            top: _Node | None = node
+            top: Node | None = node
             while top is not None and top is not branch:
                 top = top.parent
             (outside if top is None else inside).append(node)
         return inside, outside
 
-    def _advance(self, child: _Node, done: list[Token]) -> None:
+    def _advance(self, child: Node, done: list[Token]) -> None:
         """The only child left becomes the root: its token is final."""
         self._root = child
         child.parent = None
@@ -342,15 +327,15 @@ class BeamDecoder:
         latest = min(following) if following and not child.alive else self._frame
         done.append(self._timed(child, latest))
 
-    def _timed(self, node: _Node, latest: int) -> Token:
+    def _timed(self, node: Node, latest: int) -> Token:
         """The token of a node, not before the one given out last; ends at ``latest`` or before."""
         start = max(node.start, self._given)
         end = min(max(min(node.end, latest), start + 1), self._frame)
         self._given = end
         return Token(node.id, min(start, end), end, node.peak)
 
-    def _extend(self, node: _Node, token: int) -> _Node:
-        child = node.children[token] = _Node(node, token)
+    def _extend(self, node: Node, token: int) -> Node:
+        child = node.children[token] = Node(node, token)
         if not self.lm or self.tokenizer is None:
             return child
         surface = self.tokenizer.surface(token)
@@ -370,7 +355,7 @@ class BeamDecoder:
         child.bonus = child.fixed + child.owed
         return child
 
-    def _closed(self, node: _Node) -> tuple[float, Any]:
+    def _closed(self, node: Node) -> tuple[float, Any]:
         """Language score and state once the open word of a prefix is finished."""
         if not node.text or self.lm is None:
             return node.fixed, node.state
@@ -379,17 +364,6 @@ class BeamDecoder:
         if not self.lm.knows(node.text):
             value += node.owed if node.owing else self.unknown_bonus
         return node.fixed + value, state
-
-
-def _rank(node: _Node) -> float:
-    return node.total + node.bonus
-
-
-def _sum(a: float, b: float) -> float:
-    """log(exp(a) + exp(b))"""
-    if a < b:
-        a, b = b, a
-    return a if b == NEVER else a + math.log1p(math.exp(b - a))
 
 
 def checked(log_probs: LogProbs) -> LogProbs:

@@ -44,7 +44,7 @@ class TextStream:
         if not (self._retimer and self._retimer.waiting):
             done += self.segmenter.feed(self.words.settle(frame))
             if not self.words.preview([]):  # over because of a pause, though nothing has come after it yet
-                done += self.segmenter.settle(frame * self.words.hop + self.words.offset)
+                done += self.segmenter.settle(frame * self.words.hop + self.words.offset - self.words.lead)
         return done
 
     def finish(self, samples: int) -> list[Segment]:

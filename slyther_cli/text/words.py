@@ -37,7 +37,8 @@ class WordStream:
     ``hop`` samples a frame, ``offset`` the sample where frame 0 begins. A word begins at ``start * hop +
     offset`` of its first token that shows a character and ends with its last one: times are counted
     from the start of the recording, never added up from lengths, so they cannot drift. ``pause``: so many
-    frames between two tokens end a word, too.
+    frames between two tokens end a word, too. ``lead``: samples that a word begins before its first letter
+    is heard, though not before the word before it ends.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class WordStream:
         *,
         offset: int = 0,
         pause: int | None = None,
+        lead: int = 0,
         speaker: str | None = None,
     ) -> None:
-        if hop < 1:
-            raise ValueError(f"hop must be at least one sample, not {hop}")
+        if hop < 1 or lead < 0:
+            raise ValueError(f"hop must be at least one sample, lead none or more, not {hop} and {lead}")
         self.tokenizer, self.hop, self.offset, self.speaker = tokenizer, int(hop), int(offset), speaker
         self.pause = math.inf if pause is None else pause
+        self.lead, self._ended = int(lead), 0
         self._open: list[Token] = []
 
     def feed(self, tokens: Iterable[Token]) -> list[Word]:
@@ -72,11 +75,11 @@ class WordStream:
 
     def preview(self, tokens: Iterable[Token]) -> list[Word]:
         """What :meth:`feed` and :meth:`finish` would give; nothing is changed."""
-        held = list(self._open)
+        held = list(self._open), self._ended
         try:
             return self.feed(tokens) + self.finish()
         finally:
-            self._open = held
+            self._open, self._ended = held
 
     def finish(self) -> list[Word]:
         """The last word, if one is open: a list of one or none. The stream can be fed again."""
@@ -86,6 +89,7 @@ class WordStream:
             return []
         text = self.tokenizer.decode([token.id for token in tokens])
         start, end = (frame * self.hop + self.offset for frame in (seen[0].start, seen[-1].end))
+        start, self._ended = max(start - self.lead, min(start, self._ended)), end
         probability = math.fsum(math.exp(min(token.score, 0.0)) for token in seen) / len(seen)
         ids = tuple(int(token.id) for token in tokens)
         return [Word(text, max(start, 0), max(end, 0), probability, ids, self.speaker)]
