@@ -253,6 +253,21 @@ def test_signals(number, tmp_path):
 CONFIG = {"n_speakers": 2, "sample_rate": 8000}
 
 
+def test_ctrl_c_while_modules_load(tmp_path):
+    (tmp_path / "typer.py").write_text(
+        "import os, signal\nsignal.signal(2, signal.default_int_handler)\nos.kill(os.getpid(), 2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import slyther_cli.__main__ as m; raise SystemExit(m.main())", "models"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        done.stderr == "slyther: stopped\n" and done.stdout == "" and done.returncode in (130, -signal.SIGINT)
+    )
+
+
 def test_signal_handlers_are_put_back(capfd):
     before = signal.getsignal(signal.SIGTERM)
     run(capfd, "--version")
