@@ -1,5 +1,6 @@
 """The command line around the commands: help, errors, exit codes, JSON, signals, and the small commands."""
 
+import io
 import json
 import os
 import pty
@@ -190,6 +191,17 @@ def test_words_for_times():
     assert [output.size(n) for n in (0, 999, 1000, 26_400, 999_600, 10**10)] == [
         *("0 B", "999 B", "1.0 kB", "26 kB", "1.0 MB", "10 GB")
     ]
+
+
+def test_a_progress_line_has_its_words_from_the_first_and_leaves_nothing(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    bar = output.Bar()
+    bar.draw("separating", 0.5, "half of it")
+    frames = [frame for frame in screen.getvalue().split("\r") if frame.strip()]
+    assert len(frames) == 1 and frames[0].startswith("separating  50%") and frames[0].endswith("half of it")
+    bar.clear()
+    assert screen.getvalue().split("\r")[-2:] in (["", ""], [" " * len(frames[0]), ""])
 
 
 def test_a_reader_that_leaves(capfd):

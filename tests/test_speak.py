@@ -181,6 +181,16 @@ def test_neither_the_text_nor_the_prompt_is_overwritten(voices, tmp_path, capsys
     assert (tmp_path / "book.txt").read_text() == "Hello." and (tmp_path / "me.wav").read_bytes() == before
 
 
+def test_the_path_of_the_result_stands_on_a_line_of_its_own(voices, tmp_path, monkeypatch):
+    screen = io.StringIO()  # a terminal shows both streams
+    monkeypatch.setattr("slyther_cli.commands.output.can_draw", lambda stream: True)
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    assert speak("Hi. Ho.", "-m", voices / "aligned", "--guard", "none", "-o", tmp_path / "o.wav") == 0
+    before, _, _ = screen.getvalue().partition(str(tmp_path))
+    assert "speaking" in before and before.rpartition("\r")[2] == ""
+
+
 def test_without_a_model_another_voice_is_taken_or_help_given(voices, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("slyther_cli.tasks.speech.DEFAULT_MODEL", "nowhere")
     monkeypatch.setattr("slyther_cli.checkpoints.places.shipped_dirs", lambda: [])

@@ -200,6 +200,7 @@ class Bar:
                 ascii=" #",
                 leave=False,
                 mininterval=0,
+                delay=1e-9,  # else an empty line is drawn before the first that has words
                 nrows=20,  # a terminal that reports no size is drawn on all the same
                 file=sys.stderr,
             )

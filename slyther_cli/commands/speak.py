@@ -178,6 +178,7 @@ class _Teller:
             self.bar.draw("speaking", share, f" {out.clock(event['end_seconds'])} of sound, {pace}")
 
     def _file_done(self, event: dict[str, Any]) -> None:
+        self.bar.clear()
         for note in event["notes"]:
             self._say(f"slyther: {note}")
         if not self.json:
