@@ -11,6 +11,7 @@ from slyther_cli.app import main
 from slyther_cli.models import registry
 from slyther_cli.studies import recognition_cost, recognition_times
 from slyther_cli.studies.recognition_cost import run, same_size
+from slyther_cli.studies.recognition_search import search_settings
 from slyther_cli.studies.recognition_times import measure_times, spoken_words
 from slyther_cli.text.words import Token
 
@@ -149,3 +150,24 @@ def test_speech_without_phones_has_no_times(place):
     tones.make("0.wav")
     (place / "m.tsv").write_text(f"path\tspeaker\tsplit\ttranscript\n0.wav\tv\ttest\t{tones.SAID}\n")
     assert "train synthesize" in times(measure_times("tones", place / "m.tsv"))["phones"]["problem"]
+
+
+def test_settings_are_sought_where_the_errors_are_fewest(place, capsys):
+    """The model "taught" is given settings that swallow its words; the search finds the way back."""
+    words = [tones.SAID, "hello deal", "abide all"]
+    lines = ["path\tspeaker\tsplit\ttranscript"]
+    for i, text in enumerate(words):
+        tones.make(f"{i}.wav", text=text)
+        lines.append(f"{i}.wav\tv\tdev\t{text}")
+    Path("m.tsv").write_text("\n".join(lines) + "\n")
+    rows = search_settings("taught", place / "m.tsv")
+    assert [row["best"] for row in rows].count(True) >= 1 and rows[0]["best"]
+    assert rows[-1]["wer"] == min(row["wer"] for row in rows) <= rows[0]["wer"]
+    assert rows[0]["decoding"]["lm_weight"] == 0.3 and rows[0]["words"] == 8
+    assert all(row["decoding"]["unknown_letter_bonus"] <= 0 <= row["decoding"]["lm_weight"] for row in rows)
+    command = ["bench", "transcribe", "--manifest", "m.tsv", "--model", "taught", "--parts", "search"]
+    assert main([*command, "--split", "dev"]) == 0
+    told = json.loads("{" + capsys.readouterr().out.splitlines()[-1] + "}")
+    assert told["decoding"] == rows[-1]["decoding"]
+    assert main(command) == 2 and "--split dev" in capsys.readouterr().err
+    assert main([*command[:-3], "tones", *command[-2:], "--split", "dev"]) == 2

@@ -11,7 +11,7 @@ import typer
 from slyther_cli.commands import output
 from slyther_cli.commands.options import Json, Model, WorkDir, parse_size
 
-PARTS = ("cost", "times")
+PARTS = ("cost", "times", "search")
 
 
 def transcribe(
@@ -24,7 +24,7 @@ def transcribe(
     ],
     split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
     parts: Annotated[
-        str, typer.Option(help="cost, times, by default both.", metavar="PART,PART")
+        str, typer.Option(help="cost, times, search; by default the first two.", metavar="PART,PART")
     ] = "cost,times",
     model: Model = None,
     decode: Annotated[
@@ -42,7 +42,10 @@ def transcribe(
     time_limit: Annotated[
         float, typer.Option(min=0, help="CPU-seconds that the peer may take for one length; 0: any.")
     ] = 0,
-    examples: Annotated[int, typer.Option(min=1, help="Times: utterances.", metavar="N")] = 20,
+    examples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Utterances: for times by default 20, for search all.", metavar="N"),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
     work_dir: WorkDir = None,
     as_json: Json = False,
@@ -52,7 +55,8 @@ def transcribe(
     cost: CPU seconds a second of speech and peak memory, each length in a process of its own. The Conformer
     hears a recording in one pass, without a search; it gives up where its limits are reached. times: the
     words of a known text, aligned by CTC, beside torchaudio's forced alignment of the same posteriors and
-    beside the times at which the voice says that it spoke them.
+    beside the times at which the voice says that it spoke them. search: settings of the beam for a model's
+    config.json, sought where the word error rate is lowest; on --split dev.
     """
     output.json_asked = as_json
     chosen = [part.strip() for part in parts.split(",") if part.strip()]
@@ -64,6 +68,7 @@ def transcribe(
     except ValueError:
         raise typer.BadParameter(f"{lengths!r} is no list of seconds: write 60,600,3600") from None
     from slyther_cli.studies.recognition_cost import measure_cost
+    from slyther_cli.studies.recognition_search import search_settings
     from slyther_cli.studies.recognition_times import measure_times
     from slyther_cli.tasks.transcription import DEFAULT_MODEL
 
@@ -72,6 +77,9 @@ def transcribe(
     def tell(row: dict[str, Any]) -> None:
         if as_json:
             output.json_line("bench_transcribe", **row)
+        elif row["part"] == "search":
+            best = ", the best so far" if row["best"] else ""
+            output.words(f"WER {row['wer']:.2f} %{best}: {_settings(row)}")
         elif row["problem"]:
             cost = row["part"] == "cost"
             what = f"{_named(row)}, {row['seconds']:g} s" if cost else row["against"]
@@ -89,11 +97,14 @@ def transcribe(
             import torch
 
             torch.set_num_threads(threads)
-            new = measure_times(name, manifest, split, examples, tell)
+            if part == "times":
+                new = measure_times(name, manifest, split, examples or 20, tell)
+            else:
+                new = search_settings(name, manifest, split, examples, tell)
         rows += new
         done = [row for row in new if not row["problem"]]
         if done and not as_json:
-            for line in _cost_table(done) if part == "cost" else _times_lines(done):
+            for line in TOLD[part](done):
                 output.data(line)
     if all(row["problem"] for row in rows):
         raise typer.Exit(1)
@@ -136,3 +147,21 @@ def _times_lines(rows: list[dict[str, Any]]) -> list[str]:
                 f"{row['words']} words of {row['utterances']} utterances"
             )
     return lines
+
+
+def _settings(row: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value:g}" for key, value in row["decoding"].items())
+
+
+def _search_lines(rows: list[dict[str, Any]]) -> list[str]:
+    import json
+
+    own, best = rows[0], rows[-1]
+    return [
+        f"WER {own['wer']:.2f} % as it is, {best['wer']:.2f} % at best; {best['words']} words of "
+        f"{best['utterances']} utterances, {len(rows) - 1} settings; for config.json:",
+        f'"decoding": {json.dumps(best["decoding"])}',
+    ]
+
+
+TOLD: dict[str, Any] = {"cost": _cost_table, "times": _times_lines, "search": _search_lines}

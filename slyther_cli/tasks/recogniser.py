@@ -208,33 +208,36 @@ class Recogniser:
             if len(piece):
                 yield torch.log_softmax(self.model.ctc(piece[None])[0].float(), -1).cpu().numpy()
 
+    def decoder(self, delay: float | None = None) -> GreedyDecoder | BeamDecoder | CompiledBeam:
+        """A new search as ``self.decoding`` says. ``delay``: seconds that it may keep a word back."""
+        d = self.decoding
+        if not d.beam:
+            return GreedyDecoder()
+        waits = {} if delay is None else {"max_delay": round(delay * self.rate / self.hop)}
+        return beam_decoder(
+            d.beam,
+            beam_prune_logp=d.beam_prune_logp,
+            token_prune_min_logp=d.token_prune_min_logp,
+            tokenizer=self.tokenizer,
+            lm=self.lm,
+            lm_weight=d.lm_weight,
+            word_bonus=d.word_bonus,
+            unknown_bonus=d.unknown_bonus,
+            unknown_letter_bonus=d.unknown_letter_bonus,
+            boundary_bonus=d.boundary_bonus,
+            blank_bonus=d.blank_bonus,
+            lm_pause=self.pause,
+            **waits,
+        )
+
     def _text(
         self, speaker: str | None, width: int | None, lines: int | None, delay: float | None = None
     ) -> TextStream:
-        d = self.decoding
-        decoder: GreedyDecoder | BeamDecoder | CompiledBeam = GreedyDecoder()
-        if d.beam:
-            waits = {} if delay is None else {"max_delay": round(delay * self.rate / self.hop)}
-            decoder = beam_decoder(
-                d.beam,
-                beam_prune_logp=d.beam_prune_logp,
-                token_prune_min_logp=d.token_prune_min_logp,
-                tokenizer=self.tokenizer,
-                lm=self.lm,
-                lm_weight=d.lm_weight,
-                word_bonus=d.word_bonus,
-                unknown_bonus=d.unknown_bonus,
-                unknown_letter_bonus=d.unknown_letter_bonus,
-                boundary_bonus=d.boundary_bonus,
-                blank_bonus=d.blank_bonus,
-                lm_pause=self.pause,
-                **waits,
-            )
         words = self.word_stream(speaker)
         segmenter = Segmenter(
             self.rate, pause=PAUSE, max_line_width=width or WIDTH, max_line_count=lines or LINES
         )
-        return TextStream(decoder, words, segmenter)
+        return TextStream(self.decoder(delay), words, segmenter)
 
     def word_stream(self, speaker: str | None = None) -> WordStream:
         """Tokens of this model's frames into words: frame i is centred on sample i * hop."""
