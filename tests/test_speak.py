@@ -138,6 +138,8 @@ def test_a_prompt_is_taken_or_refused(voices, tmp_path, capsys, model):
         (["hi", "--temperature", "-1"], 2, "temperature"),
         (["hi", "--top-p", "0"], 2, "top_p"),
         (["hi", "-f", "mp3"], 2, "format"),
+        (["hi", "-f", "flac", "--subtype", "float", "-o", "x.flac"], 2, "choose one of 16, 24"),
+        (["hi", "--subtype", "32"], 2, "choose one of 16, 24, float"),
         (["hi", "-o", "-", "-f", "flac"], 2, "standard output"),
         (["hi", "-o", "-", "--json"], 2, "--json"),
         (["hi", "-i", "x.txt"], 2, "contradict"),

@@ -21,6 +21,8 @@ from slyther_cli.errors import OutputError, UsageError
 FloatArray = npt.NDArray[np.float32]
 
 SUBTYPES = {"wav": ("PCM_16", "PCM_24", "FLOAT"), "flac": ("PCM_16", "PCM_24")}
+BITS = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
+"""What users call the subtypes."""
 CLIPS = ("rescale", "clamp", "none")
 FLAC_HIGHEST_RATE = 655_350  # Hz
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
@@ -270,6 +272,16 @@ class _Guard:
         self._group.abort()
         if isinstance(error, OSError):
             raise failed from None
+
+
+def subtype_of(format: str, bits: str) -> str:
+    """The subtype that ``bits``, a key of ``BITS``, is in a file of ``format``. Raises UsageError."""
+    if format not in SUBTYPES:
+        raise UsageError(f"the output format {format!r} is not known: {', '.join(SUBTYPES)}")
+    choices = [name for name, subtype in BITS.items() if subtype in SUBTYPES[format]]
+    if bits not in choices:
+        raise UsageError(f"{format} output cannot be {bits!r}: choose one of {', '.join(choices)}")
+    return BITS[bits]
 
 
 def _check_options(group: StemGroup) -> None:

@@ -27,8 +27,7 @@ from slyther_cli.audio.growing import GrowingStems
 from slyther_cli.audio.live import LiveReader, listen, raw_header
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Rejoined, standard_input
-from slyther_cli.audio.writer import CLIPS, StemGroup
-from slyther_cli.audio.writer import SUBTYPES as FORMATS
+from slyther_cli.audio.writer import CLIPS, StemGroup, subtype_of
 from slyther_cli.errors import UsageError
 from slyther_cli.tasks.batch import Batch, Outputs, Turn, nobody, open_recording
 from slyther_cli.tasks.listing import parse_shard
@@ -47,7 +46,6 @@ from slyther_cli.tasks.streams import BLOCK, Lockstep, at_source_rate
 DEFAULT_MODEL = "mamba-tasnet-8k-2spk"
 DEFAULT_OUTPUT_DIR = "separated"
 DEFAULT_TEMPLATE = "{track}_{stem}.{ext}"
-SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 
 Event = dict[str, Any]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -113,11 +111,7 @@ def separate(
     them: UsageError (options, colliding names), ModelError, DeviceError.
     """
     named = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
-    choices = {"wav": tuple(SUBTYPES), "flac": ("16", "24")}
-    if format not in FORMATS:
-        raise UsageError(f"the output format {format!r} is not known: {', '.join(FORMATS)}")
-    if subtype not in choices[format]:
-        raise UsageError(f"{format} output cannot be {subtype!r}: choose one of {', '.join(choices[format])}")
+    kind = subtype_of(format, subtype)
     if clip not in CLIPS:
         raise UsageError(f"the clip mode {clip!r} is not known: {', '.join(CLIPS)}")
     if existing not in ("refuse", "replace", "skip"):
@@ -131,7 +125,7 @@ def separate(
         config=config,
         output_dir=Path(output_dir),
         format=format,
-        subtype=SUBTYPES[subtype],
+        subtype=kind,
         filename=filename,
         device=device,
         threads=threads,

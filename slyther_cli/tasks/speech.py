@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from slyther_cli.audio.discover import check_extension, check_target
+from slyther_cli.audio.writer import subtype_of
 from slyther_cli.checkpoints.config import ModelConfig, read_config
 from slyther_cli.checkpoints.places import available
 from slyther_cli.errors import InputError, ModelError, UsageError
@@ -95,7 +96,8 @@ def speak(
     Files carry a mark that the speech is synthetic. Raises InputError (no words, the prompt), UsageError,
     OutputError, ModelError, DeviceError.
     """
-    _check(text, speed, guard, retries, subtype)
+    _check(text, speed, guard, retries)
+    kind = subtype_of(format, subtype)
     if str(output) != "-":
         check_target(output, *() if prompt is None else (prompt,))
         if not raw:
@@ -127,14 +129,11 @@ def speak(
         journal = Journal(key)
     voicing = Voicing(network, voice, sampling or Sampling())
     job = _Job(network, codec, voicing, speed, seed, guard, retries, hear)
-    options = {"format": format, "subtype": SUBTYPES[subtype], "raw": raw, "replace": replace}
+    options = {"format": format, "subtype": kind, "raw": raw, "replace": replace}
     return job.run(sentences, str(output), source, notes, journal, tell, options)
 
 
-SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
-
-
-def _check(text: str, speed: float, guard: str, retries: int, subtype: str) -> None:
+def _check(text: str, speed: float, guard: str, retries: int) -> None:
     if len(text) > MOST_CHARACTERS:
         raise InputError(f"the text is longer than {MOST_CHARACTERS:,} characters: part it")
     if not 0.5 <= speed <= 2:
@@ -143,8 +142,6 @@ def _check(text: str, speed: float, guard: str, retries: int, subtype: str) -> N
         raise UsageError(f"the guard {guard!r} is not known: {', '.join(GUARDS)}")
     if not 0 <= retries <= 20:
         raise UsageError("retries must be from 0 to 20")
-    if subtype not in SUBTYPES:
-        raise UsageError(f"{subtype!r} bits are not known: {', '.join(SUBTYPES)}")
 
 
 def choose_voice(model: str | os.PathLike[str] | None) -> ModelConfig:
