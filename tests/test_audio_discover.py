@@ -115,7 +115,9 @@ def test_output_paths():
 
 def test_collisions(tmp_path):
     check_collisions([("a/x.wav", "out/x_s1.wav"), ("a/x.wav", "out/x_s2.wav"), ("-", "out/stdin.wav")])
-    with pytest.raises(UsageError, match=r"a/x\.wav and b/x\.wav would be written to the same file .*\{parent\}"):
+    with pytest.raises(
+        UsageError, match=r"a/x\.wav and b/x\.wav would be written to the same file .*\{parent\}"
+    ):
         check_collisions([("a/x.wav", "out/x.wav"), ("b/x.wav", "out/../out/x.wav")])
     with pytest.raises(UsageError, match=r"would replace the input a\.wav"):
         check_collisions([("b.wav", "out/b.wav"), ("a.wav", "./a.wav")])
