@@ -138,7 +138,7 @@ def check_collisions(pairs: Iterable[tuple[Input | str, str | os.PathLike[str]]]
             who = shown(source) if other == source else f"{shown(other)} and {shown(source)}"
             raise UsageError(
                 f"{who} would be written to the same file {shown(target)}: "
-                "run them one by one into different folders (or separate with {parent}, {trackext} in --filename)"
+                "give each its folder, one by one (or separate with {parent} or {trackext} in --filename)"
             )
         if key in inputs:
             raise UsageError(f"the output {shown(target)} would replace the input {shown(inputs[key])}")
