@@ -52,6 +52,8 @@ def test_what_cannot_be_spoken_is_told(tmp_path: Path):
         choose_voices(["flite:nobody"])
     with pytest.raises(UsageError):
         Plan(("flite",), 0)
+    with pytest.raises(OutputError, match="is no folder"):
+        synthesize([empty], empty, Plan(("flite",), 1))
 
 
 def test_sentences_end_where_a_reader_stops_and_lose_no_word():

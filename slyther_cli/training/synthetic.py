@@ -194,6 +194,8 @@ def synthesize(
     Raises :class:`UsageError`, :class:`InputError` (texts), :class:`OutputError`: the folder cannot be
     written, or holds what another plan made.
     """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is no folder: name one for the speech")
     voices = choose_voices(plan.voices)
     sentences = read_sentences(texts)
     settings = {**asdict(plan), "voices": [v.speaker for v in voices], "texts": _digest(sentences)}
