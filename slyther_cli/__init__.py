@@ -1,7 +1,7 @@
 """slyther: speech separation, recognition and synthesis with Mamba state-space models.
 
-The Python API is small: ``from slyther_cli import separate, transcribe``. Everything heavy is imported on
-first use, so that ``import slyther_cli`` and ``slyther --help`` stay fast.
+The Python API is small: ``from slyther_cli import separate, transcribe, speak``. Everything heavy is
+imported on first use, so that ``import slyther_cli`` and ``slyther --help`` stay fast.
 
 Imports run one way: commands -> tasks -> (audio, longform, models, checkpoints) -> layers -> scan.
 ``training`` and ``studies`` stand beside ``tasks``. Nothing imports ``commands``.
@@ -14,7 +14,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "separate", "transcribe"]
+__all__ = ["__version__", "separate", "speak", "transcribe"]
 
 
 def __getattr__(name: str):
@@ -26,4 +26,8 @@ def __getattr__(name: str):
         from slyther_cli.tasks.transcription import transcribe
 
         return transcribe
+    if name == "speak":
+        from slyther_cli.tasks.speech import speak
+
+        return speak
     raise AttributeError(f"module 'slyther_cli' has no attribute {name!r}")

@@ -106,6 +106,9 @@ def test_a_stopped_book_is_gone_on_with_and_sounds_the_same(voices, tmp_path, mo
     assert speak(*base, "-o", tmp_path / "b.wav", "--resume") == 130
     assert not (tmp_path / "b.wav").exists()
     assert speak(*base, "-o", tmp_path / "b.wav", "--resume") == 0
+    before = (tmp_path / "b.wav").stat().st_ino
+    assert speak(*base, "-o", tmp_path / "b.wav", "--resume") == 0  # a job that is put in the queue again
+    assert (tmp_path / "b.wav").stat().st_ino == before
     assert len(calls) == 3 + 2  # four sentences, of which two were kept
     assert (tmp_path / "b.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
 
@@ -218,6 +221,7 @@ def test_the_guard_notices_and_says_it_again(voices, tmp_path, capsys):
     assert judge_lengths(Said(codes * 0, context, True), 100, 50).problems  # stuck
     assert not judge_words("how are you today, sir?", "HOW ARE YOU TODAY").problems
     assert judge_words("how are you today?", "how how how how are are you").problems
+    assert not judge_words("Hello!", "fellow").problems and judge_words("Hello!", "a low hello").problems
 
 
 def test_the_recogniser_writes_down_the_prompt_and_listens(voices, tmp_path, monkeypatch, capsys):

@@ -184,6 +184,9 @@ class _Teller:
         if not self.json:
             for path in event["outputs"].values():
                 out.data(path)
+        if event["status"] == "skipped":
+            self._say("slyther: it is there already and was left: --force says it anew")
+            return
         wall = event["wall_seconds"]
         pace = out.speed(event["seconds"], wall)
         self._say(f"{out.duration(event['seconds'])} of synthetic speech in {out.duration(wall)}, {pace}")

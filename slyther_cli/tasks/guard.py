@@ -19,7 +19,8 @@ LENGTHS = (0.5, 2.0)
 """Share of the expected length that is believed."""
 STUCK_SECONDS = 1.5
 HEARD_WRONG = 0.5
-"""Share of the words above which a sentence is said again."""
+"""Share of the words above which a sentence is said again, if it is more than one word: one misheard says
+nothing."""
 
 Hear = Callable[[np.ndarray], str]
 """Samples -> words."""
@@ -55,8 +56,9 @@ def judge_words(words: str, heard: str) -> Verdict:
     wanted, found = _words(words), _words(heard)
     matched = SequenceMatcher(None, wanted, found, autojunk=False).get_matching_blocks()
     same = sum(block.size for block in matched)
-    wrong = (max(len(wanted), len(found)) - same) / max(1, len(wanted))
-    problems = (f"the recogniser hears {wrong:.0%} wrong",) if wrong > HEARD_WRONG else ()
+    missed = max(len(wanted), len(found)) - same
+    wrong = missed / max(1, len(wanted))
+    problems = (f"the recogniser hears {wrong:.0%} wrong",) if missed > 1 and wrong > HEARD_WRONG else ()
     return Verdict(problems, wrong, heard)
 
 

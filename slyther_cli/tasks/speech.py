@@ -90,7 +90,8 @@ def speak(
     ``seed``        the same one gives the same speech on the same device.
     ``guard``       "lengths", "recogniser" (both), "auto" (the recogniser where there is one), "none";
                     a sentence that it doubts is said anew with another seed, ``retries`` times at most.
-    ``resume``      keep each sentence in the cache, and go on from what a stopped run of the same text left.
+    ``resume``      keep each sentence in the cache, and go on from what a stopped run of the same text left;
+                    a file that is there already is left, unless ``replace``.
     ``on_event``    called with dictionaries: "event" is start, note, sentence, file_done.
 
     Files carry a mark that the speech is synthetic. Raises InputError (no words, the prompt), UsageError,
@@ -108,6 +109,10 @@ def speak(
     sentences = [s for s in split_sentences(text) if normalise(s.text).text]
     if not sentences:
         raise InputError("there is nothing to say: the text has no words")
+    if resume and not replace and str(output) != "-" and Path(output).is_file():
+        left = SpeechResult(source, "skipped", {"speech": Path(output)})
+        tell({"event": "file_done", **left.as_event()})
+        return left
     config = choose_voice(model)
     where = pick_device(device)
     network, codec = load_pair(config, where)
