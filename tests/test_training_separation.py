@@ -207,7 +207,7 @@ def test_a_preset_and_a_setting_of_ones_own(home):
 def test_the_example_is_a_configuration():
     path = Path(__file__).parents[1] / "examples/train-separate.toml"
     found = read_config(path)
-    assert found.model["n_layers"] == 8 and found.loop.optimizer == "muon" and found.mixing.turns == 0.2
+    assert found.model["n_layers"] == 8 and found.loop.optimizer == "muon" and found.mixing.turns == 0.15
     assert all(not Path(m).is_absolute() for m in found.data.manifests)
     assert separation.DataConfig().cache == ""
 

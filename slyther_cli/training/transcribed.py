@@ -91,7 +91,8 @@ class TranscribedSpeech:
     def batch(
         self, c: AugmentConfig, rng: np.random.Generator, seconds: float
     ) -> list[tuple[np.ndarray, list[int]]]:
-        """About ``seconds`` of speech: (float32 samples, tokens) of utterances about equally long."""
+        """About ``seconds`` of speech, a half more at most (or one utterance): (float32 samples, tokens) of
+        utterances about equally long."""
         if rng.random() < c.joined:
             length = c.joined_seconds[rng.integers(len(c.joined_seconds))]
             return [self._join(c, rng, length) for _ in range(max(1, round(seconds / length)))]
@@ -99,7 +100,8 @@ class TranscribedSpeech:
         count = max(1, round(seconds / self.seconds[at]))
         near = np.arange(max(0, at - 2 * count), min(len(self.seconds), at + 2 * count + 1))
         picked = rng.choice(near, min(count, len(near)), replace=False)
-        return [self._example(c, rng, int(i)) for i in picked]
+        room = np.cumsum(self.seconds[picked]) <= 1.5 * seconds
+        return [self._example(c, rng, int(i)) for i in picked[: max(1, int(room.sum()))]]
 
     def _example(self, c: AugmentConfig, rng: np.random.Generator, i: int) -> tuple[np.ndarray, list[int]]:
         if rng.random() < c.wordless:
