@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from slyther_cli.checkpoints import store
 from slyther_cli.checkpoints.config import ModelConfig
@@ -52,18 +51,12 @@ def average(
     state = first.state_dict()
     for key, tensor in mean.items():
         state[key].copy_(tensor / sum(parts))
-    meta: dict[str, Any] = {"source": about.source, "license": about.license}
-    extra = {k: v for k, v in about.extra.items() if k != "averaged"}
-    return store.save(
+    return store.save_like(
+        about,
         Path(output),
         first,
         name=name or about.name,
-        architecture=about.architecture,
-        config=about.config,
-        task=about.task,
-        companions=lambda folder: store.copy_companions(about, folder),
-        **{k: v for k, v in meta.items() if v is not None},
-        **extra,
+        metrics=None,
         averaged=[{"name": one, "share": part / sum(parts)} for one, part in zip(told, parts, strict=True)],
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -27,22 +26,9 @@ def shrink(model: str | os.PathLike[str], output: str | os.PathLike[str], to: st
     assert about.path is not None
     if Path(output).resolve() == about.path.resolve():
         raise UsageError(f"{output} is the model itself: give a new folder")
-    meta: dict[str, Any] = {"source": about.source, "license": about.license, "metrics": about.metrics}
     card = about.path / CARD_FILE
     try:
         words = card.read_text(encoding="utf-8") if card.is_file() else None
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{card} cannot be read: {error}") from None
-    return store.save(
-        Path(output),
-        network,
-        name=about.name,
-        architecture=about.architecture,
-        config=about.config,
-        task=about.task,
-        card=words,
-        dtype=TYPES[to],
-        companions=lambda folder: store.copy_companions(about, folder),
-        **{key: value for key, value in meta.items() if value is not None},
-        **about.extra,
-    )
+    return store.save_like(about, Path(output), network, card=words, dtype=TYPES[to])

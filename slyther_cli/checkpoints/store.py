@@ -122,12 +122,22 @@ def save(
     return folder
 
 
-def copy_companions(about: ModelConfig, folder: Path) -> None:
-    """Copy what stands beside the weights of that model into ``folder``, for ``save``."""
+def save_like(about: ModelConfig, folder: str | Path, model: torch.nn.Module, **changes: Any) -> Path:
+    """``save`` with all that is said of the model ``about`` and what stands beside its weights, but for
+    ``changes``; a source, licence or metrics of None are left out.
+    """
     assert about.path is not None
-    for name in COMPANIONS:
-        if (about.path / name).is_file():
-            shutil.copyfile(about.path / name, folder / name)
+    place = about.path
+
+    def companions(new: Path) -> None:
+        for name in COMPANIONS:
+            if (place / name).is_file():
+                shutil.copyfile(place / name, new / name)
+
+    told = {key: getattr(about, key) for key in ("name", "architecture", "config", "task")}
+    meta = {key: changes.pop(key, getattr(about, key)) for key in ("source", "license", "metrics")}
+    said = told | {key: value for key, value in meta.items() if value is not None} | about.extra | changes
+    return save(folder, model, companions=companions, **said)
 
 
 def load(
