@@ -8,6 +8,7 @@ Imports run one way: commands -> tasks -> (audio, longform, models, checkpoints)
 """
 
 import os
+from importlib import import_module
 
 # A thread that spins while it waits makes every other process on the machine slow, and slyther runs
 # beside others. It must be set before torch is imported.
@@ -17,17 +18,10 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "separate", "speak", "transcribe"]
 
 
+_TASKS = {"separate": "separation", "transcribe": "transcription", "speak": "speech"}
+
+
 def __getattr__(name: str):
-    if name == "separate":
-        from slyther_cli.tasks.separation import separate
-
-        return separate
-    if name == "transcribe":
-        from slyther_cli.tasks.transcription import transcribe
-
-        return transcribe
-    if name == "speak":
-        from slyther_cli.tasks.speech import speak
-
-        return speak
+    if name in _TASKS:
+        return getattr(import_module(f"slyther_cli.tasks.{_TASKS[name]}"), name)
     raise AttributeError(f"module 'slyther_cli' has no attribute {name!r}")

@@ -71,16 +71,12 @@ def train_lm(
         raise UsageError("say where the model goes: -o lm.bin, or --arpa lm.arpa")
     if target is not None and target == arpa:
         raise UsageError("-o and --arpa name the same file: choose two names")
-    for path in (target, arpa):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise UsageError(f"{path}: the folder does not exist")
     from slyther_cli.audio.discover import check_target
 
-    sources = [*(texts or []), *(manifest or [])]
-    if target is not None:
-        check_target(target, *sources)
-    if arpa is not None:
-        check_target(arpa, *sources)
+    for path in filter(None, (target, arpa)):
+        if not path.resolve().parent.is_dir():
+            raise UsageError(f"{path}: the folder does not exist")
+        check_target(path, *(texts or []), *(manifest or []))
     from slyther_cli.text.arpa import write_arpa
     from slyther_cli.training.language import train_language_model
 

@@ -199,10 +199,10 @@ def plan_recognition(
         if resume:
             raise UsageError("a speech-mamba keeps no work to go on from: leave --resume out")
         slot, channels = 2 * slot_floats(c.d_model), ATTENDING * c.d_model + c.n_heads * KEYS
+        base = BASE_BYTES + WIDE_FRONT
     else:
         slot = tape_floats(swept_layers(model.transformer.encoder), c.d_model)
-        channels = 4 * c.d_model + c.d_ffn
-    base = BASE_BYTES + (WIDE_FRONT if has_attention(model.transformer.encoder) else 0)
+        channels, base = 4 * c.d_model + c.d_ffn, BASE_BYTES
     working = base + 4 * (COPIES_OF_WEIGHTS * weights + TILE * channels * FLOATS_PER_CHANNEL)
     return swept(
         samples, frames, c.n_layers, slot, working,

@@ -246,7 +246,7 @@ _MONTH_NAMES = (
 )
 Say = Callable[[re.Match[str]], str]
 _ROMANS: list[tuple[re.Pattern[str], Say]] = [
-    (re.compile(rf"\b((?:[A-Z][a-z]+|(?i:{_PARTS}|vol\.))\s+)({_ROMAN})"), lambda m: _after_name(m)),
+    (re.compile(rf"\b((?:[A-Z][a-z]+|(?i:{_PARTS}|vol\.))\s+)({_ROMAN})"), _after_name),
     (re.compile(rf"\b((?:{_PARTS.title()}|{_PARTS.upper()})\s+)([VX]|I(?!\s+(?!of\b|and\b|to\b)[a-z]))\b(?!')"),
      lambda m: f"{m[1]}{_roman(m[2])}"),  # not "Part I liked"
 ]  # fmt: skip
@@ -260,7 +260,7 @@ _RULES: list[tuple[re.Pattern[str], Say]] = [
      lambda m: re.sub("y$", "ies", number(m[1] or m[2]))),
     (re.compile(r"\b\(?(\d{3})\)?[-. ](\d{3})[-.](\d{4})\b"),
      lambda m: ", ".join(spell_digits(part) for part in m.groups())),
-    (re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}(?![\d.])"), 
+    (re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}(?![\d.])"),
      lambda m: f" {' point '.join(map(number, m[0].split('.')))} "),
     (re.compile(r"(?<![\w.])\.(?=\d)"), lambda m: "0."),
     (re.compile(r"(?<=\d)\s*\*\s*(?=\d)"), lambda m: " times "),
