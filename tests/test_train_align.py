@@ -58,6 +58,10 @@ def test_what_cannot_be_aligned_is_told(spoken, tmp_path, capsys):
     assert "no utterance with a transcript" in capsys.readouterr().err
     assert main(["train", "align", str(spoken / "m.tsv"), "-o", str(tmp_path / "no/o.tsv"), "-q"]) == 3
     assert not (tmp_path / "o.tsv").exists()
+    (tmp_path / "o.tsv").write_text("mine")
+    assert main(["train", "align", str(spoken / "m.tsv"), "-o", str(tmp_path / "o.tsv")]) == 3
+    assert "o.tsv is there already: --force replaces it" in capsys.readouterr().err
+    assert (tmp_path / "o.tsv").read_text() == "mine"
     before = (spoken / "m.tsv").read_bytes()
     assert main(["train", "align", str(spoken / "m.tsv"), "-o", str(spoken / "m.tsv")]) == 2
     assert "would replace the input" in capsys.readouterr().err and (spoken / "m.tsv").read_bytes() == before

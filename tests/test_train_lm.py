@@ -206,3 +206,14 @@ def test_wrong_use_is_one_line(capfd, args, code, told):
     got, out, err = run(capfd, *args)
     assert got == code and out == "" and err.count("slyther: error: ") == 1 and told in err
     assert not Path("lm.bin").exists() and Path("a.txt").read_text() == "The cat sat.\n"
+
+
+def test_what_is_there_is_left_unless_told(capfd):
+    Path("a.txt").write_text("The cat sat.\n")
+    Path("lm.bin").write_text("mine")
+    for args in (["-o", "lm.bin"], ["-o", "new.bin", "--arpa", "lm.bin"]):
+        code, out, err = run(capfd, "a.txt", *args)
+        assert code == 3 and out == "" and "lm.bin is there already: --force replaces it" in err
+    assert Path("lm.bin").read_text() == "mine" and not Path("new.bin").exists()
+    assert run(capfd, "a.txt", "-o", "lm.bin", "--force", "-q")[0] == 0
+    assert load_language_model("lm.bin").knows("cat")

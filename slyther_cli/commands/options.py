@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import completing, output
-from slyther_cli.errors import UsageError
+from slyther_cli.errors import OutputError, UsageError
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
@@ -177,6 +178,14 @@ def existing(force: bool, skip_existing: bool) -> Any:
     """What becomes of results that are there: "replace", "skip" or "refuse"."""
     check_contradictions(force=force, skip_existing=skip_existing)
     return "replace" if force else "skip" if skip_existing else "refuse"
+
+
+def check_new(target: Path, force: bool) -> None:
+    """Raises OutputError when a file is there that nobody said may be replaced."""
+    from slyther_cli.audio.discover import shown
+
+    if not force and os.path.lexists(target):
+        raise OutputError(f"{shown(target)} is there already: --force replaces it")
 
 
 def parse_size(text: str | None) -> int | None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import Json, Quiet
+from slyther_cli.commands.options import Force, Json, Quiet, check_new
 
 
 def align(
@@ -17,6 +17,7 @@ def align(
         list[Path], typer.Argument(help="Manifests (.tsv) with transcripts.", metavar="MANIFEST...")
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.", metavar="FILE")],
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -30,6 +31,7 @@ def align(
     from slyther_cli.audio.discover import check_target
 
     check_target(out, *manifests)
+    check_new(out, force)
     from slyther_cli.studies.pocketsphinx_reference import PhoneAligner
     from slyther_cli.training.alignment import align_manifests
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import Json, Quiet, parse_size
+from slyther_cli.commands.options import Force, Json, Quiet, check_new, parse_size
 from slyther_cli.errors import UsageError
 
 
@@ -53,6 +53,7 @@ def train_lm(
     wrapped: Annotated[
         bool, typer.Option(help="Lines are wrapped: an empty line ends a paragraph, not every line.")
     ] = False,
+    force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -77,6 +78,7 @@ def train_lm(
         if not path.resolve().parent.is_dir():
             raise UsageError(f"{path}: the folder does not exist")
         check_target(path, *(texts or []), *(manifest or []))
+        check_new(path, force)
     from slyther_cli.text.arpa import write_arpa
     from slyther_cli.training.language import train_language_model
 
