@@ -1,6 +1,7 @@
 """docs/reference and the man page say what the commands say; the site has every page, and its links hold."""
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -119,3 +120,60 @@ def test_the_site_is_built(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "cards/codec-16k.html" in (tmp_path / "site/index.html").read_text(encoding="utf-8")
+
+
+WITHOUT_DEFAULT = (
+    "against",
+    "arpa",
+    "config",
+    "input",
+    "manifest",
+    "mixtures",
+    "plot",
+    "prompt-text",
+    "ray",
+    "raw",
+    "sample-rate",
+    "shard",
+    "tokenizer",
+    "write",
+)  # what these name is not used unless they are given
+
+
+def test_help_says_every_default(generate):
+    """Where typer does not print it because it is found later, the help has it in words."""
+    silent = [
+        f"{' '.join(words)} --{name}"
+        for words, name, option in values_of(generate)
+        if option.default in (None, "") and not re.search("default|unless", option.help)
+        if not option.required
+        if name not in WITHOUT_DEFAULT
+    ]
+    assert not silent
+
+
+def test_defaults_in_the_help_are_those_of_the_tasks(generate):
+    from slyther_cli.commands import options
+    from slyther_cli.tasks import recogniser, separation, speech, transcription
+
+    assert options.SEPARATOR == separation.DEFAULT_MODEL
+    assert options.RECOGNISER == transcription.DEFAULT_MODEL
+    assert options.VOICE == speech.DEFAULT_MODEL
+    assert recogniser.WIDTH * recogniser.LINES == 84 and recogniser.LINES == 2
+    own = json.loads((ROOT / "weights" / options.RECOGNISER / "config.json").read_text())["decoding"]
+    said = {name: option.help for words, name, option in values_of(generate) if words[-1] == "transcribe"}
+    for name, key in (("beam", "beam"), ("lm-weight", "lm_weight"), ("word-bonus", "word_bonus")):
+        assert said[name].endswith(f"({options.RECOGNISER}: {own[key]:g}).")
+
+
+def values_of(generate):
+    """(words of the command, long name, option) of all that take a value."""
+
+    def walk(command, words):
+        for name in command.list_commands(None) if hasattr(command, "list_commands") else ():
+            yield from walk(command.get_command(None, name), (*words, name))
+        for option in command.params:
+            if option.param_type_name == "option" and not option.is_flag and not option.hidden:
+                yield words, next(o for o in option.opts if o.startswith("--"))[2:], option
+
+    yield from walk(typer.main.get_command(generate.application.app), ("slyther",))

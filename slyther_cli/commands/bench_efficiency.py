@@ -38,7 +38,10 @@ def efficiency(
     ] = 16,
     repeats: Annotated[int, typer.Option(min=1, max=1000, help="The median of so many runs.")] = 3,
     memory_limit: Annotated[
-        str | None, typer.Option(help="What a network may take; beyond, it gives up.", metavar="SIZE")
+        str | None,
+        typer.Option(
+            help="What a network may take; beyond, it gives up. By default all there is.", metavar="SIZE"
+        ),
     ] = None,
     device: Device = "auto",
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import Json, Model, WorkDir, parse_size
+from slyther_cli.commands.options import Json, Recogniser, WorkDir, parse_size
 
 PARTS = ("cost", "times", "search")
 
@@ -24,9 +24,9 @@ def transcribe(
     ],
     split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
     parts: Annotated[
-        str, typer.Option(help="cost, times, search; by default the first two.", metavar="PART,PART")
+        str, typer.Option(help="Of cost, times and search.", metavar="PART,PART")
     ] = "cost,times",
-    model: Model = None,
+    model: Recogniser = None,
     decode: Annotated[
         str, typer.Option(help="Cost: searches, each measured apart: greedy, beam, joint.", metavar="HOW,HOW")
     ] = "greedy,beam",
@@ -37,7 +37,10 @@ def transcribe(
         str, typer.Option(help="Cost: a peer of the same size, conformer or none.", metavar="PEER")
     ] = "conformer",
     memory_limit: Annotated[
-        str | None, typer.Option(help="What the peer may take; beyond, it gives up.", metavar="SIZE")
+        str | None,
+        typer.Option(
+            help="What the peer may take; beyond, it gives up. By default all there is.", metavar="SIZE"
+        ),
     ] = None,
     time_limit: Annotated[
         float, typer.Option(min=0, help="CPU-seconds that the peer may take for one length; 0: any.")

@@ -45,7 +45,7 @@ def separate(
         ),
     ] = None,
     split: opt.Split = "test",
-    model: opt.Model = None,
+    model: opt.Separator = None,
     examples: Annotated[
         int | None,
         typer.Option(min=1, help=f"How many; by default {EXAMPLES}, or all rows of --mixtures.", metavar="N"),

@@ -18,7 +18,7 @@ def speak(
         typer.Option(help="TSV of recordings (path, speaker, split, transcript).", metavar="TSV"),
     ],
     split: opt.Split = "test",
-    model: opt.Model = None,
+    model: opt.Voice = None,
     examples: Annotated[int, typer.Option(min=1, help="How many sentences.", metavar="N")] = 50,
     prompts: Annotated[
         bool, typer.Option("--prompts", help="Speak in the voice of another recording of each speaker.")

@@ -27,12 +27,15 @@ def transcribe(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="Name or folder of a model; none: the peers alone.", metavar="NAME|PATH"
+            "--model",
+            "-m",
+            help=f"Name or folder of a model, by default {opt.RECOGNISER}; none: the peers alone.",
+            metavar="NAME|PATH",
         ),
     ] = None,
     decode: opt.Decode = None,
     lm: opt.LanguageModel = "auto",
-    beam: Annotated[int | None, typer.Option(min=1, max=10_000, help="Width of the beam.")] = None,
+    beam: Annotated[int | None, typer.Option(min=1, max=10_000, help=opt.BEAM)] = None,
     lm_weight: opt.LmWeight = None,
     word_bonus: opt.WordBonus = None,
     by_length: Annotated[

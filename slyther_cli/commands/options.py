@@ -41,7 +41,14 @@ Shard = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", min=1, max=1024, help="Processes, each with the model.", metavar="N"),
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        max=1024,
+        help="Processes, each with the model; by default 1, on a cluster as many as have room.",
+        metavar="N",
+    ),
 ]
 
 Ray = Annotated[
@@ -51,7 +58,11 @@ Ray = Annotated[
 RayGpus = Annotated[
     float | None,
     typer.Option(
-        "--ray-gpus", min=0.0, max=64.0, help="Share of a GPU for each worker, as 0.25.", metavar="SHARE"
+        "--ray-gpus",
+        min=0.0,
+        max=64.0,
+        help="Share of a GPU for each worker, as 0.25; by default 1 where there are GPUs.",
+        metavar="SHARE",
     ),
 ]
 
@@ -61,16 +72,23 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stder
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also the model, the device and the plan.")]
 
 # What it computes with
-Model = Annotated[
-    str | None,
-    typer.Option(
+SEPARATOR, RECOGNISER, VOICE = "mamba-tasnet-8k-2spk", "conmamba-ctc-16k-en", "vall-me-16k-en"
+"""The models that come with slyther: the defaults of the tasks, named here for the help alone."""
+
+
+def _model(default: str) -> Any:
+    return typer.Option(
         "--model",
         "-m",
-        help="Name or folder of a model.",
+        help=f"Name or folder of a model, by default {default}.",
         metavar="NAME|PATH",
         autocompletion=completing.models,
-    ),
-]
+    )
+
+
+Separator = Annotated[str | None, _model(SEPARATOR)]
+Recogniser = Annotated[str | None, _model(RECOGNISER)]
+Voice = Annotated[str | None, _model(VOICE)]
 Device = Annotated[
     str,
     typer.Option(
@@ -144,7 +162,8 @@ Subtype = Annotated[
 Decode = Annotated[
     str | None,
     typer.Option(
-        help="greedy, beam, or joint (models with a decoder); by default beam with a language model.",
+        help="greedy, beam, or joint (models with a decoder); by default beam where there is a language "
+        "model, else greedy.",
         metavar="HOW",
         autocompletion=completing.of("greedy", "beam", "joint"),
     ),
@@ -152,8 +171,17 @@ Decode = Annotated[
 LanguageModel = Annotated[
     str, typer.Option(help="Language model: auto (the model's own), none, or a file.", metavar="LM")
 ]
-LmWeight = Annotated[float | None, typer.Option(min=0.0, help="Weight of the language model.")]
-WordBonus = Annotated[float | None, typer.Option(help="Added for every word.")]
+LmWeight = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, help=f"Weight of the language model; by default the model's own ({RECOGNISER}: 0.7)."
+    ),
+]
+WordBonus = Annotated[
+    float | None,
+    typer.Option(help=f"Added for every word; by default the model's own ({RECOGNISER}: 3)."),
+]
+BEAM = f"Width of the beam; by default the model's own ({RECOGNISER}: 100)."
 
 # Evaluations
 Split = Annotated[str, typer.Option(help="Which of the manifest's splits.")]

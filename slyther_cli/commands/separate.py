@@ -21,10 +21,14 @@ def separate(
     output_dir: Annotated[
         Path, typer.Option("--output-dir", "-o", help="Folder for the results.", metavar="DIR")
     ] = Path("separated"),
-    model: opt.Model = None,
+    model: opt.Separator = None,
     speakers: Annotated[
         int | None,
-        typer.Option(min=1, help="How many speakers there are: picks a model that fits, or checks --model."),
+        typer.Option(
+            min=1,
+            help="How many speakers there are: picks a model that fits, or checks --model; by default as "
+            "many as the model gives.",
+        ),
     ] = None,
     format: opt.SoundFormat = "wav",
     subtype: opt.Subtype = "16",

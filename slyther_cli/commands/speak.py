@@ -29,12 +29,16 @@ def speak(
     ] = "speech.wav",
     prompt: Annotated[
         str | None,
-        typer.Option(help="Recording of a voice, 3 to 10 s of one speaker who agrees.", metavar="AUDIO"),
+        typer.Option(
+            help="Recording of a voice, 3 to 10 s of one speaker who agrees; by default the model's "
+            "own voice.",
+            metavar="AUDIO",
+        ),
     ] = None,
     prompt_text: Annotated[
         str | None, typer.Option(help="What the prompt says; else it is transcribed.", metavar="TEXT")
     ] = None,
-    model: opt.Model = None,
+    model: opt.Voice = None,
     speed: Annotated[float, typer.Option(help="0.5 to 2; 1 is the voice's own.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same speech.")] = 0,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest sound.")] = 0.8,

@@ -22,7 +22,7 @@ def length(
         typer.Option(
             "--model",
             "-m",
-            help="Name or folder of a recogniser; repeated: all hear the same.",
+            help="Name or folder of a recogniser; repeated: all hear the same. Needed unless --write is.",
             metavar="NAME|PATH",
         ),
     ] = None,

@@ -18,7 +18,8 @@ def train_lm(
         typer.Argument(help="Text files, UTF-8: a sentence or a paragraph a line.", metavar="TEXT..."),
     ] = None,
     target: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where the model goes.", metavar="FILE")
+        Path | None,
+        typer.Option("--output", "-o", help="Where the model goes; needed unless --arpa is.", metavar="FILE"),
     ] = None,
     arpa: Annotated[
         Path | None,

@@ -35,7 +35,7 @@ def transcribe(
             "--output-dir",
             "--output_dir",
             "-o",
-            help="Folder for the results; - is standard output.",
+            help="Folder for the results; - is standard output (see above for the default).",
             metavar="DIR",
         ),
     ] = None,
@@ -51,31 +51,46 @@ def transcribe(
             autocompletion=completing.several_of("txt", "srt", "vtt", "tsv", "json", "all"),
         ),
     ] = "txt",
-    model: opt.Model = None,
+    model: opt.Recogniser = None,
     decode: opt.Decode = None,
     lm: opt.LanguageModel = "auto",
     beam: Annotated[
-        int | None, typer.Option("--beam", "--beam_size", min=1, max=10_000, help="Width of the beam.")
+        int | None, typer.Option("--beam", "--beam_size", min=1, max=10_000, help=opt.BEAM)
     ] = None,
     lm_weight: opt.LmWeight = None,
     word_bonus: opt.WordBonus = None,
     all_words: Annotated[
         bool, typer.Option("--all-words", help="Also what is little like speech, as words heard in music.")
     ] = False,
-    language: Annotated[str | None, typer.Option(help="en: the models know English.", metavar="LANG")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="en, the default: the models know English.", metavar="LANG")
+    ] = None,
     max_line_width: Annotated[
         int | None,
         typer.Option(
-            "--max-line-width", "--max_line_width", min=1, help="Characters in a line, srt and vtt."
+            "--max-line-width",
+            "--max_line_width",
+            min=1,
+            help="Characters in a line of srt and vtt; by default a cue is one line, of up to 84.",
         ),
     ] = None,
     max_line_count: Annotated[
         int | None,
-        typer.Option("--max-line-count", "--max_line_count", min=1, help="Lines in a cue of srt and vtt."),
+        typer.Option(
+            "--max-line-count",
+            "--max_line_count",
+            min=1,
+            help="Lines in a cue of srt and vtt; by default up to 2, with --max-line-width.",
+        ),
     ] = None,
     max_words_per_line: Annotated[
         int | None,
-        typer.Option("--max-words-per-line", "--max_words_per_line", min=1, help="Words in a cue."),
+        typer.Option(
+            "--max-words-per-line",
+            "--max_words_per_line",
+            min=1,
+            help="Words in a cue; by default any number.",
+        ),
     ] = None,
     highlight_words: Annotated[
         bool, typer.Option("--highlight-words", help="Underline each word of srt and vtt as it is said.")
@@ -106,7 +121,9 @@ def transcribe(
     separate_model: Annotated[
         str | None,
         typer.Option(
-            help="Separation model for --separate.", metavar="NAME|PATH", autocompletion=completing.models
+            help=f"Separation model for --separate, by default {opt.SEPARATOR}.",
+            metavar="NAME|PATH",
+            autocompletion=completing.models,
         ),
     ] = None,
     resume: opt.Resume = False,
