@@ -16,13 +16,14 @@ Source of the attention by tiles: Milakov and Gimelshein 2018, "Online normalize
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from slyther_cli.layers.attention import MultiheadAttention
 from slyther_cli.longform.sweep import TILE
-from slyther_cli.longform.tape import FileTape, MemoryTape
+from slyther_cli.longform.tape import Tape, in_order
 
 KEYS = 512  # frames that are attended to at a time
 
@@ -40,7 +41,7 @@ def slot_floats(width: int, tile: int = TILE) -> int:
 def attended(
     model,
     tiles: Iterator[Tensor],
-    tapes: tuple[MemoryTape | FileTape, MemoryTape | FileTape],
+    tapes: tuple[Tape, Tape],
     on_progress: Callable[[float], None] | None = None,
     tile: int = TILE,
 ) -> Iterator[Tensor]:
@@ -65,7 +66,7 @@ def attended(
                 yield encoder.norm(x)[0]
 
 
-def _kept(layer, tiles: Iterator[Tensor], tape: MemoryTape | FileTape, number: int = 0) -> list[int]:
+def _kept(layer, tiles: Iterator[Tensor], tape: Tape, number: int = 0) -> list[int]:
     """Run ``layer``'s first Mamba block and leave what its attention needs on the tape; the tiles'
     lengths."""
     counts, state = list[int](), None
@@ -79,22 +80,19 @@ def _kept(layer, tiles: Iterator[Tensor], tape: MemoryTape | FileTape, number: i
 
 
 def _walk(
-    layer, tape: MemoryTape | FileTape, number: int, counts: list[int], told: Callable[[float], None]
+    layer, tape: Tape, number: int, counts: list[int], told: Callable[[float], None]
 ) -> Iterator[Tensor]:
     """The layer's output in tiles [1, n, d]: attention over the whole tape, then the second Mamba block."""
-    state = None
-    for i, n in enumerate(counts):
-        x = _loaded(layer, tape, number, i, n)[0][None]
-        pieces = (_loaded(layer, tape, number, j, m)[1:] for j, m in enumerate(counts))
+    state, d = None, layer.self_att.att.out_proj.in_features
+    indices = (index for i in range(len(counts)) for index in (i, *range(len(counts))))
+    loaded = in_order(tape, ((number, index, counts[index], d, d, d) for index in indices))
+    for i in range(len(counts)):
+        x = next(loaded)[0][None]
+        pieces = (parts[1:] for parts in islice(loaded, len(counts)))
         x = x + attend(layer.self_att, layer.mamba_norm(x), pieces)
         x, state = layer.mamba_layers2[0].step(x, state)
         yield x
         told((i + 1) / len(counts))
-
-
-def _loaded(layer, tape: MemoryTape | FileTape, number: int, index: int, frames: int) -> list[Tensor]:
-    d = layer.self_att.att.out_proj.in_features
-    return tape.load(number, index, frames, d, d, d)
 
 
 def attend(attention: MultiheadAttention, x: Tensor, pieces: Iterator[list[Tensor]]) -> Tensor:

@@ -32,6 +32,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from slyther_cli.errors import InputError, ModelError, OutputError, UsageError
+from slyther_cli.longform.ahead import AheadTape, beside
 from slyther_cli.longform.sweep import START, TILE, Mark
 from slyther_cli.longform.tape import FileTape
 
@@ -66,7 +67,7 @@ class Journal:
         self.every, self.gap_bytes = EVERY if every is None else every, gap_bytes
         self._saving: Future[Mark] | None = None
         self._thread = ThreadPoolExecutor(1, "slyther-journal")
-        self._tape: FileTape | None = None
+        self._tape: FileTape | AheadTape | None = None
         self._lock: int | None = self._take_lock()
         try:
             self._safe, self._tape_bytes, self._gap = self._read()
@@ -76,11 +77,12 @@ class Journal:
         self.resumed = self._safe is not START
         self._saved_at = time.monotonic()
 
-    def open_tape(self, tile_floats: int, device: torch.device | str = "cpu") -> FileTape:
+    def open_tape(self, tile_floats: int, device: torch.device | str = "cpu") -> FileTape | AheadTape:
         """The job's tape; ``close`` closes it."""
         gap = self._gap or max(2, self.gap_bytes // (4 * tile_floats))
         self._gap = gap
-        self._tape = FileTape(tile_floats, self.folder, "tape", gap, device)
+        pinned = torch.device(device).type == "cuda"
+        self._tape = beside(FileTape(tile_floats, self.folder, "tape", gap, pinned), device)
         if self._tape.size() < self._tape_bytes:
             raise UsageError(
                 f"{self.folder / 'tape'} is damaged: it is shorter than it was; {self._how_to_start_anew}"

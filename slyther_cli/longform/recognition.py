@@ -19,6 +19,7 @@ from torch import Tensor
 from slyther_cli.audio.features import FbankStream
 from slyther_cli.errors import UsageError
 from slyther_cli.layers.frontend import FrontendStream
+from slyther_cli.longform.ahead import open_tape
 from slyther_cli.longform.attended import KEYS, attended, has_attention, slot_floats
 from slyther_cli.longform.local import drain, feed
 from slyther_cli.longform.plan import (
@@ -31,7 +32,7 @@ from slyther_cli.longform.plan import (
     swept,
 )
 from slyther_cli.longform.sweep import TILE, Keeper, sweep, tape_floats
-from slyther_cli.longform.tape import FileTape, MemoryTape
+from slyther_cli.longform.tape import Tape
 
 Blocks = Callable[[], Iterator[np.ndarray]]
 FRONT = 256  # frames that the front end computes at a time
@@ -68,11 +69,9 @@ def encode_whole(
     width = model.config.d_model
     floats = tape_floats(layers, width, tile)
     if job is not None:
-        tape: MemoryTape | FileTape = job.open_tape(floats, device)
-    elif plan.tape == "memory":
-        tape = MemoryTape(floats, device)
+        tape: Tape = job.open_tape(floats, device)
     else:
-        tape = FileTape(floats, plan.work_dir, device=device)
+        tape = open_tape(plan.tape, floats, plan.work_dir, device)
     keeper: Keeper | None = job
     try:
         ceiling = model.fbank.loudest(blocks())
@@ -92,13 +91,10 @@ def _attended(
 ) -> Iterator[Tensor]:
     """A Speech-Mamba, see ``attended``."""
     device, floats = model.normalize.glob_mean.device, slot_floats(model.config.d_model, tile)
-    tapes: list[MemoryTape | FileTape] = []
+    tapes: list[Tape] = []
     try:
         for _ in range(2):
-            in_memory = plan.tape == "memory"
-            tapes.append(
-                MemoryTape(floats, device) if in_memory else FileTape(floats, plan.work_dir, device=device)
-            )
+            tapes.append(open_tape(plan.tape, floats, plan.work_dir, device))
         tiles = _entering(model, blocks(), model.fbank.loudest(blocks()), tile, 0)
         yield from attended(model, tiles, (tapes[0], tapes[1]), on_progress, tile)
     finally:

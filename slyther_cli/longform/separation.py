@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from slyther_cli.errors import InputError
+from slyther_cli.longform.ahead import open_tape
 from slyther_cli.longform.journal import Journal
 from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.sweep import TILE, sweep, tape_floats
-from slyther_cli.longform.tape import FileTape, MemoryTape
+from slyther_cli.longform.tape import Tape
 from slyther_cli.longform.unswept import separate_unswept
 
 Blocks = Callable[[], Iterator[np.ndarray]]
@@ -53,11 +54,9 @@ def separate_whole(
     width = model.config.d_model
     floats = tape_floats(layers, width)
     if job is not None:
-        tape: MemoryTape | FileTape = job.open_tape(floats, device)
-    elif plan.tape == "memory":
-        tape = MemoryTape(floats)
+        tape: Tape = job.open_tape(floats, device)
     else:
-        tape = FileTape(floats, plan.work_dir, device=device)
+        tape = open_tape(plan.tape, floats, plan.work_dir, device)
 
     def entering(first: int) -> Iterator[Tensor]:
         for w in _encoded(model, blocks(), device, first):

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from slyther_cli.longform.tape import FileTape, MemoryTape
+from slyther_cli.longform.tape import Tape, in_order
 
 TILE = 2048
 
@@ -90,7 +90,7 @@ class Keeper(Protocol):
 def sweep(
     layers: Sequence[SweepLayer],
     tiles: Callable[[int], Iterator[Tensor]],
-    tape: MemoryTape | FileTape,
+    tape: Tape,
     width: int,
     on_progress: Callable[[float], None] | None = None,
     frames_expected: int = 0,
@@ -153,15 +153,15 @@ def tape_floats(layers: Sequence[SweepLayer], width: int, tile: int = TILE) -> i
 
 
 def _walk(
-    tape: MemoryTape | FileTape, made_by: int, done: int, frames: int, tile: int, columns: tuple[int, ...]
+    tape: Tape, made_by: int, done: int, frames: int, tile: int, columns: tuple[int, ...]
 ) -> Iterator[list[Tensor]]:
     """What sweep ``made_by`` left on the tape, tile by tile back in the other direction, from the ``done``-th
     on.
     """
     count = -(-frames // tile)
-    for i in range(done, count):
-        index = i if made_by % 2 else count - 1 - i
-        parts = tape.load(made_by, index, min(tile, frames - index * tile), *columns)
+    indices = (i if made_by % 2 else count - 1 - i for i in range(done, count))
+    places = ((made_by, index, min(tile, frames - index * tile), *columns) for index in indices)
+    for parts in in_order(tape, places):
         yield [part[None] for part in parts]
 
 

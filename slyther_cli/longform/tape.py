@@ -19,8 +19,10 @@ import mmap
 import os
 import tempfile
 import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,25 +32,60 @@ from slyther_cli.errors import OutputError
 CHUNK_BYTES = 64 << 20  # a memory tape grows by so much
 
 
+class Tape(Protocol):
+    """What the engine asks of a tape; see :class:`MemoryTape`. ``ahead``: how many loads are worth expecting
+    before they are due (``in_order``).
+    """
+
+    @property
+    def ahead(self) -> int: ...
+
+    def store(self, sweep: int, index: int, *parts: Tensor) -> None: ...
+
+    def expect(self, sweep: int, index: int, frames: int, *columns: int) -> None: ...
+
+    def load(self, sweep: int, index: int, frames: int, *columns: int) -> list[Tensor]: ...
+
+    def close(self) -> None: ...
+
+
+def in_order(tape: Tape, places: Iterable[tuple[int, ...]]) -> Iterator[list[Tensor]]:
+    """``tape.load`` of every one of ``places`` (sweep, index, frames, *columns), in turn. Those to come are
+    expected as early as the tape can use that, so they must be stored before the walk begins.
+    """
+    expected: deque[tuple[int, ...]] = deque()
+    for place in places:
+        tape.expect(*place)
+        expected.append(place)
+        if len(expected) > tape.ahead:
+            yield tape.load(*expected.popleft())
+    while expected:
+        yield tape.load(*expected.popleft())
+
+
 class MemoryTape:
     """Slots of ``tile_floats`` floats in memory of the system's own, which goes back to it at ``close``.
 
-    ``device`` "cuda..." keeps them there instead.
+    ``device`` "cuda..." keeps them there instead; ``pinned`` in host memory that such a device can copy from
+    and to by itself.
     """
 
-    gap = 0
+    gap = ahead = 0
 
-    def __init__(self, tile_floats: int, device: torch.device | str = "cpu"):
-        self.floats, self.device = tile_floats, torch.device(device)
+    def __init__(self, tile_floats: int, device: torch.device | str = "cpu", pinned: bool = False):
+        self.floats, self.device, self.pinned = tile_floats, torch.device(device), pinned
         self.slots: list[Tensor] = []
 
     def store(self, sweep: int, index: int, *parts: Tensor) -> None:
         """``parts`` [frames, columns], each, of tile ``index``."""
         while index >= len(self.slots):
             count = max(1, CHUNK_BYTES // (4 * self.floats))
-            self.slots += _pages(count * self.floats, self.device).split(self.floats)
+            self.slots += _pages(count * self.floats, self.device, self.pinned).split(self.floats)
         for place, part in zip(_split(self.slots[index], parts), parts, strict=True):
-            place.copy_(part)
+            place.copy_(part, non_blocking=self.pinned)
+
+    def expect(self, sweep: int, index: int, frames: int, *columns: int) -> None:
+        """Nothing to prepare."""
 
     def load(self, sweep: int, index: int, frames: int, *columns: int) -> list[Tensor]:
         """Tensors [frames, c] for c in ``columns``: the tape's own memory, lent until tile ``index`` is
@@ -64,23 +101,16 @@ class FileTape:
     """The same in a file, through the kernel's page cache and buffers of one tile: the process does not grow.
 
     In ``folder`` it has no name and is gone when the process ends, however it ends; with a ``name`` it stays.
-    Raises :class:`OutputError` when it cannot be written or the disk is full.
+    ``pinned``: what is loaded lies in pinned memory. Raises :class:`OutputError` when it cannot be written or
+    the disk is full.
     """
 
+    ahead = 0
+
     def __init__(
-        self,
-        tile_floats: int,
-        folder: Path,
-        name: str | None = None,
-        gap: int = 0,
-        device: torch.device | str = "cpu",
+        self, tile_floats: int, folder: Path, name: str | None = None, gap: int = 0, pinned: bool = False
     ):
-        self.slot_bytes, self.gap, self.device, self.folder = (
-            4 * tile_floats,
-            gap,
-            torch.device(device),
-            folder,
-        )
+        self.slot_bytes, self.gap, self.pinned, self.folder = 4 * tile_floats, gap, pinned, folder
         self._last, self._syncing = 0, threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -97,16 +127,19 @@ class FileTape:
         offset = self._slot(sweep, index)
         try:
             for part in parts:
-                data = _bytes(part.detach().cpu().contiguous())
+                data = _bytes(_on_host(part))
                 while data:
                     n = os.pwrite(self.file.fileno(), data, offset)
                     data, offset = data[n:], offset + n
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot write the work file: {error.strerror}") from None
 
+    def expect(self, sweep: int, index: int, frames: int, *columns: int) -> None:
+        """Nothing to do: each load has the kernel read the next one ahead."""
+
     def load(self, sweep: int, index: int, frames: int, *columns: int) -> list[Tensor]:
         """As :meth:`MemoryTape.load`, but the caller's to keep."""
-        out = torch.empty(frames * sum(columns))
+        out = torch.empty(frames * sum(columns), pin_memory=self.pinned)
         view, offset = _bytes(out), self._slot(sweep, index)
         try:
             while view:
@@ -118,7 +151,7 @@ class FileTape:
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot read the work file: {error.strerror}") from None
         self._last = index
-        return _cut(out.to(self.device), frames, columns)
+        return _cut(out, frames, columns)
 
     def sync(self) -> None:
         """Everything stored before the call is on the disk after it."""
@@ -151,12 +184,20 @@ def _bytes(tensor: Tensor) -> memoryview:
     return memoryview(array).cast("B")
 
 
-def _pages(floats: int, device: torch.device) -> Tensor:
+def _on_host(part: Tensor) -> Tensor:
+    """Dense, its values there. From a device by way of pinned memory, on the stream in use."""
+    host = part.detach().to("cpu", non_blocking=True)
+    if part.is_cuda:
+        torch.cuda.current_stream(part.device).synchronize()
+    return host.contiguous()
+
+
+def _pages(floats: int, device: torch.device, pinned: bool) -> Tensor:
     """Memory past the allocator, whose freed blocks would stay with the process (see ``runtime``); in huge
     pages, which are much faster to get, and taken from the system only when they are written to.
     """
-    if device.type != "cpu" or not hasattr(mmap, "MAP_PRIVATE"):
-        return torch.empty(floats, device=device)
+    if pinned or device.type != "cpu" or not hasattr(mmap, "MAP_PRIVATE"):
+        return torch.empty(floats, device=device, pin_memory=pinned)
     pages = mmap.mmap(-1, 4 * floats, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
