@@ -102,7 +102,7 @@ def run(layers, x, folder, stop_after=None, loses=None, **more):
             except Killed:
                 pass
     if loses:
-        tape.lose(loses)
+        getattr(tape, "tape", tape).lose(loses)  # an AheadTape has one below
     return None
 
 

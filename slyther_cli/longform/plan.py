@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
+
 from slyther_cli.errors import DeviceError, OutputError
+from slyther_cli.longform.ahead import AHEAD
 from slyther_cli.longform.journal import GAP_BYTES
 from slyther_cli.longform.sweep import TILE, tape_floats
+from slyther_cli.longform.tape import CHUNK_BYTES, chunk_slots
 from slyther_cli.runtime import temporary_folder
 
 # Bytes that computing takes beside the tape, whatever the recording's length. Measured with all presets
@@ -26,8 +30,10 @@ FLOATS_PER_CHANNEL = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """``tape`` is "none" (a causal model keeps nothing), "memory" or "file". Sizes in bytes, beside the idle
-    process. ``disk_bytes``: of the work file at its largest; with ``resume`` it is more than the tape.
+    """``tape`` is "none" (a causal model keeps nothing), "device" (a GPU's memory), "memory" (the host's) or
+    "file". Sizes in bytes, beside the idle process, and as much again on a GPU. ``disk_bytes``: of the work
+    file at its largest; with ``resume`` it is more than the tape. ``beside``: the tape is copied from and to
+    a GPU beside the computation.
     """
 
     samples: int
@@ -39,14 +45,18 @@ class Plan:
     working_bytes: int
     work_dir: Path
     disk_bytes: int = 0
+    beside: bool = False
 
     def describe(self) -> list[str]:
         """Plain lines for ``-v``."""
         if self.tape == "none":
             return [f"causal model: one pass over {self.frames} frames, nothing stored"]
-        tape = f"tape of {_size(self.tape_bytes)} in memory"
+        place = {"device": "device memory", "memory": "host memory" if self.beside else "memory"}
+        tape = f"tape of {_size(self.tape_bytes)} in {place.get(self.tape)}"
         if self.tape == "file":
             tape = f"tape in a work file of {_size(self.disk_bytes)} in {self.work_dir}"
+        if self.beside and self.tape != "device":
+            tape += ", copied beside the computation"
         return [
             f"{self.frames} frames, {self.sweeps} sweeps in segments of {self.segment}",
             f"{tape}, working memory at most {_size(self.working_bytes)}",
@@ -59,16 +69,15 @@ def plan_separation(
     *,
     memory_limit: int | None = None,
     work_dir: Path | None = None,
-    device: str = "cpu",
     resume: bool = False,
     held: int = 0,
 ) -> Plan:
-    """The plan for a recording of about ``samples`` samples (at the model's rate).
+    """The plan for a recording of about ``samples`` samples (at the model's rate), on the model's device.
 
-    Without a ``memory_limit`` (bytes beside the idle process) the tape may take half of the memory that is
-    free now. ``held``: bytes of the work file that a killed run left, which need no more room. Raises
-    :class:`DeviceError` when the limit is too small for any plan, :class:`OutputError` when the disk that a
-    file tape needs is not there.
+    Without a ``memory_limit`` (bytes beside the idle process, of the host and of a GPU each) the tape may
+    take half of the memory that is free now. ``held``: bytes of the work file that a killed run left, which
+    need no more room. Raises :class:`DeviceError` when the limit is too small for any plan,
+    :class:`OutputError` when the disk that a file tape needs is not there.
     """
     from slyther_cli.longform import unswept
 
@@ -80,6 +89,7 @@ def plan_separation(
     layers = model.masknet.mamba_net.layers
     return swept(
         samples, frames, len(layers), tape_floats(layers, c.d_model), working_bytes(model),
+        device=model.decoder.weight.device,
         memory_limit=memory_limit, work_dir=work_dir, resume=resume, held=held,
     )  # fmt: skip
 
@@ -96,26 +106,35 @@ def swept(
     slot: int,
     working: int,
     *,
+    device: torch.device,
     memory_limit: int | None,
     work_dir: Path | None,
     resume: bool,
     held: int = 0,
 ) -> Plan:
     """The plan of ``layers`` bidirectional layers: ``slot`` floats of tape a tile, ``working`` bytes beside
-    the tape. Errors: see :func:`plan_separation`.
+    the tape. The tape's place is the first that has room: a GPU's memory, the host's, a file; with ``resume``
+    a file. Errors: see :func:`plan_separation`.
     """
-    folder = Path(work_dir or temporary_folder())
-    tape_bytes = 4 * slot * -(-frames // TILE)
-    limit = memory_limit if memory_limit is not None else working + _available() // 2
-    if working > limit:
+    folder, cuda = Path(work_dir or temporary_folder()), device.type == "cuda"
+    tiles = -(-frames // TILE)
+    tape_bytes = taken = 4 * slot * tiles
+    if cuda:  # tiles on their way, and memory that is taken by the chunk
+        working += 4 * slot * 2 * AHEAD + CHUNK_BYTES
+        taken = CHUNK_BYTES * -(-tiles // chunk_slots(slot))
+    plan = Plan(samples, frames, layers + 1, TILE, "file", tape_bytes, working, folder, beside=cuda)
+    if memory_limit is not None and working > memory_limit:
         raise DeviceError(
-            f"--memory-limit {_size(limit)} is too small: this model needs {_size(working)} to work in"
+            f"--memory-limit {_size(memory_limit)} is too small: this model needs {_size(working)} to work in"
         )
-    if working + tape_bytes <= limit and not resume:
-        return Plan(samples, frames, layers + 1, TILE, "memory", tape_bytes, working, folder)
+    for where in ("device", "memory") if cuda else ("memory",):
+        free = _available_on(device) if where == "device" else _available()
+        room = free // 2 if memory_limit is None else memory_limit - working
+        if taken <= room and not resume and (where == "memory" or working + taken <= free):
+            return replace(plan, tape=where)
     disk = tape_bytes + (min(tape_bytes, max(GAP_BYTES, 8 * slot)) if resume else 0)
     _check_disk(folder, disk, held)
-    return Plan(samples, frames, layers + 1, TILE, "file", tape_bytes, working, folder, disk)
+    return replace(plan, disk_bytes=disk)
 
 
 _counted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
@@ -153,6 +172,12 @@ def _available() -> int:
     except OSError:
         pass
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _available_on(device: torch.device) -> int:
+    """Bytes of a GPU that are free, with those that torch keeps at hand."""
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + held
 
 
 def _size(n: int) -> str:

@@ -202,6 +202,7 @@ def plan_recognition(
     working = base + 4 * (COPIES_OF_WEIGHTS * weights + TILE * channels * FLOATS_PER_CHANNEL)
     return swept(
         samples, frames, c.n_layers, slot, working,
+        device=model.normalize.glob_mean.device,
         memory_limit=memory_limit, work_dir=work_dir, resume=resume, held=held,
     )  # fmt: skip
 

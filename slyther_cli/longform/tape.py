@@ -79,8 +79,9 @@ class MemoryTape:
     def store(self, sweep: int, index: int, *parts: Tensor) -> None:
         """``parts`` [frames, columns], each, of tile ``index``."""
         while index >= len(self.slots):
-            count = max(1, CHUNK_BYTES // (4 * self.floats))
-            self.slots += _pages(count * self.floats, self.device, self.pinned).split(self.floats)
+            self.slots += _pages(chunk_slots(self.floats) * self.floats, self.device, self.pinned).split(
+                self.floats
+            )
         for place, part in zip(_split(self.slots[index], parts), parts, strict=True):
             place.copy_(part, non_blocking=self.pinned)
 
@@ -176,6 +177,11 @@ class FileTape:
     def close(self) -> None:
         with self._syncing:  # a journal's thread may be at it
             self.file.close()
+
+
+def chunk_slots(tile_floats: int) -> int:
+    """Slots by which a memory tape grows."""
+    return max(1, CHUNK_BYTES // (4 * tile_floats))
 
 
 def _bytes(tensor: Tensor) -> memoryview:

@@ -232,7 +232,6 @@ class Separation(Batch):
             reader.frames,
             memory_limit=self.memory_limit,
             work_dir=work_place(self.work_dir) if self.resume else self.work_dir,
-            device=self.device,
             resume=self.resume,
             held=held_bytes(name, list(outputs.values()), self.work_dir) if self.resume else 0,
         )
