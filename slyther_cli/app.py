@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import importlib
 import os
@@ -166,8 +167,9 @@ def _told(error: BaseException, arguments: Sequence[str]) -> int:
         output.words("slyther: stopped by a signal")
         return 128 + error.number
     if isinstance(error, _click_error):
-        told = error.format_message()  # type: ignore[attr-defined]
-        return _fail(told + settings.origin(error) + _where_help(error), "usage", 2)
+        told = _unknown_option(error) or error.format_message()  # type: ignore[attr-defined]
+        hints = settings.origin(error) + _where_help(error) + _dashed_file(arguments)
+        return _fail(told + hints, "usage", 2)
     if not isinstance(error, SlytherError):
         from slyther_cli.tasks.setup import out_of_memory
 
@@ -175,7 +177,7 @@ def _told(error: BaseException, arguments: Sequence[str]) -> int:
         error = out_of_memory(error, command) or error
     if isinstance(error, SlytherError):
         kind = {2: "usage", 3: "file", 5: "model", 6: "device"}.get(error.exit_code, "unexpected")
-        return _fail(str(error), kind, error.exit_code)
+        return _fail(str(error) + _dashed_file(arguments), kind, error.exit_code)
     if not isinstance(error, Exception):
         raise error
     if isinstance(error, OSError) and error.filename is None and error.errno in STDOUT_TROUBLE:
@@ -198,6 +200,28 @@ def _fail(message: str, kind: str, code: int) -> int:
 def _where_help(error: Any) -> str:
     context = getattr(error, "ctx", None)
     return f" (see `{context.command_path} --help`)" if context is not None else ""
+
+
+def _unknown_option(error: Any) -> str:
+    """What to say of an option that the command does not have, and those it has that are nearly the same."""
+    typed, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if typed is None or context is None or not hasattr(error, "possibilities"):
+        return ""
+    options = [option for option in context.command.params if not getattr(option, "hidden", False)]
+    known = [o for option in options for o in option.opts if o.startswith("--") and "_" not in o]
+    near = [name for name in known if len(typed) > 4 and name.startswith(typed)]
+    near += [name for name in difflib.get_close_matches(typed, known, 2, 0.8) if name not in near]
+    return f"no such option: {typed}" + (f"; did you mean {' or '.join(near[:3])}?" if near else "")
+
+
+def _dashed_file(arguments: Sequence[str]) -> str:
+    """A hint where a file may have been read as options."""
+    for argument in arguments:
+        if argument == "--":
+            break
+        if argument.startswith("-") and len(argument) > 2 and os.path.lexists(argument):
+            return f"; a file whose name begins with a dash is written ./{argument}"
+    return ""
 
 
 def _silence_stdout() -> None:

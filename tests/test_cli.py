@@ -104,6 +104,13 @@ def test_nothing_asked(capfd):
         (["separate", "a.wav", "--memory-limit", "lots"], "1GB"),
         (["separate", "a.wav", "--force", "--skip-existing"], "choose one"),
         (["separate", "a.wav", "-q", "-v"], "choose one"),
+        (["separate", "a.wav", "-o", ""], "'-o': the name is empty"),
+        (["transcribe", "a.wav", "--output-dir="], "the name is empty"),
+        (["eval", "separate", "--manifest", ""], "the name is empty"),
+        (["--config", "", "models"], "names no file"),
+        (["--versoin"], "did you mean --version?"),
+        (["separate", "--modle", "x"], "did you mean --model?"),
+        (["separate", "--output", "x"], "did you mean --output-dir?"),
         (["weights"], "command"),
         (["weights", "steal"], "steal"),
         (["bench", "scan", "--length", "-5"], "--length"),
@@ -113,6 +120,31 @@ def test_usage_errors_are_one_line(capfd, args, words):
     code, out, err = run(capfd, *args)
     assert code == 2 and not out
     assert words in one_line(err) or words.lower() in one_line(err).lower()
+
+
+@pytest.mark.parametrize("option", ["--temperature", "--fp16", "--zzz", "--o"])
+def test_what_is_not_near_is_not_suggested(capfd, option):
+    assert "did you mean" not in one_line(run(capfd, "transcribe", "a.wav", option, "1")[2])
+
+
+@pytest.mark.parametrize(
+    "args", [["-dash.flac"], ["-frank.wav", "a.wav"], ["-mike.wav", "a.wav"], ["--loud.wav"], ["-Q.wav"]]
+)
+def test_a_file_that_begins_with_a_dash(capfd, tmp_path, monkeypatch, args):
+    monkeypatch.chdir(tmp_path)
+    Path(args[0]).write_bytes(b"no sound")
+    code, out, err = run(capfd, "transcribe", *args)
+    assert code in (2, 5) and not out
+    assert one_line(err).endswith(f"; a file whose name begins with a dash is written ./{args[0]}")
+    for meant in (["--", args[0]], [f"./{args[0]}"]):
+        assert "begins with a dash" not in run(capfd, "transcribe", *meant)[2]
+
+
+def test_a_pattern_that_nothing_matches(capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capfd, "transcribe", "*.flac")
+    assert code == 4 and not out and one_line(err).endswith("nothing matches the pattern *.flac")
+    assert "no such file" in run(capfd, "transcribe", "a.flac")[2]
 
 
 def boom(error):

@@ -1,5 +1,6 @@
 """Streams that cannot be read twice (stdin, pipes) are put into a temporary file first."""
 
+import glob
 import os
 import stat
 import sys
@@ -71,6 +72,8 @@ class Source:
             try:
                 self._look(work_dir)
             except OSError as error:
+                if isinstance(error, FileNotFoundError) and glob.has_magic(os.fspath(path)):
+                    raise InputError(f"nothing matches the pattern {self.name}") from None
                 raise InputError(f"{self.name} cannot be read: {_reason(error)}") from None
             except ValueError:
                 raise InputError(f"{self.name} is not a possible file name") from None

@@ -17,11 +17,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from slyther_cli.errors import UsageError
 
 EVERYWHERE = ("device", "threads", "memory-limit", "work-dir", "json", "quiet", "verbose")
 FILE = "slyther.toml"
 NONE = "none"
+PLACES = ("DIR", "FILE", "PATH", "TSV", "AUDIO")  # what stands for a file or a folder
 CONTRADICTORY = (("force", "skip_existing"), ("quiet", "verbose"))
 BIGGEST = 1 << 20
 Words = tuple[str, ...]
@@ -63,9 +66,28 @@ def prepare(command: Any, path: Words) -> None:
         _yield_to_the_command_line(ctx)
         return rest
 
+    for option in command.params:
+        _refuse_no_name(option)
     command.make_parser, command.parse_args = with_negatives, then_yield
     for name, inner in getattr(command, "commands", {}).items():
         prepare(inner, (*path, name))
+
+
+def _refuse_no_name(option: Any) -> None:
+    """Let an option for a file or a folder refuse "", which would be the current folder."""
+    if option.param_type_name != "option" or not set(PLACES) & set((option.metavar or "").split("|")):
+        return
+    consume = option.consume_value
+
+    def checked(ctx: Any, opts: Any) -> Any:
+        value, source = consume(ctx, opts)
+        if "" in (value if isinstance(value, list | tuple) else (value,)):
+            raise typer.BadParameter(
+                "the name is empty (the current folder is called .)", ctx=ctx, param=option
+            )
+        return value, source
+
+    option.consume_value = checked
 
 
 def _yield_to_the_command_line(ctx: Any) -> None:
@@ -95,6 +117,8 @@ def read(named: str | None) -> tuple[Path | None, dict[str, Any]]:
     """
     if named == NONE:
         return None, {}
+    if named == "":
+        raise UsageError("--config names no file: leave it out, or write none")
     path = Path(named) if named else default_file()
     try:
         with open(path, "rb") as file:
