@@ -23,7 +23,7 @@ def align(
 ) -> None:
     """Find the phones of recordings whose text is known, by PocketSphinx: voices learn durations from them.
 
-    Recordings that do not fit their text are left out. The new manifest's path is printed.
+    Recordings that do not fit their text, or say more than it, are left out. The path of FILE is printed.
 
     Exit codes: 0 done, 2 usage, 3 an input cannot be read or FILE not written, 130 and 143 when stopped.
     """
