@@ -131,6 +131,32 @@ def test_a_prompt_is_taken_or_refused(voices, tmp_path, capsys, model):
     assert speak(*base, "--prompt-text", "no prompt") == 2
 
 
+def test_the_sound_takes_on_the_colour_of_the_prompt_and_resumes_with_it(voices, tmp_path, monkeypatch):
+    from slyther_cli.audio.equalise import mean_spectrum
+    from slyther_cli.tasks import speech
+    from slyther_cli.tasks.prompt import voice_of
+
+    soundfile.write(tmp_path / "p.wav", np.random.default_rng(0).normal(0, 0.1, 48000), 16000)
+    base = [TEXT, "-m", voices / "aligned", "-q", "--guard", "none", "--prompt", tmp_path / "p.wav"]
+    base += ["--prompt-text", "I say so and I mean it."]
+    assert speak(*base, "-o", tmp_path / "whole.wav", "--subtype", "float") == 0
+    assert speak(*base, "-o", tmp_path / "again.wav", "--subtype", "float", "--resume") == 0
+    assert (tmp_path / "whole.wav").read_bytes() == (tmp_path / "again.wav").read_bytes()
+    monkeypatch.setattr(speech, "equaliser_for", lambda *_: None)
+    assert speak(*base, "-o", tmp_path / "plain.wav", "--subtype", "float") == 0
+    whole, plain = (soundfile.read(tmp_path / f"{n}.wav")[0] for n in ("whole", "plain"))
+    assert len(whole) == len(plain)
+    network, codec = speech.load_pair(speech.choose_voice(voices / "aligned"), "cpu")
+    codes = voice_of(tmp_path / "p.wav", "I say so and I mean it.", network, codec, "cpu")[0].codes
+    wanted = mean_spectrum(codec.decode(codes[None])[0].numpy())
+
+    def distance(sound: np.ndarray) -> float:
+        """Deviation in dB of what lies between the spectra, whatever the level."""
+        return float(np.std(10 * np.log10(mean_spectrum(sound) / wanted)))
+
+    assert distance(whole) < distance(plain)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -9,6 +9,9 @@ published: what stands here follows papers.md 4.3 and 4.4 and is an assumption.
 first ends by a token of its own. "encoder" (VALL-ME): the same behind a bidirectional text encoder. "aligned"
 (ours): the text encoder also says how long each symbol lasts, and each frame is given its symbol and its
 place in it: speech cannot skip, repeat or run away, and the text may be endless.
+
+``speaker`` (ours): a summary of the prompt's codes is added to what both stages see of the text. Stage one
+otherwise knows the voice from its states alone, and forgets it.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ class VallMConfig:
     alphabet: str = "espeak"
     n_symbols: int = 512
     conditioning: str = "prefix"
+    speaker: bool = False
     d_model: int = 1024
     d_ffn: int = 4096
     d_state: int = 16
@@ -83,6 +87,22 @@ class Context(NamedTuple):
     last: Tensor
 
 
+class SpeakerSummary(nn.Module):
+    """How a prompt sounds, whatever it says: the mean over its frames of what each one's codes tell."""
+
+    def __init__(self, d: int):
+        super().__init__()
+        self.frame, self.whole = nn.Linear(d, d), nn.Linear(d, d)
+        nn.init.zeros_(self.whole.weight)  # an unconditioned network is where training starts
+        nn.init.zeros_(self.whole.bias)
+
+    def forward(self, x: Tensor, n_frames: Tensor) -> Tensor:
+        """[batch, T, d], of which the first ``n_frames`` [batch] count -> [batch, 1, d]."""
+        there = (torch.arange(x.shape[1], device=x.device) < n_frames[:, None])[..., None]
+        mean = (F.silu(self.frame(x)) * there).sum(1, keepdim=True) / n_frames.clamp(min=1)[:, None, None]
+        return self.whole(mean)
+
+
 class VallM(nn.Module):
     """Both stages and the text encoder. Codes are int64; code ``codebook_size`` is the end of speech."""
 
@@ -97,6 +117,7 @@ class VallM(nn.Module):
         if self.aligned:
             self.duration = nn.Linear(d, 1)
             self.place = nn.Linear(PLACES, d)
+        self.speaker = SpeakerSummary(d) if getattr(c, "speaker", False) else None
         self.ar_audio_embedding = nn.Embedding(c.codebook_size + 1, d)  # the last one stands for the start
         self.ar_decoder = self.stack(c.n_layers, causal=True)
         self.ar_predict_layer = nn.Linear(d, c.codebook_size + 1)
@@ -137,6 +158,16 @@ class VallM(nn.Module):
         """[batch, S] -> what both stages see of the text, [batch, S, d]."""
         x = self.text_embedding(symbols)
         return x if self.text_encoder is None else self.text_encoder(x, lengths)
+
+    def voice(self, codes: Tensor, n_frames: Tensor | None = None) -> Tensor:
+        """What the first ``n_frames`` [batch] of codes [batch, K, T] add to the text of both stages, [batch,
+        1, d]: 0 for models without ``speaker``."""
+        if self.speaker is None:
+            return self.text_embedding.weight.new_zeros(len(codes), 1, self.config.d_model)
+        x = sum(e(codes[:, k]) for k, e in enumerate(self.nar_audio_embeddings))
+        if n_frames is None:
+            n_frames = torch.full((len(codes),), codes.shape[2], device=codes.device)
+        return self.speaker(x, n_frames)
 
     def log_durations(self, text: Tensor) -> Tensor:
         """[batch, S, d] -> log(1 + frames) of every symbol, [batch, S]."""
@@ -219,26 +250,28 @@ class VallM(nn.Module):
 
     # --- training ---
 
-    def losses(self, batch: Batch, level: Tensor, n_prompt: Tensor) -> Losses:
-        """``level`` [batch] from 0 and ``n_prompt`` [batch]: what the second stage is asked for each row."""
+    def losses(self, batch: Batch, level: Tensor, n_prompt: Tensor, n_voice: Tensor | None = None) -> Losses:
+        """``level`` [batch] from 0 and ``n_prompt`` [batch]: what the second stage is asked for each row.
+        ``n_voice`` [batch]: the frames at its start that tell the voice; by default none."""
         symbols, n_symbols, codes, n_frames, durations = batch
         text = self.read(symbols, n_symbols)
         frames = torch.arange(codes.shape[2], device=codes.device)
         valid = frames < n_frames[:, None]
+        voice = self.voice(codes, torch.zeros_like(n_frames) if n_voice is None else n_voice)
         lengths = text.new_zeros(())
         if self.aligned:
             assert durations is not None
             there = torch.arange(symbols.shape[1], device=symbols.device) < n_symbols[:, None]
             wanted = torch.log1p(durations.to(text.dtype))
             lengths = F.mse_loss(self.log_durations(text)[there], wanted[there])
-            guide = self.spread(text, durations)
+            guide = self.spread(text, durations) + voice
             logits, target = self.first_logits(guide, codes[:, 0]), codes[:, 0]
         else:
-            guide, end = text, self.config.codebook_size
+            guide, end = text + voice, self.config.codebook_size
             target = F.pad(codes[:, 0], (0, 1), value=end)
             target = target.scatter(1, n_frames[:, None], end)
             said = self.ar_audio_embedding(self._shifted(target))
-            y = self.after_text(self.ar_decoder, text, n_symbols, said, n_frames + 1)
+            y = self.after_text(self.ar_decoder, guide, n_symbols, said, n_frames + 1)
             logits = self.ar_predict_layer(y)
         ends = int(not self.aligned)
         with_end = torch.arange(target.shape[1], device=codes.device) < n_frames[:, None] + ends

@@ -82,10 +82,12 @@ class Voicing:
         symbols, codes, durations = voice or empty
         self.symbols, self.codes = symbols.to(self.device), codes.to(self.device)
         self._durations = None if durations is None else durations.to(self.device)
+        self._voice = model.voice(self.codes[None])
         self._guide: Tensor | None = None
         if model.aligned and len(self.symbols):
             assert self._durations is not None
-            self._guide = model.spread(model.read(self.symbols[None]), self._durations[None])
+            text = model.read(self.symbols[None])
+            self._guide = model.spread(text, self._durations[None]) + self._voice
 
     def start(self) -> Context | None:
         """Before the first sentence: after the prompt, for models that carry it through all sentences."""
@@ -131,7 +133,7 @@ class Voicing:
         logs = model.log_durations(text)[0]
         durations = frames_of(logs, speed, carry)
         exact = float((torch.expm1(logs.double()).clamp(min=0) / speed).sum())
-        guide = model.spread(text, durations[None])
+        guide = model.spread(text, durations[None]) + self._voice
         first: list[int] = []
         for t in range(guide.shape[1]):
             logits, states = model.step(context, guide[:, t : t + 1])
@@ -143,7 +145,7 @@ class Voicing:
 
     def _prefixed(self, symbols: Tensor, generator: torch.Generator) -> Said:
         model, end = self.model, self.model.config.codebook_size
-        text = model.read(torch.cat((self.symbols, symbols))[None])
+        text = model.read(torch.cat((self.symbols, symbols))[None]) + self._voice
         context = model.prompted(model.begin(text), self.codes[None, 0])
         shortest, longest = (max(1, round(len(symbols) * s * self.rate)) for s in FRAMES_A_SYMBOL)
         first: list[int] = []

@@ -3,7 +3,8 @@
     text -> sentences -> symbols -> codes (models.vall_sampling) -> guard -> codec -> file or stream
 
 Models that know how long a symbol lasts carry their state from sentence to sentence; others read the prompt's
-text again with each. The codec's decoder runs through: there is no seam. Memory does not grow with the text
+text again with each. The codec's decoder runs through: there is no seam. After a prompt, a filter gives the
+sound its colour (``likeness``). Memory does not grow with the text
 but by the text itself. Here is the Python API.
 """
 
@@ -18,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from slyther_cli.audio.discover import check_extension, check_target
+from slyther_cli.audio.equalise import Equaliser
 from slyther_cli.audio.writer import subtype_of
 from slyther_cli.checkpoints.config import ModelConfig, read_config
 from slyther_cli.checkpoints.places import available
@@ -29,6 +32,7 @@ from slyther_cli.models.codec import Codec, CodecDecoder
 from slyther_cli.models.vall_m import Context, VallM
 from slyther_cli.models.vall_sampling import Said, Sampling, Voicing
 from slyther_cli.tasks.guard import Hear, Verdict, judge_lengths, judge_words
+from slyther_cli.tasks.likeness import equaliser_for
 from slyther_cli.tasks.prompt import own_voice, recogniser, voice_of
 from slyther_cli.tasks.results import Result
 from slyther_cli.tasks.setup import choose_model, pick_device
@@ -133,7 +137,8 @@ def speak(
         key = hashlib.sha256(repr((about, weights)).encode()).hexdigest()[:16]
         journal = Journal(key)
     voicing = Voicing(network, voice, sampling or Sampling())
-    job = _Job(network, codec, voicing, speed, seed, guard, retries, hear)
+    colour = None if prompt is None else equaliser_for(voicing, codec, seed)
+    job = _Job(network, codec, voicing, speed, seed, guard, retries, hear, colour)
     options = {"format": format, "subtype": kind, "raw": raw, "replace": replace}
     return job.run(sentences, str(output), source, notes, journal, tell, options)
 
@@ -207,6 +212,7 @@ class _Job:
     guard: str
     retries: int
     hear: Hear | None
+    colour: Equaliser | None
 
     @torch.inference_mode()
     def run(
@@ -250,7 +256,7 @@ class _Job:
                     pause = torch.zeros(int(PARAGRAPH_SECONDS * rate / self.speed))
                     pieces += [decoder.finish()[0], pause.to(pieces[0].device)]
                     decoder = CodecDecoder(self.codec)  # which may hold back the end of what it was given
-                samples = torch.cat(pieces).float().cpu().numpy()
+                samples = self._coloured(torch.cat(pieces))
                 sink.write(samples)
                 frames, spoken = frames + len(samples), spoken + 1
                 retried, doubtful = retried + (tries > 1), doubtful + bool(verdict.problems)
@@ -260,7 +266,9 @@ class _Job:
                       "problems": list(verdict.problems), "kept": known is not None,
                       "end_seconds": round(frames / rate, 3),
                       "wall_seconds": round(time.monotonic() - began, 3)})  # fmt: skip
-            rest = decoder.finish()[0].float().cpu().numpy()
+            rest = self._coloured(decoder.finish()[0])
+            if self.colour:
+                rest = np.concatenate((rest, self.colour.finish()))
             sink.write(rest)
             frames += len(rest)
             if not spoken:
@@ -289,6 +297,10 @@ class _Job:
         )
         tell({"event": "file_done", **result.as_event()})
         return result
+
+    def _coloured(self, samples: torch.Tensor) -> np.ndarray:
+        ready = samples.float().cpu().numpy()
+        return self.colour.push(ready) if self.colour else ready
 
     def _sentence(
         self, index: int, spelling: Spelling, context: Context | None, carry: float

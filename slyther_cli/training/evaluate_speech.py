@@ -21,6 +21,7 @@ import torch
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.models.codec import Codec
 from slyther_cli.models.vall_sampling import Sampling, Voicing
+from slyther_cli.tasks.likeness import equaliser_for
 from slyther_cli.tasks.prompt import voice_of
 from slyther_cli.text.normalise_english import normalise
 from slyther_cli.text.phonemes import spell
@@ -125,7 +126,9 @@ class Speaker:
         voicing = Voicing(self.network, voice, self.sampling)
         symbols = torch.tensor(spell(example.text, self.network.config.alphabet).symbols)
         said = voicing.say(symbols, voicing.start(), self.seed)
-        return self.codec.decode(said.codes[None])[0].float().cpu().numpy()
+        sound = self.codec.decode(said.codes[None])[0].float().cpu().numpy()
+        colour = equaliser_for(voicing, self.codec, self.seed) if example.prompt is not None else None
+        return np.concatenate((colour.push(sound), colour.finish())) if colour else sound
 
 
 def evaluate_speech(

@@ -127,26 +127,28 @@ class SpeechTask:
         hours = round(self.speech.seconds / 3600, 2)
         return {"speakers": speakers, "train_hours": hours, "left_out": self.speech.left_out}
 
-    def batch(self, step: int) -> tuple[Batch, Tensor, Tensor]:
-        """Utterances; what the second stage is asked of them: level and frames of prompt, each [batch]."""
+    def batch(self, step: int) -> tuple[Batch, Tensor, Tensor, Tensor]:
+        """Utterances; what the second stage is asked of them, level and frames of prompt; and how many frames
+        tell the voice; each [batch]."""
         b = self.config.batch
         rng = np.random.default_rng([self.config.loop.seed, step, self.peers.rank, 3])
         batch = self.speech.batch(rng, b.frames, b.join)
         return batch, *self._asked(batch, rng, b.prompt)
 
-    def _asked(self, batch: Batch, rng: np.random.Generator, prompt: float) -> tuple[Tensor, Tensor]:
+    def _asked(self, batch: Batch, rng: np.random.Generator, prompt: float) -> tuple[Tensor, Tensor, Tensor]:
         rows = len(batch.symbols)
         # The first codebooks hold most of the sound, so they are practised most.
         weight = 1 / np.arange(1, self.settings["n_codebooks"])
         level = torch.from_numpy(rng.choice(len(weight), rows, p=weight / weight.sum()))
         share = torch.from_numpy(rng.uniform(0, 0.5, rows) * (rng.random(rows) < prompt))
-        return level, (batch.n_frames * share).long()
+        voice = torch.from_numpy(rng.uniform(0.2, 0.6, rows))
+        return level, (batch.n_frames * share).long(), (batch.n_frames * voice).long()
 
-    def _losses(self, batch: Batch, level: Tensor, n_prompt: Tensor):
+    def _losses(self, batch: Batch, *asked: Tensor):
         durations = None if batch.durations is None else batch.durations.to(self.device)
         symbols, n_symbols, codes, n_frames = (x.to(self.device) for x in batch[:4])
         there = Batch(symbols, n_symbols, codes, n_frames, durations)
-        return self.model.losses(there, level.to(self.device), n_prompt.to(self.device))
+        return self.model.losses(there, *(x.to(self.device) for x in asked))
 
     def loss(self, step: int) -> tuple[Tensor, float]:
         """The loss of that step's batch, and the first stage's part of it."""
