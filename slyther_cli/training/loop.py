@@ -78,6 +78,7 @@ STATE = "last.pt"
 UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, EOFError, TypeError, pickle.UnpicklingError)
 INNER = (
     *(".in_proj.weight", ".out_proj.weight", ".x_proj.weight", ".x_proj_b.weight"),  # Mamba
+    *(".in_proj_weight", ".linear_pos.weight", ".output_proj.weight"),  # attention; ExtBiMamba
     *(".ffn.0.weight", ".ffn.3.weight", ".after_conv.2.weight"),  # feed-forward and convolution modules
 )
 """The matrices that Muon takes."""
