@@ -75,6 +75,8 @@ class LeakyLayer(nn.Module):
         one = self.begin(x, None, False)[0]
         return x + torch.tanh(one + self.begin(x, None, True)[0]) @ self.back
 
+    whole = forward
+
 
 class ConvLayer(nn.Module):
     """As in ConMamba: BiMamba, then a convolution module (GLU, depthwise kernel 31, pointwise), each with a
@@ -112,3 +114,5 @@ class ConvLayer(nn.Module):
         y = x + self.mixer(self.norm(x))
         u = F.pad(self.before(y), (0, 0, self.halo, self.halo))
         return self.after(u, y)
+
+    whole = forward

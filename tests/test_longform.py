@@ -132,8 +132,8 @@ def test_no_sound_gives_no_stems():
 
 
 def test_a_recording_that_changes_while_it_is_read():
-    model, turns = small_model(), iter([noise(500), noise(300)])
-    stems = separate_whole(model, lambda: iter([next(turns)]), plan_separation(model, 500))
+    model, turns = small_model(), iter([noise(9500), noise(9300)])  # two tiles: one is read once
+    stems = separate_whole(model, lambda: iter([next(turns)]), plan_separation(model, 9500))
     with pytest.raises(InputError, match="changed"):
         list(stems)
 

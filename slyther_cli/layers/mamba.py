@@ -188,6 +188,14 @@ class MambaLayer(nn.Module):
         """Nothing waits: ``finish`` gives its own tile."""
         return []
 
+    def whole(self, x: Tensor) -> Tensor:
+        """``begin`` and ``finish`` of a recording that is one tile, with one projection for both."""
+        assert isinstance(self.mixer, BiMamba)
+        normed = self.norm(x)
+        u = self.mixer.scan_input(normed), None
+        one, other = self.mixer.direction(u)[0], self.mixer.direction(u, backward=True)[0]
+        return x + self.mixer.combine_ungated(one, other, self.mixer.gate(normed))
+
 
 class MambaStack(nn.Module):
     """``n_layers`` MambaLayers and a final norm. [batch, length, d_model] -> the same.

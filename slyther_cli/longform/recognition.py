@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from slyther_cli.audio.features import FbankStream
@@ -163,6 +164,12 @@ class SweptLayer:
     def flush(self, state: Any, reverse: bool) -> list[Tensor]:
         halo = self.layer.convolution_module.halo
         return [self._after(*ready) for ready in drain(state and state[1], halo, reverse)]
+
+    def whole(self, x: Tensor) -> Tensor:
+        mamba, convolution = self.layer.mamba, self.layer.convolution_module
+        xz = mamba.project(self.layer.norm1(x))
+        x = x + mamba.combine(mamba.direction(xz)[0], mamba.direction(xz, backward=True)[0])
+        return self._after(F.pad(convolution.gated(x), (0, 0, convolution.halo, convolution.halo)), x)
 
     def _after(self, u: Tensor, x: Tensor) -> Tensor:
         """u [1, frames + 30, d], the convolution's input with its halo; x [1, frames, d], the residual."""

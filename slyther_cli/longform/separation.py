@@ -1,7 +1,7 @@
 """A separation network over a whole recording: its encoder and decoder as streams at both ends of the sweeps.
 
 The recording is read twice, once for the first sweep and once beside the last, because encoding it again
-costs less than a tape for the encoder's output.
+costs less than a tape for the encoder's output; once if it is one tile.
 """
 
 from __future__ import annotations
@@ -58,22 +58,25 @@ def separate_whole(
     else:
         tape = open_tape(plan.tape, floats, plan.work_dir, device)
 
+    decoder, samples = _OverlapAdd(model), 0
+    only: list[Tensor] = []  # the encoder's output of the first tile, while there is no other
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal samples
+        samples = 0
+        for block in blocks():
+            samples += len(block)
+            yield block
+
     def entering(first: int) -> Iterator[Tensor]:
-        for w in _encoded(model, blocks(), device, first):
+        for i, w in enumerate(_encoded(model, counted(), device, first), first):
+            only[:] = [w] if i == 0 else []
             yield model.masknet.enter(w)
 
     try:
-        decoder, samples = _OverlapAdd(model), 0
-
-        def counted() -> Iterator[np.ndarray]:
-            nonlocal samples
-            for block in blocks():
-                samples += len(block)
-                yield block
-
         again: Iterator[Tensor] | None = None
         for x in sweep(layers, entering, tape, width, on_progress, plan.frames, job):
-            again = again or _encoded(model, counted(), device)
+            again = again or (iter(only) if only else _encoded(model, counted(), device))
             w = next(again, None)
             if w is None or w.shape[1] != x.shape[1]:
                 raise InputError("the recording has changed while it was read")

@@ -10,6 +10,8 @@ border.
 Between sweeps the tape holds, for every frame, the input of the layer in work and the half that its first
 direction left. An odd n ends walking left; then one more pass reads the tape to the right, computing nothing.
 
+A recording of one tile needs no tape, and a layer is computed at once there (``whole``).
+
 Everything is computed on a fixed grid of tiles of ``TILE`` frames counted from the recording's start, so
 every matrix product has the same shape and every scan the same order, wherever the tape lies and wherever the
 job was interrupted: the result is the same bit for bit (docs/longform.md says what was checked).
@@ -18,7 +20,7 @@ job was interrupted: the result is the same bit for bit (docs/longform.md says w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
@@ -56,6 +58,12 @@ class SweepLayer(Protocol):
 
     def flush(self, state: Any, reverse: bool) -> list[Tensor]:
         """The outputs that still wait when the walk has reached the other edge, in walking order."""
+        ...
+
+    def whole(self, x: Tensor) -> Tensor:
+        """The output for a recording that is one tile: bit for bit what the others give together, without
+        what they do twice.
+        """
         ...
 
 
@@ -102,17 +110,24 @@ def sweep(
     ``tiles(i)`` gives the recording's tiles [1, tile, width] from number i on, the last one shorter. ``tape``
     has slots of ``tape_floats(layers, width, tile)``. ``frames_expected`` serves the progress of sweep 0
     only; the true count is found there. A ``keeper`` makes the job go on from its mark; the last sweep begins
-    anew then.
+    anew then, and so does a recording of one tile.
     """
     n = len(layers)
     walks = n + 1 + n % 2
     mark = keeper.start() if keeper else START
+    entering = tiles(mark.read) if mark.sweep == 0 else iter(())
+    if mark.sweep == mark.read == 0:
+        first = list(islice(entering, 2))
+        if len(first) == 1:
+            yield _in_one(layers, first[0], on_progress)
+            return
+        entering = chain(first, entering)
     for k in range(mark.sweep, n + 1):
         reverse, last = k % 2 == 1, k == n
         ending, beginning = layers[k - 1] if k else None, None if last else layers[k]
         read, written, frames, (state, next_state) = mark.read, mark.written, mark.frames, mark.states
         if ending is None:
-            incoming: Iterator[Any] = tiles(read)
+            incoming: Iterator[Any] = entering
         else:
             incoming = _walk(tape, k - 1, read, frames, tile, (width, ending.half_width))
         for piece in chain(incoming, [None]):
@@ -145,6 +160,14 @@ def sweep(
             yield x
             if on_progress:
                 on_progress(_share(n + 1, i * tile, mark.frames, walks))
+
+
+def _in_one(layers: Sequence[SweepLayer], x: Tensor, on_progress: Callable[[float], None] | None) -> Tensor:
+    for i, layer in enumerate(layers, 1):
+        x = layer.whole(x)
+        if on_progress:
+            on_progress(i / len(layers))
+    return x
 
 
 def tape_floats(layers: Sequence[SweepLayer], width: int, tile: int = TILE) -> int:
