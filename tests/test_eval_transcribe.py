@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from slyther_cli.app import main
 from slyther_cli.errors import InputError, UsageError
+from slyther_cli.text.corpus import as_heard
 from slyther_cli.training.evaluate_recognition import (
     Item,
     compare,
@@ -103,6 +104,9 @@ def test_references_and_results_are_normalised_alike():
     manifest = corpus([("ann", "all")], extra="Mr. Bell paid 21 dollars & left—don't!")
     (row,) = evaluate_recognition([Fixed("mister BELL paid twenty-one dollars and left don’t")], [manifest])
     assert row["wer"]["value"] == 0 and row["words"] == 9
+    assert as_heard("It was 9 a.m. when 2 of the AAA came at 10:30 A.M. Ay, sir!") == (
+        "it was nine a m when two of the a a a came at ten thirty a m ay sir"
+    )
 
 
 def items(count):

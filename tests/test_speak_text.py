@@ -45,6 +45,13 @@ from slyther_cli.training.lexicon import align, learn_rules
         ("Part I liked, an IV drip, Malcolm X", "part i liked, an i v drip, malcolm x"),
         ("555-123-4567; pp. 3-5; #5 #fun; 5*6", "five five five, one two three, four five six seven; "
          "pages three to five; number five hashtag fun; five times six"),
+        ("call 555-1234; +44 20 7946 0958", "call five five five, one two three four; plus four four, "
+         "two zero, seven nine four six, zero nine five eight"),
+        ("pages 555-1234, 500-1000, 555-1234 km", "pages five hundred fifty five to twelve thirty four, "
+         "five hundred to one thousand, five hundred fifty five to one thousand two hundred thirty four "
+         "kilometers"),
+        ("zip 12345-6789, dial 911", "zip one two three four five, six seven eight nine, dial nine one one"),
+        ("at 9 a.m., the AAA", "at nine ay m, the ay ay ay"),
         ("# A heading of file.txt", "a heading of file dot txt"),
         ("St. Mary's St., 12 Oak Dr. and Dr. Hale", "saint mary's street, twelve oak drive and doctor hale"),
     ],

@@ -23,7 +23,7 @@ _LETTERS = re.compile(r"[a-z' ]+")
 def as_heard(text: str) -> str:
     """Text as a recogniser writes what it hears: numbers and titles in words, then ``tokens.normalise``."""
     if _WRITTEN.search(text):
-        text = normalise_english.normalise(text).text
+        text = normalise_english.normalise(text, letter_a="a").text
     return normalise(text)
 
 

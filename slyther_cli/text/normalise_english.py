@@ -42,7 +42,13 @@ _MONEY = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "ce
 _SYMBOLS = {"&": " and ", "@": " at ", "%": " percent ", "+": " plus ", "=": " equals ",
             "×": " times ", "÷": " divided by ", "§": " section ", "°": " degrees ", "©": " copyright ",
             "™": "", "®": "", "/": " slash "}  # fmt: skip
-_LETTER_NAMES = {"a": "ay"}
+_A = "\x01"  # the letter, until it is known whether its name is wanted; no text brings one
+_BEFORE_RANGES = re.compile("pp?|pages?|lines?|verses?|years?|ad|in|from|between|of|about|some|around", re.I)
+_LONG_UNITS = "|".join(
+    unit for unit in _UNITS if len(unit) > 1 and unit.isalpha() and unit not in ("in", "ms")
+)
+_AFTER_RANGES = re.compile(rf"\s*(?:%|°|(?:{_LONG_UNITS}|ad|bce?|ce)\b)", re.I)
+_CALLING = "call calling dial dialling dialing phone telephone tel fax ring text number".split()  # noqa: SIM905
 _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
 _SCALE = r"(?:\s+(hundred|thousand|million|billion|trillion)\b|(k|mn?|bn?|tn?)\b)?"
 _SCALES = {"k": "thousand", "m": "million", "b": "billion", "t": "trillion"}
@@ -59,8 +65,12 @@ class Normalised(NamedTuple):
     dropped: str
 
 
-def normalise(text: str) -> Normalised:
-    """Words in small letters and marks. An empty ``text`` in the result: there is nothing to say."""
+def normalise(text: str, letter_a: str = "ay") -> Normalised:
+    """Words in small letters and marks. An empty ``text`` in the result: there is nothing to say.
+
+    ``letter_a``: what a letter A that is said by its name becomes. "ay" is not taken for the article;
+    recognisers write "a".
+    """
     text, dropped = _plain_characters(text)
     for pattern, say in _ROMANS:
         text = pattern.sub(say, text)
@@ -71,7 +81,7 @@ def normalise(text: str) -> Normalised:
     for symbol, words in _SYMBOLS.items():
         text = text.replace(symbol, words)
     text = _ACRONYM.sub(lambda m: _acronym(m[0]), text)
-    text = re.sub(r"[^a-z'" + re.escape(MARKS) + r"\s]", " ", text.lower())
+    text = re.sub(r"[^a-z'" + re.escape(MARKS) + _A + r"\s]", " ", text.lower()).replace(_A, letter_a)
     text = re.sub(r"(?<![a-z])'+|'+(?![a-z])", " ", text)  # quotes, not apostrophes
     text = " ".join(text.split())
     text = re.sub(rf"\s*([{MARKS}])", r"\1", text)
@@ -170,15 +180,30 @@ def _clock(m: re.Match[str]) -> str:
     hour, minute, half = int(m[1]), int(m[2]), m[3]
     if hour > 24 or minute > 59:
         return m[0]
-    tail = f" {half[0].lower()} m " if half else " "
-    tail = tail.replace(" a m", " ay m")
+    tail = f" {_A if half in 'aA' else 'p'} m " if half else " "
     if not minute:
         return f" {number(str(hour))}" + (tail if half else " o'clock ")
     return f" {number(str(hour))} {'oh ' if minute < 10 else ''}{number(str(minute))}{tail}"
 
 
 def _hour(m: re.Match[str]) -> str:
-    return f" {number(m[1])} {'ay' if m[2] in 'aA' else 'p'} m "
+    return f" {number(m[1])} {_A if m[2] in 'aA' else 'p'} m "
+
+
+def _by_digit(m: re.Match[str]) -> str:
+    """ "555-1234" -> "five five five, one two three four"."""
+    plus = " plus " if m[0].startswith("+") else " "
+    return plus + ", ".join(spell_digits(group) for group in re.findall(r"\d+", m[0]))
+
+
+def _telephone(m: re.Match[str]) -> str:
+    """Three digits and four: a telephone number, unless what stands around tells of a range."""
+    before = (m[1] or "").rstrip(".: \n\t").lower()
+    if _AFTER_RANGES.match(m.string, m.end()) or _BEFORE_RANGES.fullmatch(before):
+        return m[0]
+    if m[3].endswith("00") and before not in _CALLING:
+        return m[0]
+    return f"{m[1] or ''} {spell_digits(m[2])}, {spell_digits(m[3])}"
 
 
 def _month_day(m: re.Match[str]) -> str:
@@ -223,7 +248,7 @@ def _acronym(word: str) -> str:
     tail = "s" if plain != word else ""
     if len(plain) > 3 and re.search("[AEIOUY]", plain):
         return word.lower()
-    said = " ".join(_LETTER_NAMES.get(c, c) for c in plain.lower())
+    said = " ".join(plain.lower()).replace("a", _A)
     return f" {said}{chr(39) + tail if tail else ''} "
 
 
@@ -258,8 +283,14 @@ _RULES: list[tuple[re.Pattern[str], Say]] = [
     (re.compile(r"#(?=[A-Za-z])"), lambda m: " hashtag "),
     (re.compile(r"(?<!\w)'(\d0)s\b|(?<=\bthe )([2-9]0)s\b"),
      lambda m: re.sub("y$", "ies", number(m[1] or m[2]))),
-    (re.compile(r"\b\(?(\d{3})\)?[-. ](\d{3})[-.](\d{4})\b"),
-     lambda m: ", ".join(spell_digits(part) for part in m.groups())),
+    (re.compile(r"\b\(?(\d{3})\)?[-. ](\d{3})[-.](\d{4})\b"), _by_digit),
+    (re.compile(r"(?<![\w+])\+\d{1,3}(?:[ -]?\(?\d{2,4}\)?){2,5}(?![\w-])"),
+     _by_digit),  # +44 20 7946 0958
+    (re.compile(r"(?<![\w.,-])0\d{2,4}(?:[ -]\d{3,4}){2}(?![\w-])"), _by_digit),  # 020 7946 0958
+    (re.compile(r"(?<![\w.,-])(?:\d{5}-\d{4}|(?=(?:-?\d){9})\d+(?:-\d+){2,})(?![\w-])"),
+     _by_digit),  # ZIP codes, ISBN
+    (re.compile(r"(?:\b([A-Za-z]+\.?:?\s+))?(?<![\w.,$£€¥(-])(\d{3})-(\d{4})(?![\w-]|[.,]\d)"), _telephone),
+    (re.compile(r"(?<=\bcall )(?:911|112|999)\b(?!\s+[a-z])|(?<=\bdial )(?:911|112|999)\b", re.I), _by_digit),
     (re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}(?![\d.])"),
      lambda m: f" {' point '.join(map(number, m[0].split('.')))} "),
     (re.compile(r"(?<![\w.])\.(?=\d)"), lambda m: "0."),
