@@ -52,6 +52,7 @@ def tiny(monkeypatch):
         "recognition": (("conmamba", ear), ("conformer", ear)),
         "synthesis": (("vall-m", voice), ("vall-e", {**voice, "n_heads": 2})),
     }
+    pairs["decoding"] = pairs["synthesis"]
     monkeypatch.setattr(efficiency, "PAIRS", {task: {"equal": pair} for task, pair in pairs.items()})
 
 
@@ -61,6 +62,18 @@ def test_every_task_runs(task, monkeypatch):
     for kind in KINDS:
         row = run(Job(task, kind, "equal", 0.5, repeats=1))
         assert row["cpu_seconds"] > 0 and row["wall_seconds"] > 0 and row["extra_bytes"] >= 0
+
+
+def test_lengths_of_ones_own(monkeypatch):
+    asked = []
+    found = {"cpu_seconds": 1.0, "wall_seconds": 1.0, "extra_bytes": 1, "problem": ""}
+    monkeypatch.setattr(efficiency, "in_fresh_process", lambda name, job, threads: asked.append(job) or found)
+    rows = measure("decoding", "small", lengths=[3, 600])
+    assert [(job["kind"], job["seconds"]) for job in asked] == [(k, s) for s in (3, 600) for k in KINDS]
+    assert [row["seconds"] for row in rows] == [3, 3, 600, 600]
+    with pytest.raises(UsageError, match="1 s or more"):
+        measure("decoding", "small", lengths=[0.5])
+    assert main(["bench", "efficiency", "--task", "decoding", "--lengths", "a"]) == 2
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ import typer
 from slyther_cli.commands import output
 from slyther_cli.commands.bench_efficiency import efficiency
 from slyther_cli.commands.bench_transcribe import transcribe
-from slyther_cli.commands.options import Device, Json, WorkDir, new_app, parse_size
+from slyther_cli.commands.options import Device, Json, WorkDir, new_app, parse_seconds, parse_size
 
 app = new_app(help="Measure how fast slyther runs on this machine.")
 
@@ -93,7 +93,7 @@ def separate(
         elif row["problem"]:
             output.words(f"slyther: {row['model']}, {row['how']}, {row['seconds']:g} s: {row['problem']}")
 
-    rows = measure(_listed(models), _seconds(durations), _listed(against), runs, threads, tell)
+    rows = measure(_listed(models), parse_seconds(durations), _listed(against), runs, threads, tell)
     if not as_json:
         header = ("model", "parameters", "threads", "how", "sound s", "CPU s/s", "peak", "beside idle")
         for line in output.table([_cells(row) for row in rows if not row["problem"]], header):
@@ -164,7 +164,7 @@ def longform(
             output.words(f"slyther: {row['part']}, {row['seconds']:g} s: {row['problem']}")
 
     def asked(default: str) -> list[float]:
-        return _seconds(lengths or default)
+        return parse_seconds(lengths or default)
 
     rows: list[dict[str, Any]] = []
     for part in chosen:
@@ -202,7 +202,7 @@ def _quality(
         manifest,
         split=split,
         lengths=lengths,
-        windows=_seconds(windows),
+        windows=parse_seconds(windows),
         pairs=pairs,
         same_sex=same_sex,
         seed=seed,
@@ -263,10 +263,3 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _seconds(text: str) -> list[float]:
-    try:
-        return [float(part) for part in _listed(text)]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no list of seconds: write 4,16,60") from None

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import Device, Json, parse_size
+from slyther_cli.commands.options import Device, Json, parse_seconds, parse_size
 
 
 class Task(StrEnum):
     separation = "separation"
     recognition = "recognition"
     synthesis = "synthesis"
+    decoding = "decoding"
 
 
 class Sizes(StrEnum):
@@ -25,7 +26,12 @@ class Sizes(StrEnum):
 
 
 def efficiency(
-    task: Annotated[Task, typer.Option(help="What the networks do.")],
+    task: Annotated[
+        Task,
+        typer.Option(
+            help="What the networks do; decoding is synthesis without its second stage, frame by frame."
+        ),
+    ],
     sizes: Annotated[
         Sizes,
         typer.Option(
@@ -36,6 +42,10 @@ def efficiency(
     max_seconds: Annotated[
         float, typer.Option(min=1, max=1 << 20, help="The longest sound; from 1 s on by doubling.")
     ] = 16,
+    lengths: Annotated[
+        str | None,
+        typer.Option(help="These instead, with commas.", metavar="SECONDS,...", show_default=False),
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, max=1000, help="The median of so many runs.")] = 3,
     memory_limit: Annotated[
         str | None,
@@ -65,6 +75,7 @@ def efficiency(
     if plot is not None:
         efficiency_plot.check(plot)
     limit = parse_size(memory_limit) or 0
+    asked = sorted(parse_seconds(lengths or ""))
     where = pick_device(device)
 
     def tell(row: dict[str, Any]) -> None:
@@ -75,7 +86,7 @@ def efficiency(
         else:
             output.words(f"slyther: {row['kind']}, {row['seconds']:g} s: {row['wall_seconds']:.2f} s")
 
-    rows = study.measure(task.value, sizes.value, max_seconds, repeats, where, threads, limit, tell)
+    rows = study.measure(task.value, sizes.value, max_seconds, repeats, where, threads, limit, tell, asked)
     done = [row for row in rows if not row["problem"]]
     found = {
         what: study.crossover(rows, key)

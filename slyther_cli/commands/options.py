@@ -228,3 +228,11 @@ def parse_size(text: str | None) -> int | None:
     if size < 1:
         raise typer.BadParameter(f"{text!r} is no memory at all")
     return size
+
+
+def parse_seconds(text: str) -> list[float]:
+    """ "4,16,60" -> numbers."""
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no list of seconds: write 4,16,60") from None

@@ -55,8 +55,9 @@ PAIRS: dict[str, dict[str, tuple[tuple[str, dict[str, Any]], tuple[str, dict[str
         ),
     },
 }
+PAIRS["decoding"] = PAIRS["synthesis"]  # the first stage alone: what grows with what was said before
 SIZES = ("equal", "published", "small")
-TOKENS_A_SECOND = {"separation": 1000, "recognition": 25, "synthesis": 75}
+TOKENS_A_SECOND = {"separation": 1000, "recognition": 25, "synthesis": 75, "decoding": 75}
 SYMBOLS_A_SECOND = 14  # phonemes of read English
 WARM_STEPS = 8
 
@@ -84,8 +85,9 @@ def measure(
     threads: int = 1,
     memory_limit: int = 0,
     on_row: Callable[[Row], None] | None = None,
+    lengths: Sequence[float] = (),
 ) -> list[Row]:
-    """One row for every length 1, 2, 4, ... s and network, Mamba first.
+    """One row for every length, ``lengths`` or 1, 2, 4 .. s up to ``max_seconds``, and network, Mamba first.
 
     Keys: those of :class:`Job`; ``architecture``, ``parameters``, ``tokens``, ``cpu_seconds``,
     ``wall_seconds``, ``extra_bytes``, ``problem`` ("", or why there are no figures). Raises UsageError:
@@ -93,12 +95,11 @@ def measure(
     """
     if task not in PAIRS or sizes not in SIZES:
         raise UsageError(f"to measure takes one of {', '.join(PAIRS)}, in one of {', '.join(SIZES)}")
-    if not 1 <= max_seconds <= 1 << 20 or min(repeats, threads) < 1 or memory_limit < 0:
-        raise UsageError("to measure takes a longest sound of 1 s or more, repeats and threads of 1 or more")
+    if not all(1 <= s <= 1 << 20 for s in (max_seconds, *lengths)) or min(repeats, threads) < 1:
+        raise UsageError("to measure takes sounds of 1 s or more, repeats and threads of 1 or more")
     rows: list[Row] = []
     given_up: set[str] = set()
-    seconds = 1
-    while seconds <= max_seconds and len(given_up) < len(KINDS):
+    for seconds in lengths or [1 << i for i in range(int(max_seconds).bit_length())]:
         for kind in KINDS:
             if kind in given_up:
                 continue
@@ -109,7 +110,6 @@ def measure(
             rows.append(row)
             if on_row is not None:
                 on_row(row)
-        seconds *= 2
     return rows
 
 
@@ -225,10 +225,11 @@ def _work(job: Job, model: Any) -> tuple[Callable[[], object], Callable[[], obje
     import torch
 
     c = model.config
-    if job.task == "synthesis":
+    if job.task in ("synthesis", "decoding"):
         symbols = torch.randint(1, c.n_symbols, (1, max(1, round(SYMBOLS_A_SECOND * job.seconds))))
         symbols, frames = symbols.to(job.device), round(c.frame_rate * job.seconds)
-        return lambda: speak(model, symbols, frames, WARM_STEPS), lambda: speak(model, symbols, frames)
+        say = decode if job.task == "decoding" else speak
+        return lambda: say(model, symbols, frames, WARM_STEPS), lambda: say(model, symbols, frames)
     sound = 0.1 * torch.randn(1, round(c.sample_rate * job.seconds), device=job.device)
     if job.task == "separation":
         once: Callable[[], object] = lambda: model(sound)  # noqa: E731
@@ -237,23 +238,32 @@ def _work(job: Job, model: Any) -> tuple[Callable[[], object], Callable[[], obje
     return once, once
 
 
-def speak(model: Any, symbols: Any, frames: int, steps: int | None = None):
-    """All codes [1, n_codebooks, frames] of a text: the first codebook frame by frame, the likeliest code
-    (whether the network would end or not), then the others at once each. ``steps``: only so many frames are
-    said one by one, to warm up."""
+def decode(model: Any, symbols: Any, frames: int, steps: int | None = None):
+    """The first codebook [1, frames] of a text, frame by frame, the likeliest code (whether the network would
+    end or not). ``steps``: only so many frames, to warm up."""
     import torch
 
     from slyther_cli.models.vall_m import Context
 
-    c, said = model.config, []
-    text = model.read(symbols)
-    context = model.begin(text)
+    said = []
+    context = model.begin(model.read(symbols))
     for _ in range(frames if steps is None else min(steps, frames)):
         logits, states = model.step(context)
-        context = Context(states, logits[:, : c.codebook_size].argmax(-1))
+        context = Context(states, logits[:, : model.config.codebook_size].argmax(-1))
         said.append(context.last)
+    return torch.stack(said, 1)
+
+
+def speak(model: Any, symbols: Any, frames: int, steps: int | None = None):
+    """All codes [1, n_codebooks, frames] of a text: the first codebook by :func:`decode`, then the others at
+    once each."""
+    import torch
+
+    c = model.config
+    first = decode(model, symbols, frames, steps)
     codes = torch.zeros(1, c.n_codebooks, frames, dtype=torch.int64, device=symbols.device)
-    codes[:, 0, : len(said)] = torch.stack(said, 1)
+    codes[:, 0, : first.shape[1]] = first
+    text = model.read(symbols)
     none = torch.zeros(1, dtype=torch.int64, device=symbols.device)
     for level in range(c.n_codebooks - 1):
         codes[:, level + 1] = model.next_logits(text, codes, none + level, none).argmax(-1)
