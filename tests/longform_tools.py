@@ -55,6 +55,9 @@ class LeakyLayer(nn.Module):
         self.back = nn.Parameter(torch.randn(width + 3, width, generator=g) / width**0.5)
         self.half_width = width + 3
 
+    def project(self, x):
+        return x
+
     def begin(self, x, state, reverse):
         u = x @ (self.w if not reverse else -self.w)
         h = torch.zeros(self.half_width) if state is None else state
@@ -64,8 +67,8 @@ class LeakyLayer(nn.Module):
             out[0, t] = h
         return out, h
 
-    def finish(self, x, half, state, reverse):
-        y, state = self.begin(x, state, reverse)
+    def finish(self, x, projected, half, state, reverse):
+        y, state = self.begin(projected, state, reverse)
         return x + torch.tanh(half + y) @ self.back, state
 
     def flush(self, state, reverse):
@@ -74,8 +77,6 @@ class LeakyLayer(nn.Module):
     def forward(self, x):
         one = self.begin(x, None, False)[0]
         return x + torch.tanh(one + self.begin(x, None, True)[0]) @ self.back
-
-    whole = forward
 
 
 class ConvLayer(nn.Module):
@@ -97,12 +98,15 @@ class ConvLayer(nn.Module):
     def after(self, u, y):
         return y + self.leave(F.silu(self.depthwise(u.transpose(1, 2)).transpose(1, 2)))
 
-    def begin(self, x, state, reverse):
-        return self.mixer.direction(self.mixer.project(self.norm(x)), state, backward=reverse)
+    def project(self, x):
+        return self.mixer.project(self.norm(x))
 
-    def finish(self, x, half, state, reverse):
+    def begin(self, projected, state, reverse):
+        return self.mixer.direction(projected, state, backward=reverse)
+
+    def finish(self, x, projected, half, state, reverse):
         mamba, conv = state or (None, None)
-        y, mamba = self.begin(x, mamba, reverse)
+        y, mamba = self.begin(projected, mamba, reverse)
         y = x + self.mixer.combine(half, y)
         ready, conv = feed((self.before(y), y), conv, self.halo, reverse)
         return ready and self.after(*ready), (mamba, conv)
@@ -114,5 +118,3 @@ class ConvLayer(nn.Module):
         y = x + self.mixer(self.norm(x))
         u = F.pad(self.before(y), (0, 0, self.halo, self.halo))
         return self.after(u, y)
-
-    whole = forward

@@ -169,32 +169,35 @@ class MambaLayer(nn.Module):
         """Channels that the first direction leaves on the tape beside the layer's input."""
         return self.mixer.d_inner
 
-    def begin(self, x: Tensor, state: MambaState | None, reverse: bool) -> tuple[Tensor, MambaState]:
-        """The direction that the sweep walks: x [1, frames, d_model] -> its output [1, frames, half_width],
-        not gated: the gate is common to both directions and need not be projected twice.
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [1, frames, d_model] -> its norm, and the input of both scans."""
+        normed = self.norm(x)
+        return normed, self.mixer.scan_input(normed)
+
+    def begin(
+        self, projected: tuple[Tensor, Tensor], state: MambaState | None, reverse: bool
+    ) -> tuple[Tensor, MambaState]:
+        """The direction that the sweep walks: its output [1, frames, half_width], not gated: the gate is
+        common to both directions and need not be projected twice.
         """
-        return self.mixer.direction((self.mixer.scan_input(self.norm(x)), None), state, backward=reverse)
+        return self.mixer.direction((projected[1], None), state, backward=reverse)
 
     def finish(
-        self, x: Tensor, half: Tensor, state: MambaState | None, reverse: bool
+        self,
+        x: Tensor,
+        projected: tuple[Tensor, Tensor],
+        half: Tensor,
+        state: MambaState | None,
+        reverse: bool,
     ) -> tuple[Tensor, MambaState]:
         """The other direction, and the layer's output: what ``forward`` gives, but for rounding."""
         assert isinstance(self.mixer, BiMamba)
-        normed = self.norm(x)
-        y, state = self.mixer.direction((self.mixer.scan_input(normed), None), state, backward=reverse)
-        return x + self.mixer.combine_ungated(half, y, self.mixer.gate(normed)), state
+        y, state = self.begin(projected, state, reverse)
+        return x + self.mixer.combine_ungated(half, y, self.mixer.gate(projected[0])), state
 
     def flush(self, state: MambaState | None, reverse: bool) -> list[Tensor]:
         """Nothing waits: ``finish`` gives its own tile."""
         return []
-
-    def whole(self, x: Tensor) -> Tensor:
-        """``begin`` and ``finish`` of a recording that is one tile, with one projection for both."""
-        assert isinstance(self.mixer, BiMamba)
-        normed = self.norm(x)
-        u = self.mixer.scan_input(normed), None
-        one, other = self.mixer.direction(u)[0], self.mixer.direction(u, backward=True)[0]
-        return x + self.mixer.combine_ungated(one, other, self.mixer.gate(normed))
 
 
 class MambaStack(nn.Module):

@@ -5,7 +5,7 @@ Such a layer cannot give a tile before it has seen the next one's edge. So it gi
 its output lags by one whole tile, stays on the tile grid, and every product keeps its shape. ``feed`` and
 ``drain`` keep what waits. In a layer (ConMamba's convolution module, say):
 
-    def finish(self, x, half, state, reverse):
+    def finish(self, x, projected, half, state, reverse):
         mamba, conv = state or (None, None)
         y, mamba = ...                                           # the other direction
         ready, conv = feed((gated(y), y), conv, self.halo, reverse)

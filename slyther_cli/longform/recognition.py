@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from slyther_cli.audio.features import FbankStream
@@ -149,13 +148,17 @@ class SweptLayer:
     def half_width(self) -> int:
         return self.layer.mamba.d_inner
 
-    def begin(self, x: Tensor, state: Any, reverse: bool) -> tuple[Tensor, Any]:
-        mamba = self.layer.mamba
-        return mamba.direction(mamba.project(self.layer.norm1(x)), state, backward=reverse)
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer.mamba.project(self.layer.norm1(x))
 
-    def finish(self, x: Tensor, half: Tensor, state: Any, reverse: bool) -> tuple[Tensor | None, Any]:
+    def begin(self, projected: Any, state: Any, reverse: bool) -> tuple[Tensor, Any]:
+        return self.layer.mamba.direction(projected, state, backward=reverse)
+
+    def finish(
+        self, x: Tensor, projected: Any, half: Tensor, state: Any, reverse: bool
+    ) -> tuple[Tensor | None, Any]:
         mamba, waiting = state or (None, None)
-        other, mamba = self.begin(x, mamba, reverse)
+        other, mamba = self.begin(projected, mamba, reverse)
         x = x + self.layer.mamba.combine(half, other)
         convolution = self.layer.convolution_module
         ready, waiting = feed((convolution.gated(x), x), waiting, convolution.halo, reverse)
@@ -164,12 +167,6 @@ class SweptLayer:
     def flush(self, state: Any, reverse: bool) -> list[Tensor]:
         halo = self.layer.convolution_module.halo
         return [self._after(*ready) for ready in drain(state and state[1], halo, reverse)]
-
-    def whole(self, x: Tensor) -> Tensor:
-        mamba, convolution = self.layer.mamba, self.layer.convolution_module
-        xz = mamba.project(self.layer.norm1(x))
-        x = x + mamba.combine(mamba.direction(xz)[0], mamba.direction(xz, backward=True)[0])
-        return self._after(F.pad(convolution.gated(x), (0, 0, convolution.halo, convolution.halo)), x)
 
     def _after(self, u: Tensor, x: Tensor) -> Tensor:
         """u [1, frames + 30, d], the convolution's input with its halo; x [1, frames, d], the residual."""

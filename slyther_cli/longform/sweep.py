@@ -10,7 +10,7 @@ border.
 Between sweeps the tape holds, for every frame, the input of the layer in work and the half that its first
 direction left. An odd n ends walking left; then one more pass reads the tape to the right, computing nothing.
 
-A recording of one tile needs no tape, and a layer is computed at once there (``whole``).
+The tile at which the walk turns is begun last and finished next: what both need of it is computed once.
 
 Everything is computed on a fixed grid of tiles of ``TILE`` frames counted from the recording's start, so
 every matrix product has the same shape and every scan the same order, wherever the tape lies and wherever the
@@ -20,7 +20,7 @@ job was interrupted: the result is the same bit for bit (docs/longform.md says w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
@@ -43,13 +43,17 @@ class SweepLayer(Protocol):
         """Channels of what ``begin`` gives."""
         ...
 
-    def begin(self, x: Tensor, state: Any, reverse: bool) -> tuple[Tensor, Any]:
-        """The first direction: the layer's input x -> what ``finish`` will need of it [1, frames,
-        half_width].
-        """
+    def project(self, x: Tensor) -> Any:
+        """What both directions need of the layer's input x. They do not change it."""
         ...
 
-    def finish(self, x: Tensor, half: Tensor, state: Any, reverse: bool) -> tuple[Tensor | None, Any]:
+    def begin(self, projected: Any, state: Any, reverse: bool) -> tuple[Tensor, Any]:
+        """The first direction -> what ``finish`` will need of it [1, frames, half_width]."""
+        ...
+
+    def finish(
+        self, x: Tensor, projected: Any, half: Tensor, state: Any, reverse: bool
+    ) -> tuple[Tensor | None, Any]:
         """The other direction: the layer's output for this tile. A layer that must see the next tile first
         gives the one before, and None for the first (see ``local``). ``x`` and ``half`` are lent until it
         gives their tile.
@@ -58,12 +62,6 @@ class SweepLayer(Protocol):
 
     def flush(self, state: Any, reverse: bool) -> list[Tensor]:
         """The outputs that still wait when the walk has reached the other edge, in walking order."""
-        ...
-
-    def whole(self, x: Tensor) -> Tensor:
-        """The output for a recording that is one tile: bit for bit what the others give together, without
-        what they do twice.
-        """
         ...
 
 
@@ -110,40 +108,41 @@ def sweep(
     ``tiles(i)`` gives the recording's tiles [1, tile, width] from number i on, the last one shorter. ``tape``
     has slots of ``tape_floats(layers, width, tile)``. ``frames_expected`` serves the progress of sweep 0
     only; the true count is found there. A ``keeper`` makes the job go on from its mark; the last sweep begins
-    anew then, and so does a recording of one tile.
+    anew then.
     """
     n = len(layers)
     walks = n + 1 + n % 2
     mark = keeper.start() if keeper else START
-    entering = tiles(mark.read) if mark.sweep == 0 else iter(())
-    if mark.sweep == mark.read == 0:
-        first = list(islice(entering, 2))
-        if len(first) == 1:
-            yield _in_one(layers, first[0], on_progress)
-            return
-        entering = chain(first, entering)
+    turned: list[tuple[Tensor, ...]] = []  # x, half and projection of the tile at which the walk turned
     for k in range(mark.sweep, n + 1):
         reverse, last = k % 2 == 1, k == n
         ending, beginning = layers[k - 1] if k else None, None if last else layers[k]
         read, written, frames, (state, next_state) = mark.read, mark.written, mark.frames, mark.states
         if ending is None:
-            incoming: Iterator[Any] = entering
+            incoming: Iterator[Any] = tiles(read)
         else:
-            incoming = _walk(tape, k - 1, read, frames, tile, (width, ending.half_width))
+            columns = width, ending.half_width
+            incoming = chain(turned, _walk(tape, k - 1, read + len(turned), frames, tile, columns))
+        turned = []
         for piece in chain(incoming, [None]):
             if piece is None:  # the edge is reached
                 complete = ending.flush(state, reverse) if ending else []
             elif ending is None:
                 complete, frames, read = [piece], frames + piece.shape[1], read + 1
             else:
-                x, state = ending.finish(piece[0], piece[1], state, reverse)
+                turned = []  # another one came
+                x, half, *projected = piece
+                p = projected[0] if projected else ending.project(x)
+                x, state = ending.finish(x, p, half, state, reverse)
                 complete, read = [] if x is None else [x], read + 1
             for x in complete:
                 index = -(-frames // tile) - 1 - written if reverse else written
                 written += 1
                 if beginning is not None:
-                    half, next_state = beginning.begin(x, next_state, reverse)
+                    p = beginning.project(x)
+                    half, next_state = beginning.begin(p, next_state, reverse)
                     tape.store(k, index, x[0], half[0])
+                    turned = [(x, half, p)]  # if none comes after it
                 elif reverse:
                     tape.store(k, index, x[0])
                 else:
@@ -160,14 +159,6 @@ def sweep(
             yield x
             if on_progress:
                 on_progress(_share(n + 1, i * tile, mark.frames, walks))
-
-
-def _in_one(layers: Sequence[SweepLayer], x: Tensor, on_progress: Callable[[float], None] | None) -> Tensor:
-    for i, layer in enumerate(layers, 1):
-        x = layer.whole(x)
-        if on_progress:
-            on_progress(i / len(layers))
-    return x
 
 
 def tape_floats(layers: Sequence[SweepLayer], width: int, tile: int = TILE) -> int:
