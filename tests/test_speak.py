@@ -59,6 +59,17 @@ def test_text_comes_from_an_argument_a_file_or_standard_input(voices, tmp_path, 
     assert np.array_equal(wav, np.fromfile(tmp_path / "c.raw", "<i2"))
 
 
+def test_markup_is_left_out_and_told(voices, tmp_path, capsys):
+    base = ["-m", voices / "aligned", "--guard", "none"]
+    assert (
+        speak("<speak>Hello <emphasis>all</emphasis> of you.</speak>", *base, "-o", tmp_path / "a.wav") == 0
+    )
+    assert "markup is not understood here, left out: <speak>, <emphasis>" in capsys.readouterr().err
+    assert speak("Hello all of you.", *base, "-o", tmp_path / "b.wav") == 0
+    assert "markup" not in capsys.readouterr().err
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
 def test_standard_output_gets_the_same_sound(voices, tmp_path, capfdbinary):
     base = [TEXT, "-m", voices / "aligned", "--guard", "none", "-q"]
     assert speak(*base, "-o", tmp_path / "a.wav") == 0

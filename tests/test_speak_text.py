@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from slyther_cli.errors import ModelError
 from slyther_cli.text.letter_rules import apply_rules
+from slyther_cli.text.markup import without_markup
 from slyther_cli.text.normalise_english import LETTERS, MARKS, normalise, number
 from slyther_cli.text.phonemes import ALPHABETS, espeak_missing, pronounce, spell
 from slyther_cli.text.sentences import split_sentences
@@ -52,12 +53,49 @@ from slyther_cli.training.lexicon import align, learn_rules
          "kilometers"),
         ("zip 12345-6789, dial 911", "zip one two three four five, six seven eight nine, dial nine one one"),
         ("at 9 a.m., the AAA", "at nine ay m, the ay ay ay"),
+        ("if a < b, 3>2 and c >= -1; a -> b, <y> or x<y>z", "if a less than b, three greater than two and c "
+         "greater than or equal to minus one; a b, y or x y z"),
         ("# A heading of file.txt", "a heading of file dot txt"),
         ("St. Mary's St., 12 Oak Dr. and Dr. Hale", "saint mary's street, twelve oak drive and doctor hale"),
     ],
 )  # fmt: skip
 def test_what_is_written_is_said_as_it_is_read(text, said):
     assert normalise(text).text == said
+
+
+@pytest.mark.parametrize(
+    ("text", "left", "tags"),
+    [
+        ('Hi <break time="1.5s"/> <emphasis level="strong">you</emphasis>!', "Hi you!", "break emphasis"),
+        ("<speak>One.<p>Two</p>\n<s>three</s></speak>", "One. Two three", "speak p s"),
+        ("a < b and c > d, 1<2, x <y> z, press <Enter>", None, ""),
+        ("if a <b and c> d", None, ""),
+        ("<B>bold</B> R&amp;D &lt;b&gt; AT&T &copy;", "bold R&D <b> AT&T &copy;", "b"),
+        ("<!-- not\nthis --><script>nor(this)</script>that <say-as\n interpret-as='date'>1</say-as>",
+         "that 1", "comments and the like say-as"),
+        ("<break time=1s", None, ""),
+        ("İİ <!-- a --> İ <style>b</style > c <!-- d", "İİ İ c <!-- d", "comments and the like"),
+    ],
+)  # fmt: skip
+def test_markup_is_taken_out(text, left, tags):
+    got, found = without_markup(text)
+    assert got.split() == (text if left is None else left).split()
+    assert " ".join(name.strip("<>") for name in found) == tags
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["<", ">", "/", "b", "break", " ", "a='1'", "=", "x", "&lt;", "<i>", "!--"]),
+        max_size=12,
+    )
+)
+def test_what_is_taken_out_is_only_markup(pieces):
+    text = "".join(pieces)
+    got, found = without_markup(text)
+    if not found and "&" not in text:
+        assert got == text
+    assert got.count("x") == text.count("x") or "<!--" in text
 
 
 def test_items_and_headings_are_sentences_of_their_own():

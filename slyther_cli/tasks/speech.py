@@ -38,6 +38,7 @@ from slyther_cli.tasks.results import Result
 from slyther_cli.tasks.setup import choose_model, pick_device
 from slyther_cli.tasks.speech_journal import Journal
 from slyther_cli.tasks.speech_output import open_output
+from slyther_cli.text.markup import without_markup
 from slyther_cli.text.normalise_english import normalise
 from slyther_cli.text.phonemes import Spelling, spell
 from slyther_cli.text.sentences import Sentence, split_sentences
@@ -110,6 +111,8 @@ def speak(
     tell = on_event or (lambda event: None)
     if threads:
         torch.set_num_threads(threads)
+    text, tags = without_markup(text)
+    notes = [f"markup is not understood here, left out: {', '.join(tags)}"] if tags else []
     sentences = [s for s in split_sentences(text) if normalise(s.text).text]
     if not sentences:
         raise InputError("there is nothing to say: the text has no words")
@@ -126,10 +129,10 @@ def speak(
     live = guard if guard != "auto" else "recogniser" if hear else "lengths"
     tell({"event": "start", "task": "speak", "model": config.name, "device": where, "seed": seed,
           "alphabet": network.config.alphabet, "sample_rate": codec.sample_rate, "guard": live})  # fmt: skip
-    notes: list[str] = []
     voice = own_voice(config.path, network) if config.path else None
     if prompt is not None:
-        voice, notes = voice_of(prompt, prompt_text, network, codec, where)
+        voice, more = voice_of(prompt, prompt_text, network, codec, where)
+        notes += more
     journal = None
     if resume:
         about = [text, str(output), config.name, str(prompt), speed, seed, repr(sampling), guard, retries]
