@@ -173,6 +173,9 @@ def test_the_command(manifest, tmp_path, capsys, monkeypatch):
     assert main([*base, "--examples", "4", "--seconds", "0.5"]) == 0
     table = capsys.readouterr().out.splitlines()
     assert table[0].startswith("mixtures") and table[1].startswith("all") and f"{mean:.2f} [" in table[1]
+    assert main([*base, "--examples", "1", "--seconds", "0.5"]) == 0
+    out, err = capsys.readouterr()
+    assert "[" not in out and "of one mixture there is no interval" in err
     assert (
         main(["eval", "separate", "-m", str(tmp_path / "tiny"), "--mixtures", str(mixtures(tmp_path))]) == 0
     )

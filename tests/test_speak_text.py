@@ -53,8 +53,8 @@ from slyther_cli.training.lexicon import align, learn_rules
          "kilometers"),
         ("zip 12345-6789, dial 911", "zip one two three four five, six seven eight nine, dial nine one one"),
         ("at 9 a.m., the AAA", "at nine ay m, the ay ay ay"),
-        ("if a < b, 3>2 and c >= -1; a -> b, <y> or x<y>z", "if a less than b, three greater than two and c "
-         "greater than or equal to minus one; a b, y or x y z"),
+        ("if a < b, 3>2 and c >= -1; a -> b, <y> or x<y>z said\n> he", "if a less than b, three greater than "
+         "two and c greater than or equal to minus one; a b, y or x y z said he"),
         ("# A heading of file.txt", "a heading of file dot txt"),
         ("St. Mary's St., 12 Oak Dr. and Dr. Hale", "saint mary's street, twelve oak drive and doctor hale"),
     ],

@@ -94,12 +94,13 @@ def separate(
         output.json_line("summary", task="eval_separate", model=config.name, **report)
         return
     cells = [
-        (group, str(entry["examples"]), *(_interval(entry[kind]) for kind in evaluate.SCORES))
+        (group, str(entry["examples"]), *(_interval(entry[s], entry["examples"]) for s in evaluate.SCORES))
         for group, entry in report["groups"].items()
     ]
+    output.note_single([entry["examples"] for entry in report["groups"].values()], "mixture", quiet)
     for line in output.table(cells, ("mixtures", "number", "SI-SNR dB", "SI-SNRi dB", "SDR dB", "SDRi dB")):
         output.data(line)
 
 
-def _interval(score: dict[str, float]) -> str:
-    return f"{score['mean']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+def _interval(score: dict[str, float], of: int) -> str:
+    return output.interval(score["mean"], score["low"], score["high"], of, ".2f")

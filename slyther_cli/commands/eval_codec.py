@@ -72,12 +72,15 @@ def codec(
         (
             str(row["codebooks"]),
             f"{row['kbps']:.2f}",
-            "-" if row["stoi"] is None else f"{row['stoi']:.3f} [{row['low']:.3f}, {row['high']:.3f}]",
+            "-"
+            if row["stoi"] is None
+            else output.interval(row["stoi"], row["low"], row["high"], report["examples"], ".3f"),
             f"{row['si_snr']:.2f}",
             f"{row['mel']:.3f}",
         )
         for row in report["codebooks"]
     ]
+    output.note_single([report["examples"]], "example", quiet)
     for line in output.table(rows, ("codebooks", "kbit/s", "STOI", "SI-SNR dB", "mel distance")):
         output.data(line)
     output.data(

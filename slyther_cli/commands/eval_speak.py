@@ -75,7 +75,7 @@ def speak(
         (
             name,
             str(row["sentences"]),
-            f"{row['wer']:.1f} [{row['low']:.1f}, {row['high']:.1f}]",
+            output.interval(row["wer"], row["low"], row["high"], row["sentences"]),
             f"{row['pace']:.2f}",
             "-" if row["similarity"] is None else f"{row['similarity']:.2f}",
             "-" if row["nearer"] is None else f"{100 * row['nearer']:.0f}",
@@ -83,5 +83,6 @@ def speak(
         for name, row in report.items()
     ]
     header = ("system", "sentences", "WER %", "words/s", "likeness", "nearer %")
+    output.note_single([row["sentences"] for row in report.values()], "sentence", quiet)
     for line in output.table(cells, header):
         output.data(line)

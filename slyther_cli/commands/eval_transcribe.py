@@ -91,6 +91,7 @@ def transcribe(
         output.json_line("summary", task="eval_transcribe", rows=rows)
         return
     header = ("speech", "joined", "system", "items", "words", "WER %", "CER %", "CPU s/s", "memory", "more")
+    output.note_single([row["items"] for row in rows], "recording", quiet)
     width = len(header) - (len(systems) == 1)
     for line in output.table([_cells(row)[:width] for row in rows], header[:width]):
         output.data(line)
@@ -98,7 +99,8 @@ def transcribe(
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     more = row.get("difference")
-    wer, cer = (f"{r['value']:.1f} [{r['low']:.1f}, {r['high']:.1f}]" for r in (row["wer"], row["cer"]))
+    of = row["items"]
+    wer, cer = (output.interval(r["value"], r["low"], r["high"], of) for r in (row["wer"], row["cer"]))
     return (
         Path(row["manifest"]).resolve().parent.name,
         f"{row['minutes']} min" if row["minutes"] else "no",
@@ -109,7 +111,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         cer,
         f"{row['cpu_per_second']:.3f}",
         output.size(row["peak_extra_bytes"]),
-        f"{more['value']:+.1f} [{more['low']:+.1f}, {more['high']:+.1f}]" if more else "",
+        output.interval(more["value"], more["low"], more["high"], of, "+.1f") if more else "",
     )
 
 

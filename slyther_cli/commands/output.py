@@ -147,6 +147,18 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> Iterable[str]
         yield "  ".join(cells).rstrip()
 
 
+def interval(value: float, low: float, high: float, of: int, form: str = ".1f") -> str:
+    """ "37.3 [34.7, 39.9]", or the value alone where it is ``of`` one: that tells of no spread."""
+    bounds = f" [{low:{form}}, {high:{form}}]" if of > 1 else ""
+    return f"{value:{form}}{bounds}"
+
+
+def note_single(counts: Iterable[int], what: str, quiet: bool) -> None:
+    """Say why a figure has no interval, if one of those that are of so many ``what`` is of one."""
+    if not quiet and 1 in counts:
+        words(f"slyther: of one {what} there is no interval: it needs more than one")
+
+
 def size(count: int) -> str:
     """12 kB, 3.4 GB."""
     if count < 1000:

@@ -122,6 +122,7 @@ def length(
         header = ("system", *(f"{one.name}: WER %" for one in made), "parameters")
         names = [system.name for system in systems]
         cells = [_cells(name, [row for row in rows if row["system"] == name]) for name in names]
+        output.note_single([row["items"] for row in rows], "recording", quiet)
         for line in output.table(cells, header):
             output.data(line)
     if plot is not None:
@@ -140,5 +141,5 @@ def length(
 
 
 def _cells(name: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    rates = (f"{r['wer']['value']:.1f} [{r['wer']['low']:.1f}, {r['wer']['high']:.1f}]" for r in rows)
+    rates = (output.interval(*(r["wer"][k] for k in ("value", "low", "high")), r["items"]) for r in rows)
     return (name, *rates, f"{rows[0]['parameters']:,}")

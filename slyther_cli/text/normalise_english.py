@@ -295,7 +295,7 @@ _RULES: list[tuple[re.Pattern[str], Say]] = [
      lambda m: f" {' point '.join(map(number, m[0].split('.')))} "),
     (re.compile(r"(?<![\w.])\.(?=\d)"), lambda m: "0."),
     (re.compile(r"(?<=\d)\s*\*\s*(?=\d)"), lambda m: " times "),
-    (re.compile(r"(?:(?<=\w)\s+|(?<=\d))([<>])(=?)(?:\s+(?=[\w-])|(?=-?\d))"),
+    (re.compile(r"(?:(?<=\b\w)\s+|(?<=\d)\s*)([<>])(=?)(?:\s+(?=[\w-])|(?=-?\d))"),
      lambda m: f" {'less' if m[1] == '<' else 'greater'} than {'or equal to ' if m[2] else ''}"),
     (re.compile(r"\b(?:https?://|www\.)[^\s,;!?]+|\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), _address),
     (re.compile(r"\b(\d{4})-(\d{2})-(\d{2})\b"), lambda m: _date(m[1], int(m[2]), int(m[3]), m[0])),
