@@ -17,6 +17,7 @@ from slyther_cli.checkpoints import places, store
 from slyther_cli.checkpoints.config import parse_config
 from slyther_cli.errors import ModelError, OutputError
 from slyther_cli.models import registry
+from slyther_cli.tasks import setup
 
 CONFIG = {"n_filters": 8, "kernel_size": 4, "stride": 2, "d_model": 6, "n_layers": 2, "d_state": 3}
 
@@ -274,6 +275,25 @@ def test_where_names_lead(tmp_path, cache, monkeypatch):
     assert store.resolve("tiny") == tmp_path / "shipped" / "tiny"
     save(tmp_path / "tiny")
     assert store.resolve("tiny") == Path("tiny")
+
+
+def test_names_of_models_for_other_tasks_are_not_offered(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLYTHER_CACHE", str(tmp_path))
+
+    def told(call, *args):
+        with pytest.raises(ModelError) as error:
+            call(*args)
+        return one_line(error)
+
+    separators, recognisers = told(store.resolve, "zzz", "separate"), told(store.resolve, "zzz", "transcribe")
+    assert "mamba-tasnet-8k-2spk" in separators and "mamba-tasnet-xs" in separators and "pull" in separators
+    assert recognisers == "unknown model 'zzz': known are conmamba-ctc-16k-en"
+    assert "did you mean conmamba-ctc-16k-en" in told(store.resolve, "conmamba-ctc-16k", "transcribe")
+    assert all(
+        name in told(store.resolve, "zzz") for name in ("codec-16k", "conmamba-ctc-16k-en", "dpmamba-m")
+    )
+    wrong = told(setup.choose_model, "transcribe", "mamba-tasnet-8k-2spk", "none")
+    assert wrong.endswith("made to separate: to transcribe takes another model (conmamba-ctc-16k-en)")
 
 
 @pytest.mark.parametrize("name", ["", "nothing/here", "../x", "a\0b", "x" * 5000, "/etc/passwd", "é"])

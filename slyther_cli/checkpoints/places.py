@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import slyther_cli
 from slyther_cli.checkpoints import catalogue
-from slyther_cli.checkpoints.config import CONFIG_FILE, NAME, shorten
+from slyther_cli.checkpoints.config import CONFIG_FILE, NAME, ModelConfig, read_config, shorten
 from slyther_cli.errors import ModelError
 
 PULL_COMMAND = "slyther weights pull"
 IMPORT_COMMAND = "slyther weights import"
+DOES = {"codec": "code sound", "represent": "represent sound"}  # where the task's name is no verb
 SPEECHBRAIN_FILES = ("encoder.ckpt", "masknet.ckpt", "decoder.ckpt")
 
 
@@ -72,8 +74,9 @@ def is_speechbrain(folder: Path) -> bool:
         return False
 
 
-def resolve(name_or_path: str | os.PathLike[str]) -> Path:
+def resolve(name_or_path: str | os.PathLike[str], task: str | None = None) -> Path:
     """The folder that a name or path means: an existing path, else the shipped weights, else the cache.
+    ``task``: what the model is wanted for; an unknown name is then compared with models for it alone.
 
     Raises ModelError: a file, a SpeechBrain folder (to be imported first), a path that does not exist, an
     unknown name.
@@ -103,12 +106,37 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         return here[text]
     if text in catalogue.ENTRIES:
         raise ModelError(f"model {text} is not on this machine: run `{PULL_COMMAND} {text}`")
-    raise ModelError(unknown_message(text, [*here, *catalogue.ENTRIES]))
+    published = _published(task)
+    raise ModelError(unknown_message(text, [*_made_for(task), *published], bool(published)))
 
 
-def unknown_message(name: str, known: list[str]) -> str:
-    """One line for a name that nothing answers to: close matches, or all names, and the pull command."""
+def unknown_message(name: str, known: list[str], published: bool = True) -> str:
+    """One line for a name that nothing answers to: close matches, or all names, and the pull command where
+    some of them are ``published``."""
     known = sorted(set(known))
     close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known) or 'none'}."
-    return f"unknown model {shorten(name)!r}: {hint} `{PULL_COMMAND} NAME` downloads a published one"
+    pull = f" `{PULL_COMMAND} NAME` downloads a published one" if published else ""
+    return f"unknown model {shorten(name)!r}: {hint}{pull}".removesuffix(".")
+
+
+def check_task(config: ModelConfig, task: str) -> None:
+    """Raises ModelError when the model is made for another task, naming those that are for this one."""
+    if config.task != task:
+        here = ", ".join(_made_for(task)) or "none is on this machine"
+        does, wanted = DOES.get(config.task, config.task), DOES.get(task, task)
+        raise ModelError(f"model {config.name} is made to {does}: to {wanted} takes another model ({here})")
+
+
+def _published(task: str | None) -> list[str]:
+    return [name for name, entry in catalogue.ENTRIES.items() if task in (None, entry.task)]
+
+
+def _made_for(task: str | None) -> list[str]:
+    """Names of the models on this machine for a task, or for any."""
+    names = []
+    for name, folder, _ in available():
+        with contextlib.suppress(ModelError):  # a damaged one is for nothing
+            if task in (None, read_config(folder).task):
+                names.append(name)
+    return names

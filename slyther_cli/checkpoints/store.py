@@ -32,7 +32,7 @@ from slyther_cli.checkpoints.config import (
     read_config,
     shorten,
 )
-from slyther_cli.checkpoints.places import resolve
+from slyther_cli.checkpoints.places import check_task, resolve
 from slyther_cli.errors import ModelError, OutputError
 from slyther_cli.models import registry
 
@@ -153,11 +153,11 @@ def load(
     Raises ModelError, each with one line: unknown name, another task or architecture, a damaged config or
     weights file, tensors that do not fit the config, values that are not finite.
     """
-    folder = resolve(name_or_path)
+    folder = resolve(name_or_path, expect_task)
     config = read_config(folder)
     label = f"model {config.name}"
-    if expect_task is not None and config.task != expect_task:
-        raise ModelError(f"{label} is made to {config.task}: to {expect_task} takes another model")
+    if expect_task is not None:
+        check_task(config, expect_task)
     if expect_architecture is not None and config.architecture != expect_architecture:
         raise ModelError(f"{label} is a {config.architecture}: this takes a {expect_architecture}")
     path = folder / WEIGHTS_FILE

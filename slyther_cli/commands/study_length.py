@@ -141,5 +141,6 @@ def length(
 
 
 def _cells(name: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    rates = (output.interval(*(r["wer"][k] for k in ("value", "low", "high")), r["items"]) for r in rows)
+    wers = ((row["wer"], row["items"]) for row in rows)
+    rates = (output.interval(wer["value"], wer["low"], wer["high"], of) for wer, of in wers)
     return (name, *rates, f"{rows[0]['parameters']:,}")

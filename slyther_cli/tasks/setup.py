@@ -38,11 +38,10 @@ def choose_model(
     another task, or for another number of speakers.
     """
     if model is not None:
-        config = read_config(places.resolve(model))
+        config = read_config(places.resolve(model, task))
     else:
         config = _default_model(task, default, speakers)
-    if config.task != task:
-        raise ModelError(f"model {config.name} is made to {config.task}: to {task} takes another model")
+    places.check_task(config, task)
     if speakers is not None and (count := count_speakers(config)) != speakers:
         raise ModelError(
             f"model {config.name} gives {count} speakers, not {speakers}: "
