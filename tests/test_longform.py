@@ -77,6 +77,39 @@ def test_sweeps_equal_one_pass(kind, folder, n, frames, tile, gap, seed):
     assert torch.equal(in_memory, swept(layers, x, tile, "file", folder, gap))
 
 
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("tiles", [1, 2, 3])
+def test_nothing_is_done_twice_where_the_walk_turns(monkeypatch, n, tiles):
+    """A layer projects every tile for both directions, but for the one at the turn, which is not loaded
+    either: a recording of one tile costs what one pass does."""
+    layers, counts = stack("mamba", n), {"project": 0, "load": 0}
+
+    def counted(owner, name):
+        inner = getattr(owner, name)
+
+        def outer(*args):
+            counts[name] += 1
+            return inner(*args)
+
+        monkeypatch.setattr(owner, name, outer)
+
+    counted(MambaLayer, "project")
+    counted(MemoryTape, "load")
+    x = torch.randn(1, tiles * 16, WIDTH)
+    assert off(swept(layers, x, 16), one_pass(layers, x)) < 1e-5
+    assert counts == {"project": n * (2 * tiles - 1), "load": n * (tiles - 1) + n % 2 * tiles}
+
+
+def test_a_recording_of_one_tile_is_read_once():
+    model, read = small_model(), []
+    blocks = lambda: read.append(1) or iter([noise(500)])  # noqa: E731
+    list(separate_whole(model, blocks, plan_separation(model, 500)))
+    assert len(read) == 1
+    blocks = lambda: read.append(1) or iter([noise(9500)])  # noqa: E731
+    list(separate_whole(model, blocks, plan_separation(model, 9500)))
+    assert len(read) == 3
+
+
 @few
 @given(
     samples=st.integers(1, 3000),
