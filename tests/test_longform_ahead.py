@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from longform_tools import ConvLayer, LeakyLayer, in_blocks, noise, small_model
-from test_longform_resume import TILE, WIDTH, journal, run
+from test_longform_resume import NURSERY, TILE, WIDTH, a_job, journal, kill_often, run
 from torch import nn
 
 from slyther_cli.errors import DeviceError, OutputError
@@ -150,6 +150,20 @@ def test_tiles_come_early_and_few_wait(tmp_path):
     tape.close()
 
 
+@settings(max_examples=10, deadline=None)
+@given(asked=st.lists(st.integers(0, 5), max_size=30), seed=st.integers(0, 99))
+def test_any_order_and_the_same_tile_again(folder, asked, seed):
+    """As attention over a tape asks for them (``attended``), also without being expected."""
+    tape = AheadTape(SlowTape(8, folder, seed=seed))
+    for i in range(6):
+        tape.store(0, i, torch.full((2, 3), float(i)), torch.full((2, 1), -float(i)))
+    for i, parts in zip(asked, in_order(tape, ((0, i, 2, 3, 1) for i in asked)), strict=True):
+        assert [part.unique().tolist() for part in parts] == [[i], [-i]]
+    for i in asked[:5]:
+        assert tape.load(0, i, 1, 3)[0].tolist() == [[i, i, i]]
+    tape.close()
+
+
 class FullTape(SlowTape):
     """The disk is full after so many tiles."""
 
@@ -226,6 +240,19 @@ def test_whole_separations_are_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(ahead, "beside", lambda tape, device: opened.append(tape) or AheadTape(tape))
     assert np.array_equal(stems("memory"), plain) and np.array_equal(stems("file"), plain)
     assert [type(tape) for tape in opened] == [MemoryTape, FileTape]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_command_really_killed(tmp_path):
+    """By kill -9, SIGTERM and Ctrl-C: nothing hangs, and the stems are those of an uninterrupted run."""
+    line = "journal.EVERY = "
+    assert line in NURSERY
+    patched = NURSERY.replace(
+        line, f"from slyther_cli.longform import ahead\njournal.beside = ahead.AheadTape\n{line}"
+    )
+    for job in a_job(tmp_path, patched):
+        assert kill_often(job, 12, seed=5)[1] > 0
 
 
 @pytest.mark.parametrize("limited", [False, True])

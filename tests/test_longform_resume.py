@@ -289,10 +289,10 @@ for line in sys.stdin:
 class Command:
     """``slyther separate`` with the job's recording and model."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, nursery):
         self.folder = folder
         self.nursery = subprocess.Popen(
-            [sys.executable, "-c", NURSERY],
+            [sys.executable, "-c", nursery],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -340,12 +340,15 @@ def job(tmp_path_factory):
     """A folder with a model, a recording and the stems of an uninterrupted run; the command to run there; and
     the seconds that it took.
     """
-    folder = tmp_path_factory.mktemp("jobs")
+    yield from a_job(tmp_path_factory.mktemp("jobs"))
+
+
+def a_job(folder, nursery=NURSERY):
     torch.manual_seed(1)
     model = registry.build("mamba-tasnet", MODEL)
     store.save(folder / "model", model, name="m", task="separate", architecture="mamba-tasnet", config=MODEL)
     sf.write(folder / "talk.wav", noise(16_000 * 40), 16_000)
-    command = Command(folder)
+    command = Command(folder, nursery)
     pid = command.start("whole")
     started = time.monotonic()
     assert command.wait(pid)[0] == 0

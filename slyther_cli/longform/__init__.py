@@ -2,7 +2,8 @@
 tape.
 
 ``sweep`` is the engine and knows layers by an interface (``SweepLayer``), no model by name; ``tape`` is
-where activations lie between two sweeps; ``plan`` chooses the tape's place from the memory limit;
+where activations lie between two sweeps, ``ahead`` copies them beside a GPU's computation; ``plan`` chooses
+the tape's place from the memory limit;
 ``separation`` joins the engine to a separation network's two ends. Audio files and results are not its
 business (``tasks``). See docs/longform.md.
 """
