@@ -44,7 +44,11 @@ def efficiency(
     ] = 16,
     lengths: Annotated[
         str | None,
-        typer.Option(help="These instead, with commas.", metavar="SECONDS,...", show_default=False),
+        typer.Option(
+            help="These instead, with commas; by default 1, 2, 4 .. s.",
+            metavar="SECONDS,...",
+            show_default=False,
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, max=1000, help="The median of so many runs.")] = 3,
     memory_limit: Annotated[
