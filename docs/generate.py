@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import typer
 
 from slyther_cli import app as application
+from slyther_cli.commands.settings import kind_of
 
 HERE = Path(__file__).resolve().parent
 NOTE = "<!-- Written by docs/generate.py from the commands: change those, and run it. -->"
@@ -74,25 +75,16 @@ def _page(command: Any, words: tuple[str, ...]) -> Page:
 def _option(param: Any) -> Option:
     """Without help of the library's own formatting, which changes from version to version."""
     if param.param_type_name == "argument":
-        name = param.metavar or param.name.upper()
+        name = (param.metavar or param.name.upper()) + "..." * (param.nargs == -1)
         return Option(name if param.required else f"[{name}]", _sentence(param))
     flags = sorted(param.opts, key=lambda o: (o.startswith("--"), param.opts.index(o)))
     names = ", ".join(
         flag for flag in flags if not re.match(r"--\w+_\w+", flag)
     )  # without whisper's spellings
     if not param.is_flag:
-        names += f" {param.metavar or _kind(param)}"
+        names += f" {param.metavar or kind_of(param) or 'TEXT'}"
     variables = param.envvar if isinstance(param.envvar, list) else [param.envvar] if param.envvar else []
     return Option(names, _sentence(param), variables[0] if variables else "")
-
-
-def _kind(param: Any) -> str:
-    """What stands for a value; typer keeps its type in one way or another."""
-    kind = getattr(getattr(param, "type_descriptor", None), "annotation", None)
-    name = (str(kind) if kind is not None else type(param.type).__name__).lower()
-    return next(
-        (word for part, word in (("int", "N"), ("float", "X"), ("path", "PATH")) if part in name), "TEXT"
-    )
 
 
 def _sentence(param: Any) -> str:

@@ -132,6 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
+    settings.show_plainly(command)
     if COMPLETE in os.environ:  # the shell asks for completions
         from typer.completion import completion_init
 

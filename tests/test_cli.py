@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import resource
 import signal
 import subprocess
@@ -81,6 +82,30 @@ def test_every_command_is_listed_with_help(capfd):
         code, text, _ = run(capfd, name, "--help")
         assert name in out and code == 0 and "Usage: slyther " + name in text
         assert run(capfd, name, "-h")[0] == 0
+
+
+def test_help_has_no_types_of_python(capfd):
+    commands = [
+        ("separate",),
+        ("transcribe",),
+        ("speak",),
+        ("train", "lm"),
+        ("train", "speak"),
+        ("eval", "codec"),
+    ]
+    commands += [("weights", "average"), ("bench", "scan"), ("study", "mutual-information"), ("completion",)]
+    for words in commands:
+        _, text, _ = run(capfd, *words, "--help")
+        assert not re.search(r"<(int|float|str|list|path|bool|bash)", text), words
+        assert "..]..." not in text and "...}..." not in text
+
+
+def test_help_on_a_terminal_is_as_wide_as_it_is():
+    wide = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "100", "TERMINAL_WIDTH": "100"}
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", command("separate", "--help", env=wide).stdout)
+    rest = shown.partition("A recording is processed")[2]
+    assert "its length and its levels" in rest and "<bool>" not in shown
+    assert len(("A recording is processed" + rest.split("\n")[0]).rstrip()) > 80
 
 
 def test_version(capfd):

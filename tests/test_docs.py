@@ -145,7 +145,7 @@ def test_help_says_every_default(generate):
     silent = [
         f"{' '.join(words)} --{name}"
         for words, name, option in values_of(generate)
-        if option.default in (None, "") and not re.search("default|unless", option.help)
+        if option.default in (None, "") and not re.search("default|unless|instead", option.help)
         if not option.required
         if name not in WITHOUT_DEFAULT
     ]

@@ -114,7 +114,7 @@ WorkDir = Annotated[
 # Jobs over recordings
 Inputs = Annotated[
     list[str] | None,
-    typer.Argument(help="Files, folders, globs, or - for standard input.", metavar="INPUTS..."),
+    typer.Argument(help="Files, folders, globs, or - for standard input.", metavar="INPUTS"),
 ]
 Channel = Annotated[
     str, typer.Option(help="mix (the mean of all channels) or one, from 1 up.", metavar="mix|N")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def prepare(command: Any, path: Words) -> None:
     """Give the options of a command, or of a group's commands, their variables, and flags a --no-NAME that
     turns off what was turned on elsewhere. ``path``: the words that call it."""
     flags = []
+    show_plainly(command)
     for name, option in options_of(command).items():
         names = [_variable(*path, name)] + [_variable(name)] * (name in EVERYWHERE)
         option.envvar, option.show_envvar = names, False
@@ -71,6 +73,43 @@ def prepare(command: Any, path: Words) -> None:
     command.make_parser, command.parse_args = with_negatives, then_yield
     for name, inner in getattr(command, "commands", {}).items():
         prepare(inner, (*path, name))
+
+
+def kind_of(option: Any) -> str | None:
+    """What stands for its value: N, X, PATH, TEXT; None for one of several words. typer keeps the type in one
+    way or another."""
+    kind = getattr(getattr(option, "type_descriptor", None), "annotation", None)
+    name = (str(kind) if kind is not None else type(option.type).__name__).lower()
+    kinds = (("int", "N"), ("float", "X"), ("path", "PATH"), ("str", "TEXT"), ("text", "TEXT"))
+    return (
+        None if "enum" in name or "choice" in name else next((w for part, w in kinds if part in name), None)
+    )
+
+
+def show_plainly(command: Any) -> None:
+    """Keep Python's names of types, "<int range>" and "<list[str]>", out of a command's help, and the line
+    ends of its docstring."""
+    paragraphs = re.split(r"\n\s*\n", command.help or "")
+    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs) or None
+    get_help = command.get_help_option
+
+    def plain_help(ctx: Any) -> Any:
+        option = get_help(ctx)
+        if option is not None:
+            _show_plainly(option)
+        return option
+
+    command.get_help_option = plain_help
+    for option in command.params:
+        _show_plainly(option)
+
+
+def _show_plainly(option: Any) -> None:
+    flag = getattr(option, "is_flag", False)
+    if flag or (option.param_type_name == "argument" and option.metavar is not None):
+        option.display_type_rich = lambda ctx: ""
+    elif option.param_type_name == "option" and option.metavar is None:
+        option.metavar = kind_of(option)
 
 
 def _refuse_no_name(option: Any) -> None:

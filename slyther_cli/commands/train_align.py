@@ -14,7 +14,7 @@ from slyther_cli.commands.options import Force, Json, Quiet, check_new
 
 def align(
     manifests: Annotated[
-        list[Path], typer.Argument(help="Manifests (.tsv) with transcripts.", metavar="MANIFEST...")
+        list[Path], typer.Argument(help="Manifests (.tsv) with transcripts.", metavar="MANIFEST")
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.", metavar="FILE")],
     force: Force = False,

@@ -15,7 +15,7 @@ from slyther_cli.errors import UsageError
 def train_lm(
     texts: Annotated[
         list[Path] | None,
-        typer.Argument(help="Text files, UTF-8: a sentence or a paragraph a line.", metavar="TEXT..."),
+        typer.Argument(help="Text files, UTF-8: a sentence or a paragraph a line.", metavar="TEXT"),
     ] = None,
     target: Annotated[
         Path | None,

@@ -15,9 +15,7 @@ from slyther_cli.commands.options import Json, Quiet
 def synthesize(
     texts: Annotated[
         list[Path],
-        typer.Argument(
-            help="UTF-8 texts, or manifests (.tsv: transcripts of split train).", metavar="TEXT..."
-        ),
+        typer.Argument(help="UTF-8 texts, or manifests (.tsv: transcripts of split train).", metavar="TEXT"),
     ],
     folder: Annotated[
         Path, typer.Option("--output", "--output-dir", "-o", help="Folder for the speech.", metavar="DIR")

@@ -157,7 +157,7 @@ def import_weights(
 @app.command("average")
 def average_weights(
     models: Annotated[
-        list[str], typer.Argument(help="Names or folders of models, of one kind.", metavar="MODEL...")
+        list[str], typer.Argument(help="Names or folders of models, of one kind.", metavar="MODEL")
     ],
     output_dir: Annotated[
         Path, typer.Option("--output-dir", "--output", "-o", help="New model folder.", metavar="DIR")
