@@ -27,6 +27,7 @@ from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.models import registry
 from slyther_cli.tasks.live import LiveStems
+from slyther_cli.tasks.separation import LIVE_MODEL
 
 SIZES = {"n_filters": 16, "d_model": 8, "n_layers": 2}
 
@@ -305,3 +306,26 @@ def test_a_copy_takes_the_stream_that_it_is_given(tmp_path):
     assert source.path.read_bytes() == b"abcdef"
     source.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_shipped_model_pulls_two_voices_apart_while_they_come(monkeypatch, capfd):
+    from slyther_cli.training.losses import best_assignment, pairwise_si_snr
+
+    examples = Path(__file__).parent.parent / "examples"
+    mixture, rate = sf.read(examples / "two_voices.flac", dtype="float32")
+    sf.write("mix.wav", mixture, rate)
+    with open("mix.wav", "rb") as file:
+        as_stdin(monkeypatch, file)
+        assert separate("-m", LIVE_MODEL, "-o", "out") == 0
+    assert "bidirectional" not in capfd.readouterr().err
+    stems = np.stack([sf.read(f"out/stdin_s{i}.wav", dtype="float32")[0] for i in (1, 2)])
+    n = stems.shape[1]
+    assert n == len(mixture)
+    voices = [sf.read(examples / f"voice_{i}.flac", dtype="float32")[0][:n] for i in (1, 2)]
+    wanted = torch.from_numpy(np.stack([np.pad(v, (0, n - len(v))) for v in voices]))[None]
+    mixed = torch.from_numpy(mixture).expand_as(wanted)
+    before, after = (
+        float(best_assignment(pairwise_si_snr(x, wanted))[0])
+        for x in (mixed, torch.from_numpy(stems)[None])
+    )
+    assert after - before > 4, (before, after)

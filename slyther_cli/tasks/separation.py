@@ -44,6 +44,7 @@ from slyther_cli.tasks.setup import (
 from slyther_cli.tasks.streams import BLOCK, Lockstep, at_source_rate
 
 DEFAULT_MODEL = "mamba-tasnet-8k-2spk"
+LIVE_MODEL = "mamba-tasnet-8k-2spk-causal"
 DEFAULT_OUTPUT_DIR = "separated"
 DEFAULT_TEMPLATE = "{track}_{stem}.{ext}"
 
@@ -196,7 +197,7 @@ class Separation(Batch):
                     return None, live
                 stream, text = live, f"its samples are not plain WAV, so {text}"
             else:
-                text = f"the model is bidirectional, so {text}"
+                text = f"the model is bidirectional, so {text}; --model {LIVE_MODEL} does not wait for it"
             self._tell("note", file="-", text=text)
         return open_recording(source, self.channel, sample_rate(self.config), self.work_dir, stack, stream)
 
