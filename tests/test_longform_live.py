@@ -325,7 +325,6 @@ def test_the_shipped_model_pulls_two_voices_apart_while_they_come(monkeypatch, c
     wanted = torch.from_numpy(np.stack([np.pad(v, (0, n - len(v))) for v in voices]))[None]
     mixed = torch.from_numpy(mixture).expand_as(wanted)
     before, after = (
-        float(best_assignment(pairwise_si_snr(x, wanted))[0])
-        for x in (mixed, torch.from_numpy(stems)[None])
+        float(best_assignment(pairwise_si_snr(x, wanted))[0]) for x in (mixed, torch.from_numpy(stems)[None])
     )
     assert after - before > 4, (before, after)

@@ -7,14 +7,7 @@ million parameters learns in minutes on one core, so that what is left to tell t
 import random
 import sys
 
-WORDS = """
-zero one two three four five six seven eight nine
-alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november oscar papa quebec romeo
-sierra tango uniform victor whiskey yankee zulu
-january february march april june july august september october december
-yes no go help erase repeat start stop enter left right up down open close north south east west
-red green blue white black
-""".split()
+WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliet", "kilo", "lima", "mike", "november", "oscar", "papa", "quebec", "romeo", "sierra", "tango", "uniform", "victor", "whiskey", "yankee", "zulu", "january", "february", "march", "april", "june", "july", "august", "september", "october", "december", "yes", "no", "go", "help", "erase", "repeat", "start", "stop", "enter", "left", "right", "up", "down", "open", "close", "north", "south", "east", "west", "red", "green", "blue", "white", "black"]
 
 
 def main(lines: int, seed: int) -> None:
