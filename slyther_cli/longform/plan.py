@@ -150,7 +150,7 @@ def count_weights(model) -> int:
 def working_bytes(model) -> int:
     """What a job needs beside the tape, an upper bound. Grows with the network only."""
     c = model.config
-    channels = 4 * c.d_model + 2 * c.n_speakers * c.n_filters
+    channels = 6 * c.d_model + 2 * c.n_speakers * c.n_filters  # with the tile in hand at a turn
     return BASE_BYTES + 4 * (COPIES_OF_WEIGHTS * count_weights(model) + TILE * channels * FLOATS_PER_CHANNEL)
 
 
