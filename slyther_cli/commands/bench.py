@@ -10,7 +10,7 @@ import typer
 from slyther_cli.commands import output
 from slyther_cli.commands.bench_efficiency import efficiency
 from slyther_cli.commands.bench_transcribe import transcribe
-from slyther_cli.commands.options import Device, Json, WorkDir, new_app, parse_seconds, parse_size
+from slyther_cli.commands.options import Device, Json, WorkDir, listed, new_app, parse_seconds, parse_size
 
 app = new_app(help="Measure how fast slyther runs on this machine.")
 
@@ -93,7 +93,7 @@ def separate(
         elif row["problem"]:
             output.words(f"slyther: {row['model']}, {row['how']}, {row['seconds']:g} s: {row['problem']}")
 
-    rows = measure(_listed(models), parse_seconds(durations), _listed(against), runs, threads, tell)
+    rows = measure(listed(models), parse_seconds(durations), listed(against), runs, threads, tell)
     if not as_json:
         header = ("model", "parameters", "threads", "how", "sound s", "CPU s/s", "peak", "beside idle")
         for line in output.table([_cells(row) for row in rows if not row["problem"]], header):
@@ -149,7 +149,7 @@ def longform(
     and beside windows with overlap-add. An hour of quality takes some eight times as long as separating it.
     """
     output.json_asked = as_json
-    chosen = _listed(parts) or ["memory", "speed", *(["quality"] if manifest else [])]
+    chosen = listed(parts) or ["memory", "speed", *(["quality"] if manifest else [])]
     unknown = sorted(set(chosen) - {"memory", "speed", "quality"})
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)} is no part: choose of memory, speed, quality")
@@ -259,7 +259,3 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         output.size(row["peak_bytes"]),
         output.size(row["extra_bytes"]),
     )
-
-
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import Json, Recogniser, WorkDir, parse_size
+from slyther_cli.commands.options import Json, Recogniser, WorkDir, listed, parse_size
 
 PARTS = ("cost", "times", "search")
 
@@ -62,10 +62,10 @@ def transcribe(
     config.json, sought where the word error rate is lowest; on --split dev.
     """
     output.json_asked = as_json
-    chosen = [part.strip() for part in parts.split(",") if part.strip()]
+    chosen = listed(parts)
     if unknown := sorted(set(chosen) - set(PARTS)):
         raise typer.BadParameter(f"{', '.join(unknown)} is no part: choose of {', '.join(PARTS)}")
-    searches = [how.strip() for how in decode.split(",") if how.strip()]
+    searches = listed(decode)
     try:
         seconds = [float(part) for part in lengths.split(",")]
     except ValueError:

@@ -64,7 +64,7 @@ def speak(
     chosen = scores.choose_examples(manifest, split, examples, seed, prompts)
     tell = ExampleTeller(as_json, quiet, "listening", "{index}/{examples} {system}")
     try:
-        names = [name.strip() for name in systems.split(",") if name.strip()]
+        names = opt.listed(systems)
         report = scores.evaluate_speech(speaker, chosen, sphinx, embed, names, seed, tell)
     finally:
         tell.bar.clear()

@@ -230,9 +230,14 @@ def parse_size(text: str | None) -> int | None:
     return size
 
 
+def listed(text: str) -> list[str]:
+    """The parts of "one, two"."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def parse_seconds(text: str) -> list[float]:
-    """ "4,16,60" -> numbers."""
+    """The numbers of "4,16,60". Raises typer.BadParameter."""
     try:
-        return [float(part) for part in text.split(",") if part.strip()]
+        return [float(part) for part in listed(text)]
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no list of seconds: write 4,16,60") from None

@@ -9,7 +9,7 @@ import typer
 
 from slyther_cli.commands import output
 from slyther_cli.commands.examples_told import ExampleTeller
-from slyther_cli.commands.options import Json, Quiet, Split, Threads
+from slyther_cli.commands.options import Json, Quiet, Split, Threads, listed
 from slyther_cli.errors import UsageError
 
 
@@ -88,7 +88,7 @@ def length(
     if len({system.name for system in systems}) < len(systems):
         for system, name in zip(systems, model or [], strict=True):
             system.name = name
-    made = study.make_sets(manifest, split, [n.strip() for n in sets.split(",") if n.strip()], examples)
+    made = study.make_sets(manifest, split, listed(sets), examples)
     for one in made:
         facts = {
             "recordings": len(one.items),

@@ -153,7 +153,7 @@ def transcribe(
     opt.check_contradictions(quiet=quiet, verbose=verbose)
     if task != "transcribe":
         raise UsageError(f"--task {task}: the models write down what is said, they do not {task}")
-    formats = [name.strip() for name in format.split(",") if name.strip()]
+    formats = opt.listed(format)
     layout: dict[str, Any] = {
         "max_line_width": max_line_width,
         "max_line_count": max_line_count,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from slyther_cli.errors import InputError
 from slyther_cli.longform.ahead import open_tape
+from slyther_cli.longform.counted import Counted
 from slyther_cli.longform.journal import Journal
 from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.sweep import TILE, sweep, tape_floats
@@ -58,15 +59,8 @@ def separate_whole(
     else:
         tape = open_tape(plan.tape, floats, plan.work_dir, device)
 
-    decoder, samples = _OverlapAdd(model), 0
+    decoder, counted = _OverlapAdd(model), Counted(blocks)
     only: list[Tensor] = []  # the encoder's output of the first tile, while there is no other
-
-    def counted() -> Iterator[np.ndarray]:
-        nonlocal samples
-        samples = 0
-        for block in blocks():
-            samples += len(block)
-            yield block
 
     def entering(first: int) -> Iterator[Tensor]:
         for i, w in enumerate(_encoded(model, counted(), device, first), first):
@@ -81,8 +75,8 @@ def separate_whole(
             if w is None or w.shape[1] != x.shape[1]:
                 raise InputError("the recording has changed while it was read")
             masks = model.masknet.masks(model.masknet.mamba_net.norm_f(x))
-            yield decoder.push(masks * w.unsqueeze(1), samples)
-        yield decoder.flush(samples)
+            yield decoder.push(masks * w.unsqueeze(1), counted.samples)
+        yield decoder.flush(counted.samples)
     finally:
         tape.close()
 

@@ -19,6 +19,7 @@ from slyther_cli.audio.discover import shown
 from slyther_cli.checkpoints import store
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import ModelError, UsageError
+from slyther_cli.longform.counted import Counted
 from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.recognition import LiveEncoder, encode_whole, plan_recognition
 from slyther_cli.tasks.setup import out_of_memory
@@ -143,16 +144,8 @@ class Recogniser:
     ) -> Generator[Segment, None, None]:
         """What is said in a recording, ``blocks()`` of float32 [n] at ``self.rate``, in order of time.
         ``likely`` counts what was left out."""
-        text, samples = self._text(speaker, width, lines), 0
+        text, counted = self._text(speaker, width, lines), Counted(blocks)
         likely = likely or self.likely()
-
-        def counted() -> Iterator[np.ndarray]:
-            nonlocal samples
-            samples = 0
-            for block in blocks():
-                samples += len(block)
-                yield block
-
         frames = encode_whole(self.model, counted, plan, on_progress, job=job)
         try:
             if self.joint:
@@ -165,7 +158,7 @@ class Recogniser:
                     yield from likely.of(text.feed(log_probs))
         finally:
             frames.close()  # type: ignore[attr-defined]
-        yield from likely.of(text.finish(samples))
+        yield from likely.of(text.finish(counted.samples))
 
     def likely(self) -> Likely:
         """What parts speech from the rest, in one recording. Its bounds were chosen for letters found by CTC;
