@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from longform_tools import ConvLayer, LeakyLayer, in_blocks, noise, small_model
-from test_longform_resume import NURSERY, TILE, WIDTH, a_job, journal, kill_often, run
+from test_longform_resume import NURSERY, TILE, WIDTH, a_job, journal, kill_often, lived, run
 from torch import nn
 
 from slyther_cli.errors import DeviceError, OutputError
@@ -102,11 +102,7 @@ def test_a_killed_job_goes_on(tmp_path_factory, n, frames, lives, every, power):
     whole = run(layers, x, folder / "plain")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("slyther_cli.longform.journal.beside", AheadTape)
-        out = None
-        for life in [*lives, None]:
-            out = run(layers, x, folder / "often", life, power, every=every, gap_bytes=0)
-            if out is not None:
-                break
+        out = lived(layers, x, folder / "often", lives, power, every)
     assert torch.equal(out, whole)
 
 
