@@ -13,7 +13,9 @@ from slyther_cli.app import main
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.models import registry
-from slyther_cli.training import separation
+from slyther_cli.models.mamba_tasnet import MambaTasNet, MambaTasNetConfig
+from slyther_cli.training import separation, separation_start
+from slyther_cli.training.losses import pit_loss
 from slyther_cli.training.separation import SeparationTask, read_config, train
 
 CONFIG = """
@@ -151,6 +153,69 @@ def test_going_on_from_weights(home, tmp_path):
     )
     with pytest.raises(ModelError):
         train(missing, tmp_path / "none", False, lambda event: None)
+
+
+def begun(home, name, model):
+    """The task that starts from a folder with a [model] of its own beside it."""
+    text = CONFIG[: CONFIG.index("[model]")] + f'start_from = "{name}"\n[model]\n{model}\n'
+    path = home / "begun.toml"
+    path.write_text(text + CONFIG[CONFIG.index("[data]") :].replace("STEPS", "1"))
+    return SeparationTask(read_config(path), home)
+
+
+def test_a_start_with_shorter_frames_separates_at_once(home):
+    name = "mamba-tasnet-8k-2spk"
+    half = store.load(store.resolve(name), expect_task="separate")[0].config.stride // 2
+    task = begun(home, name, f"stride = {half}")
+    assert task.settings["stride"] == task.model.config.stride == half
+    fresh = registry.build("mamba-tasnet", task.settings)
+    mixtures, sources = task.batch(0)
+    with torch.inference_mode():
+        well, badly = (float(pit_loss(net(mixtures), sources)[1].mean()) for net in (task.model, fresh))
+    assert well > badly + 3
+
+
+def test_shorter_frames_keep_the_features_and_the_sound():
+    torch.manual_seed(0)
+    old = MambaTasNet(MambaTasNetConfig(128, 64, 32, 16, 2, 4))
+    old.start_from_fourier()
+    speech = torch.randn(4, 4000).cumsum(1).diff(dim=1)
+    new = separation_start.begin(old, {"stride": 16}, speech)
+    assert new.encoder.kernel_size == 32
+    fresh = torch.randn(1, 1600)
+    heard = new.decoder(new.encoder(fresh))[0, 16:1584]  # without the ends, which one window holds
+    error = heard - fresh[0, 16:1584]
+    assert error.square().mean() < 0.01 * fresh.square().mean()
+    a, b = (n.masknet.mamba_net.layers[1].mixer for n in (old, new))
+    x = torch.randn(1, 1, 16).repeat(1, 60, 1)  # what does not change sounds the same at any rate
+    late = [m(x.repeat_interleave(k, 1))[0, 30 * k] for m, k in ((a, 1), (b, 2))]
+    assert torch.allclose(*late, rtol=0.05, atol=0.02 * float(late[0].detach().abs().max()))
+
+
+def test_a_causal_start_is_the_forward_half():
+    old = MambaTasNet(MambaTasNetConfig(32, 32, 16, 16, 2, 4))
+    new = separation_start.begin(old, {"causal": True}, torch.zeros(1, 64))
+    own = new.state_dict()
+    assert new.config.causal and len(own) < len(old.state_dict())
+    assert all(torch.equal(v, old.state_dict()[k]) for k, v in own.items())
+    with pytest.raises(UsageError, match="no backward direction"):
+        separation_start.begin(new, {"causal": False}, torch.zeros(1, 64))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"stride": 12}, "must divide"),
+        ({"stride": 32}, "must divide"),
+        ({"stride": 0}, "must divide"),
+        ({"stride": 8, "kernel_size": 24}, "twice the stride"),
+        ({"d_model": 32}, "keeps its d_model"),
+    ],
+)
+def test_starts_that_cannot_be(changes, says):
+    old = MambaTasNet(MambaTasNetConfig(32, 32, 16, 16, 1, 4))
+    with pytest.raises(UsageError, match=says):
+        separation_start.begin(old, changes, torch.zeros(1, 64))
 
 
 @pytest.mark.parametrize(

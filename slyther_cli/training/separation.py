@@ -10,13 +10,15 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from slyther_cli.errors import UsageError
+from slyther_cli.models.mamba_tasnet import MambaTasNet
+from slyther_cli.training import separation_start
 from slyther_cli.training.loop import LoopConfig, Peers
 from slyther_cli.training.losses import best_assignment, pairwise_si_snr, pit_loss
 from slyther_cli.training.mixing import Mixer, MixingConfig
@@ -25,6 +27,7 @@ from slyther_cli.training.workers import run
 
 AHEAD = 4  # batches made while the network computes
 DEV_SEED = 12345
+START_SECONDS, START_EXAMPLES = 4, 40  # the mixtures by which shorter filters are fitted
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,10 @@ class BatchConfig:
 @dataclass(frozen=True)
 class SeparationConfig:
     """``model`` is what is set apart from the preset's, or the architecture's, own values. ``start_from``:
-    weights to go on from, a name or a folder; they bring their own settings."""
+    weights to go on from, a name or a folder; they bring their own settings, of which ``model`` may change
+    ``CHANGES``."""
 
+    CHANGES: ClassVar = separation_start.CHANGES
     name: str = "my-separator"
     architecture: str = "mamba-tasnet"
     model: dict[str, Any] = field(default_factory=dict)
@@ -71,16 +76,27 @@ class SeparationTask:
         self.config, self.peers, self.device = config, Peers(), device
         torch.manual_seed(config.loop.seed)
         model, self.architecture, self.settings = starting_model(config, base, "separate")
-        if not config.start_from:
-            model.start_from_fourier()
-        self.model = model.to(device)
         self.rate, n = self.settings["sample_rate"], self.settings["n_speakers"]
         self.pool, dev = config.data.pools(base, self.rate)
         self.mixer = Mixer(self.pool, config.mixing, n, config.loop.seed)
+        if not config.start_from:
+            model.start_from_fourier()
+        elif config.model:
+            model = self._begin(model)
+        self.model = model.to(device)
         self.dev_mixer = Mixer(dev, MixingConfig(speed=(1.0,)), n, DEV_SEED)
         self._feeder = ThreadPoolExecutor(1)
         self._ahead: dict[int, Future] = {}
         self._scale = 1.0  # of the exported stems; validation measures it
+
+    def _begin(self, old: torch.nn.Module) -> torch.nn.Module:
+        """What ``start_from`` names, with the changes of [model]."""
+        if not isinstance(old, MambaTasNet):
+            raise UsageError("start_from is no Mamba-TasNet: it brings its own [model], leave that out")
+        speech = [self.mixer.example(i, START_SECONDS * self.rate)[0] for i in range(START_EXAMPLES)]
+        new = separation_start.begin(old, self.config.model, torch.from_numpy(np.stack(speech)))
+        self.settings = self.settings | vars(new.config)
+        return new
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Mixtures [batch, samples] and sources [batch, n_speakers, samples] of that step, other ones for

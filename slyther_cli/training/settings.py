@@ -47,7 +47,8 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     """The dataclass ``kind`` from a TOML file; its fields that are dataclasses are tables of the file.
 
     ``kind`` has ``name``, ``architecture``, ``model`` (what is set apart from the preset's, or the
-    architecture's, own values; "preset" in it names one), ``start_from`` and ``data``.
+    architecture's, own values; "preset" in it names one), ``start_from`` and ``data``; maybe ``CHANGES``, the
+    settings that [model] may change in what ``start_from`` names.
     Raises :class:`UsageError` on anything that the file should not hold.
     """
     try:
@@ -65,7 +66,11 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     if not NAME.fullmatch(config.name):
         raise UsageError(f"{path}: name may hold letters, digits, '.', '_' and '-', not {config.name!r}")
     if config.start_from and config.model:
-        raise UsageError(f"{path}: start_from brings its own [model]: leave one of them out")
+        changes = getattr(kind, "CHANGES", ())
+        if not set(config.model) <= set(changes):
+            but = f"; beside it [model] may have {', '.join(changes)}" if changes else ""
+            raise UsageError(f"{path}: start_from brings its own [model]: leave one of them out{but}")
+        return config
     try:
         config = _from_preset(config)
         registry.parameter_count(config.architecture, config.model)
