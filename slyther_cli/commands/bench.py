@@ -240,7 +240,7 @@ def _longform_table(part: str, rows: list[dict[str, Any]]) -> tuple[list[tuple[s
             str(r["pieces"]),
             f"{r['si_snri']:.2f}",
             f"{r['cell_si_snri']:.2f}",
-            f"{r['low']:.2f} to {r['high']:.2f}",
+            "-" if r["low"] is None else f"{r['low']:.2f} to {r['high']:.2f}",
             str(r["cells"]),
             f"{100 * r['swapped']:.1f} %",
         )

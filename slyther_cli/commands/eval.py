@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -94,7 +94,7 @@ def separate(
         output.json_line("summary", task="eval_separate", model=config.name, **report)
         return
     cells = [
-        (group, str(entry["examples"]), *(_interval(entry[s], entry["examples"]) for s in evaluate.SCORES))
+        (group, str(entry["examples"]), *(_interval(entry[s]) for s in evaluate.SCORES))
         for group, entry in report["groups"].items()
     ]
     output.note_single([entry["examples"] for entry in report["groups"].values()], "mixture", quiet)
@@ -102,5 +102,5 @@ def separate(
         output.data(line)
 
 
-def _interval(score: dict[str, float], of: int) -> str:
-    return output.interval(score["mean"], score["low"], score["high"], of, ".2f")
+def _interval(score: dict[str, Any]) -> str:
+    return output.interval(score["mean"], score["low"], score["high"], ".2f")

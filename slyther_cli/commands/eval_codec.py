@@ -72,9 +72,7 @@ def codec(
         (
             str(row["codebooks"]),
             f"{row['kbps']:.2f}",
-            "-"
-            if row["stoi"] is None
-            else output.interval(row["stoi"], row["low"], row["high"], report["examples"], ".3f"),
+            "-" if row["stoi"] is None else output.interval(row["stoi"], row["low"], row["high"], ".3f"),
             f"{row['si_snr']:.2f}",
             f"{row['mel']:.3f}",
         )

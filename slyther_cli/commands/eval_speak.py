@@ -75,7 +75,7 @@ def speak(
         (
             name,
             str(row["sentences"]),
-            output.interval(row["wer"], row["low"], row["high"], row["sentences"]),
+            output.interval(row["wer"], row["low"], row["high"]),
             f"{row['pace']:.2f}",
             "-" if row["similarity"] is None else f"{row['similarity']:.2f}",
             "-" if row["nearer"] is None else f"{100 * row['nearer']:.0f}",

@@ -99,8 +99,7 @@ def transcribe(
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     more = row.get("difference")
-    of = row["items"]
-    wer, cer = (output.interval(r["value"], r["low"], r["high"], of) for r in (row["wer"], row["cer"]))
+    wer, cer = (output.interval(r["value"], r["low"], r["high"]) for r in (row["wer"], row["cer"]))
     return (
         Path(row["manifest"]).resolve().parent.name,
         f"{row['minutes']} min" if row["minutes"] else "no",
@@ -111,7 +110,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         cer,
         f"{row['cpu_per_second']:.3f}",
         output.size(row["peak_extra_bytes"]),
-        output.interval(more["value"], more["low"], more["high"], of, "+.1f") if more else "",
+        output.interval(more["value"], more["low"], more["high"], "+.1f") if more else "",
     )
 
 

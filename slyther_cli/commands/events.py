@@ -264,7 +264,7 @@ length [study] A recogniser's error rates at a length.
   set           text    single, or the most seconds
   system        text    name of the model
   mean_seconds  number  of a recording
-  wer           object  percent: value, low and high of a 95 % interval
+  wer           object  percent: value, low and high of a 95 % interval (null for one item)
   ...
 
 mutual_information [study] A layer's mutual information with the input.

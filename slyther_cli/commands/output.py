@@ -147,9 +147,9 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> Iterable[str]
         yield "  ".join(cells).rstrip()
 
 
-def interval(value: float, low: float, high: float, of: int, form: str = ".1f") -> str:
-    """ "37.3 [34.7, 39.9]", or the value alone where it is ``of`` one: that tells of no spread."""
-    bounds = f" [{low:{form}}, {high:{form}}]" if of > 1 else ""
+def interval(value: float, low: float | None, high: float | None, form: str = ".1f") -> str:
+    """ "37.3 [34.7, 39.9]", or the value alone where its interval is unknown."""
+    bounds = "" if low is None else f" [{low:{form}}, {high:{form}}]"
     return f"{value:{form}}{bounds}"
 
 

@@ -129,7 +129,7 @@ def length(
         places = {one.name: i for i, one in enumerate(made)}
         lines = {
             system.name: [
-                curves.Point(places[r["set"]], *(r["wer"][k] for k in ("value", "low", "high")))
+                curves.Point(places[r["set"]], r["wer"]["value"], *_ends(r["wer"]))
                 for r in rows
                 if r["system"] == system.name
             ]
@@ -140,7 +140,12 @@ def length(
         output.words(f"slyther: wrote {plot}")
 
 
+def _ends(rate: dict[str, Any]) -> list[float]:
+    """Of the error bar; without length where the interval is unknown."""
+    return [rate["value"] if rate[k] is None else rate[k] for k in ("low", "high")]
+
+
 def _cells(name: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    wers = ((row["wer"], row["items"]) for row in rows)
-    rates = (output.interval(wer["value"], wer["low"], wer["high"], of) for wer, of in wers)
+    wers = (row["wer"] for row in rows)
+    rates = (output.interval(wer["value"], wer["low"], wer["high"]) for wer in wers)
     return (name, *rates, f"{rows[0]['parameters']:,}")

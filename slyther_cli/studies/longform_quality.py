@@ -26,7 +26,7 @@ import torch
 
 from slyther_cli.errors import UsageError
 from slyther_cli.studies.longform_recordings import recording
-from slyther_cli.training.metrics import bootstrap_interval
+from slyther_cli.training.metrics import bootstrap_interval, rounded
 
 CELL = 10.0  # seconds
 QUIET = 0.1  # a speaker below this share of their mean power does not speak in a cell
@@ -202,14 +202,15 @@ def summarise(pieces: Sequence[Piece]) -> Row:
         raise UsageError("there is no cell in which both speak: take longer recordings")
     places = [np.flatnonzero(p.both) * 10 // len(p.both) for p in pieces]
     tenths = np.concatenate(places)
-    low, high = bootstrap_interval(gains.tolist())
+    # The cells of one recording hang together: they tell of no other recording.
+    low, high = bootstrap_interval(gains.tolist()) if len(pieces) > 1 else (None, None)
     return {
         "pieces": len(pieces),
         "si_snri": round(float(np.mean([p.si_snri for p in pieces if p.both.any()])), 3),
         "cells": len(gains),
         "cell_si_snri": round(float(gains.mean()), 3),
-        "low": round(low, 3),
-        "high": round(high, 3),
+        "low": rounded(low),
+        "high": rounded(high),
         "swapped": round(float(swapped.mean()), 4),
         "by_tenth": [
             round(float(gains[tenths == i].mean()), 2) if (tenths == i).any() else None for i in range(10)

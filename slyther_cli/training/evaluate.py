@@ -18,7 +18,7 @@ import torch
 
 from slyther_cli.errors import InputError, ModelError, UsageError
 from slyther_cli.training.data import SpeechPool, read_mono, read_table
-from slyther_cli.training.metrics import assign, bootstrap_interval, sdr_matrix, si_snr_matrix
+from slyther_cli.training.metrics import assign, bootstrap_interval, rounded, sdr_matrix, si_snr_matrix
 from slyther_cli.training.mixing import Mixer, MixingConfig
 
 Event = dict[str, Any]
@@ -183,8 +183,8 @@ def summarise(scores: Sequence[Score], seed: int = 0) -> Event:
             low, high = bootstrap_interval(values, seed)
             entry[kind] = {
                 "mean": round(float(np.mean(values)), 3),
-                "low": round(low, 3),
-                "high": round(high, 3),
+                "low": rounded(low),
+                "high": rounded(high),
             }
         report["groups"][name] = entry
     return report

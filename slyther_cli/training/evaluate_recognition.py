@@ -23,7 +23,7 @@ from slyther_cli.errors import InputError, UsageError
 from slyther_cli.studies.separation_speed import forget_peak, peak_memory
 from slyther_cli.text.corpus import as_heard
 from slyther_cli.training.data import read_mono, read_table
-from slyther_cli.training.metrics import RESAMPLES
+from slyther_cli.training.metrics import RESAMPLES, Interval
 
 Event = dict[str, Any]
 MINUTES = (0, 1, 5, 20)  # 0: single utterances
@@ -234,7 +234,7 @@ def summarise(scores: Sequence[Score], seed: int = 0) -> Event:
         sums = np.array([each[group].sum(0) for group in groups])
         low, high = ratio_interval(sums, seed)
         wrongs, all_of = sums.sum(0)
-        report[rate] = {"value": 100 * wrongs / all_of, "low": 100 * low, "high": 100 * high}
+        report[rate] = {"value": 100 * wrongs / all_of, **_ends(low, high)}
     for kind in EDITS:
         report[kind] = sum(score.edits[kind] for score in scores)
     report["cpu_per_second"] = sum(score.cpu for score in scores) / seconds
@@ -262,19 +262,26 @@ def compare(scores: Sequence[Score], first: Sequence[Score], seed: int = 0) -> E
     more = [(a.errors - b.errors, b.words) for a, b in zip(scores, first, strict=True)]
     sums = np.array([np.sum([more[i] for i in group], 0) for group in _groups(first)[0]])
     ratios = _resampled(sums, seed)
-    low, high = np.quantile(ratios, [0.025, 0.975])
+    low, high = np.quantile(ratios, [0.025, 0.975]) if len(sums) > 1 else (None, None)
     value = sums[:, 0].sum() / sums[:, 1].sum()
-    rates = {"value": 100 * float(value), "low": 100 * float(low), "high": 100 * float(high)}
+    rates = {"value": 100 * float(value), **_ends(low, high)}
     return rates | {"share": float(np.mean(ratios > 0))}
 
 
-def ratio_interval(sums: np.ndarray, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+def ratio_interval(sums: np.ndarray, seed: int = 0, level: float = 0.95) -> Interval:
     """The percentile bootstrap interval of sum(sums[:, 0]) / sum(sums[:, 1]), rows drawn with replacement.
 
     Bisani & Ney 2004, "Bootstrap estimates for confidence intervals in ASR performance evaluation".
     """
+    if len(sums) == 1:
+        return None, None
     low, high = np.quantile(_resampled(sums, seed), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _ends(*ends: float | None) -> dict[str, float | None]:
+    """An interval's ends in percent."""
+    return dict(zip(("low", "high"), (None if x is None else 100 * float(x) for x in ends), strict=True))
 
 
 def _resampled(sums: np.ndarray, seed: int) -> np.ndarray:

@@ -191,7 +191,7 @@ def _someone_else(examples: Sequence[Example], index: int) -> int:
 
 def words_of(text: str) -> list[str]:
     """Words as they are said, without marks: numbers in words, small letters."""
-    return "".join(c for c in normalise(text).text if c.isalpha() or c in "' ").split()
+    return "".join(c for c in normalise(text, letter_a="a").text if c.isalpha() or c in "' ").split()
 
 
 def _summary(scores: list[dict[str, float]], seed: int) -> dict[str, Any]:

@@ -70,8 +70,12 @@ def assign(scores: np.ndarray) -> tuple[int, ...]:
     return max(permutations(range(n)), key=lambda order: float(scores[range(n), order].mean()))
 
 
-def bootstrap_interval(values: Sequence[float], seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """The percentile bootstrap interval of the mean (Efron 1979): (low, high).
+Interval = tuple[float, float] | tuple[None, None]
+"""The low and the high end; none where a single value tells of no spread."""
+
+
+def bootstrap_interval(values: Sequence[float], seed: int = 0, level: float = 0.95) -> Interval:
+    """The percentile bootstrap interval of the mean (Efron 1979).
 
     It says how the mean would vary over other examples drawn like these, from the same speakers. Raises
     ValueError without values, with values that are not finite, and on a level outside (0, 1).
@@ -79,6 +83,8 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0, level: float = 0.
     x = np.asarray(values, np.float64)
     if not len(x) or not np.isfinite(x).all() or not 0 < level < 1:
         raise ValueError("bootstrap_interval takes finite values, one or more, and a level between 0 and 1")
+    if len(x) == 1:
+        return None, None
     rng = np.random.default_rng(seed)
     means = np.concatenate(
         [x[rng.integers(len(x), size=(100, len(x)))].mean(1) for _ in range(RESAMPLES // 100)]
@@ -96,3 +102,8 @@ def edits(reference: Sequence, hypothesis: Sequence) -> int:
         for j, got in enumerate(hypothesis, 1):
             corner, row[j] = row[j], min(corner + (wanted != got), row[j] + 1, row[j - 1] + 1)
     return row[-1]
+
+
+def rounded(value: float | None, digits: int = 3) -> float | None:
+    """A figure for a report, which may be unknown."""
+    return None if value is None else round(value, digits)
