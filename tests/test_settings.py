@@ -202,6 +202,8 @@ def test_completion():
     assert complete(incomplete="sep") == ["separate"]
     assert "--memory-limit" in complete("separate", incomplete="--mem")
     assert "mamba-tasnet-8k-2spk" in complete("separate", "--model")
+    assert "conmamba-ctc-16k-en" not in complete("separate", "--model")
+    assert "conmamba-ctc-16k-en" in complete("transcribe", "--model")
     assert complete("separate", "--format") == ["wav", "flac"]
     assert {"auto", "cpu"} <= set(complete("transcribe", "-d"))
     assert complete("transcribe", "-f", incomplete="srt,t") == ["srt,txt", "srt,tsv"]
@@ -218,8 +220,8 @@ def test_completion_scripts(shell, capfd):
 def test_completing_is_light():
     """The functions that are called at each press of a key import no torch."""
     code = (
-        "import sys; from slyther_cli.commands import completing as c; c.models(''), c.published(''); "
-        "c.devices(''); sys.exit('torch' in sys.modules)"
+        "import sys; from slyther_cli.commands import completing as c; c.models('speak')(''); "
+        "c.published(''); c.devices(''); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert importlib.reload(completing).several_of("a", "b")("a,") == ["a,b"]

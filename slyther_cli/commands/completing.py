@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable
+from pathlib import Path
 
 
-def models(incomplete: str) -> list[str]:
-    """Names of the models on this machine; a path is left to the shell."""
-    from slyther_cli.checkpoints import places
+def models(task: str) -> Callable[[str], list[str]]:
+    """Names of the models for ``task`` on this machine; a path is left to the shell."""
+
+    def complete(incomplete: str) -> list[str]:
+        from slyther_cli.checkpoints import places
+        from slyther_cli.errors import SlytherError
+
+        try:
+            return [name for name, folder, _ in places.available() if _task(folder) == task]
+        except SlytherError:  # no cache folder to look into
+            return []
+
+    return complete
+
+
+def _task(folder: Path) -> str:
+    """What the model is for; nothing where that cannot be read."""
+    from slyther_cli.checkpoints.config import read_config
     from slyther_cli.errors import SlytherError
 
     try:
-        return [name for name, _, _ in places.available()]
+        return read_config(folder).task
     except SlytherError:
-        return []
+        return ""
 
 
 def published(incomplete: str) -> list[str]:

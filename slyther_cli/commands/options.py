@@ -76,19 +76,19 @@ SEPARATOR, RECOGNISER, VOICE = "mamba-tasnet-8k-2spk", "conmamba-ctc-16k-en", "v
 """The models that come with slyther: the defaults of the tasks, named here for the help alone."""
 
 
-def _model(default: str) -> Any:
+def _model(default: str, task: str) -> Any:
     return typer.Option(
         "--model",
         "-m",
         help=f"Name or folder of a model, by default {default}.",
         metavar="NAME|PATH",
-        autocompletion=completing.models,
+        autocompletion=completing.models(task),
     )
 
 
-Separator = Annotated[str | None, _model(SEPARATOR)]
-Recogniser = Annotated[str | None, _model(RECOGNISER)]
-Voice = Annotated[str | None, _model(VOICE)]
+Separator = Annotated[str | None, _model(SEPARATOR, "separate")]
+Recogniser = Annotated[str | None, _model(RECOGNISER, "transcribe")]
+Voice = Annotated[str | None, _model(VOICE, "speak")]
 Device = Annotated[
     str,
     typer.Option(

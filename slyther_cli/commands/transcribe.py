@@ -123,7 +123,7 @@ def transcribe(
         typer.Option(
             help=f"Separation model for --separate, by default {opt.SEPARATOR}.",
             metavar="NAME|PATH",
-            autocompletion=completing.models,
+            autocompletion=completing.models("separate"),
         ),
     ] = None,
     resume: opt.Resume = False,
