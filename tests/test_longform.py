@@ -118,14 +118,16 @@ def test_a_recording_of_one_tile_is_read_once():
     other=st.integers(1, 40).map(lambda k: 8 * k),
     block=st.integers(1, 5000),
     speakers=st.integers(1, 3),
+    consistent=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_separation_equals_one_pass(samples, layers, tile, other, block, speakers, seed):
-    model, x = small_model(layers, speakers=speakers, seed=seed), noise(samples, seed)
+def test_separation_equals_one_pass(samples, layers, tile, other, block, speakers, consistent, seed):
+    model, x = small_model(layers, speakers=speakers, consistent=consistent, seed=seed), noise(samples, seed)
     with torch.inference_mode():
         reference = model(torch.from_numpy(x)[None])[0]
     y = separate_in(model, x, tile, block)
     assert off(y, reference) < 1e-5
+    assert not consistent or off(y.sum(0), x) < 1e-5
     z = separate_in(model, x, other, block // 3 + 1)
     if layers and all((-(-samples // 4) - 1) % t >= 8 for t in (tile, other)):
         assert np.array_equal(y, z)  # products of fewer than 8 rows are summed in another order
@@ -176,9 +178,10 @@ def test_a_recording_that_changes_while_it_is_read():
     samples=st.integers(1, 2000),
     layers=st.integers(1, 3),
     sizes=st.lists(st.integers(1, 300), min_size=1, max_size=9),
+    consistent=st.booleans(),
 )
-def test_live_equals_one_pass(samples, layers, sizes):
-    model, x = small_model(layers, causal=True), torch.from_numpy(noise(samples))
+def test_live_equals_one_pass(samples, layers, sizes, consistent):
+    model, x = small_model(layers, causal=True, consistent=consistent), torch.from_numpy(noise(samples))
     with torch.inference_mode():
         reference = model(x[None])[0]
     live, at, out = LiveSeparator(model), 0, []

@@ -1,5 +1,7 @@
 """Mamba-TasNet and the BiMamba of ConMamba against a slow build from the papers' description."""
 
+import dataclasses
+
 import mamba_reference
 import pytest
 import torch
@@ -38,6 +40,10 @@ def test_mamba_tasnet(speakers, samples):
     masks = F.relu(F.conv1d(x.T[None], p["masknet.mask_conv1x1.conv.weight"])).view(speakers, 6, -1)
     stems = F.conv_transpose1d(masks * w, p["decoder.weight"], stride=8)[:, 0, :samples]
     close(model(mixture)[0], stems)
+    together = MambaTasNet(dataclasses.replace(model.config, mixture_consistency=True))
+    together.load_state_dict(p)
+    close(together(mixture)[0], stems + (mixture - stems.sum(0)) / speakers)
+    close(together(mixture).sum(1), mixture)
 
 
 @torch.no_grad()

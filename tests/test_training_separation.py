@@ -277,9 +277,11 @@ def test_the_example_is_a_configuration():
     assert separation.DataConfig().cache == ""
 
 
-def test_exported_stems_sum_to_the_mixture_in_level(home, tmp_path):
+@pytest.mark.parametrize("consistent", ["", "\nmixture_consistency = true"])
+def test_exported_stems_sum_to_the_mixture_in_level(home, tmp_path, consistent):
     run = tmp_path / "run"
-    train(config(home, 12), run, False, lambda event: None)
+    path = config(home, 12, **{"d_model = 16": f"d_model = 16{consistent}"})
+    train(path, run, False, lambda event: None)
     task = SeparationTask(read_config(home / "run.toml"), home)
     raw = torch.load(run / "last.pt", weights_only=True)["averaged"]["decoder.weight"]
     model, _ = store.load(run / "last")
@@ -287,6 +289,7 @@ def test_exported_stems_sum_to_the_mixture_in_level(home, tmp_path):
     likeness = power = 0.0
     for i in range(4):
         mixture = torch.from_numpy(task.dev_mixer.example(i, 4000)[0])[None]
-        total = model(mixture).sum(1).detach()
+        total = model.decoded(mixture).sum(1).detach()
+        assert not consistent or torch.allclose(model(mixture).sum(1), mixture, atol=1e-5)
         likeness, power = likeness + (mixture * total).sum().item(), power + total.square().sum().item()
     assert likeness / power == pytest.approx(1.0, abs=1e-3)

@@ -26,8 +26,12 @@ class Encoder(nn.Module):
         return max(1, -(-samples // self.stride) - 1)
 
     def forward(self, samples: Tensor) -> Tensor:
+        return self.encode(self.pad(samples))
+
+    def pad(self, samples: Tensor) -> Tensor:
+        """[batch, samples] -> [batch, (frames + 1) * stride], zeros at the end."""
         need = (self.frames(samples.shape[1]) + 1) * self.stride
-        return self.encode(F.pad(samples, (0, need - samples.shape[1])))
+        return F.pad(samples, (0, need - samples.shape[1]))
 
     def encode(self, samples: Tensor) -> Tensor:
         """[batch, (frames + 1) * stride] -> [batch, frames, n_filters], no padding."""

@@ -7,6 +7,7 @@ costs less than a tape for the encoder's output; once if it is one tile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.sweep import TILE, sweep, tape_floats
 from slyther_cli.longform.tape import Tape
 from slyther_cli.longform.unswept import separate_unswept
+from slyther_cli.models.mamba_tasnet import LiveSeparator, StemStream
 
 Blocks = Callable[[], Iterator[np.ndarray]]
 
@@ -59,30 +61,44 @@ def separate_whole(
     else:
         tape = open_tape(plan.tape, floats, plan.work_dir, device)
 
-    decoder, counted = _OverlapAdd(model), Counted(blocks)
-    only: list[Tensor] = []  # the encoder's output of the first tile, while there is no other
+    out, counted, given = StemStream(model), Counted(blocks), 0
+    only: list[Encoded] = []  # the first tile, while there is no other
 
     def entering(first: int) -> Iterator[Tensor]:
-        for i, w in enumerate(_encoded(model, counted(), device, first), first):
-            only[:] = [w] if i == 0 else []
-            yield model.masknet.enter(w)
+        for i, tile in enumerate(_encoded(model, counted(), device, first), first):
+            only[:] = [tile] if i == 0 else []
+            yield model.masknet.enter(tile.w)
 
     try:
-        again: Iterator[Tensor] | None = None
+        again: Iterator[Encoded] | None = None
         for x in sweep(layers, entering, tape, width, on_progress, plan.frames, job):
             again = again or (iter(only) if only else _encoded(model, counted(), device))
-            w = next(again, None)
-            if w is None or w.shape[1] != x.shape[1]:
+            tile = next(again, None)
+            if tile is None or tile.w.shape[1] != x.shape[1]:
                 raise InputError("the recording has changed while it was read")
             masks = model.masknet.masks(model.masknet.mamba_net.norm_f(x))
-            yield decoder.push(masks * w.unsqueeze(1), counted.samples)
-        yield decoder.flush(counted.samples)
+            done = out.push(masks * tile.w.unsqueeze(1), tile.samples)[:, : counted.samples - given]
+            given += done.shape[1]
+            yield done.cpu().numpy()
+        yield out.flush()[:, : counted.samples - given].cpu().numpy()
     finally:
         tape.close()
 
 
-def _encoded(model, blocks: Iterator[np.ndarray], device, first: int = 0) -> Iterator[Tensor]:
-    """The encoder's output in tiles [1, TILE, n_filters], from number ``first`` on; the last is shorter."""
+class Encoded(NamedTuple):
+    """A tile of the recording: samples [1, (frames + 1) * stride] and the encoder's output of them
+    [1, frames, n_filters]."""
+
+    samples: Tensor
+    w: Tensor
+
+
+def _encoded(model, blocks: Iterator[np.ndarray], device, first: int = 0) -> Iterator[Encoded]:
+    """Tiles of TILE frames, from number ``first`` on; the last is shorter."""
+
+    def tile(samples: Tensor) -> Encoded:
+        return Encoded(samples, model.encoder.encode(samples))
+
     stride = model.config.stride
     need = (TILE + 1) * stride
     held: list[np.ndarray] = []
@@ -93,43 +109,13 @@ def _encoded(model, blocks: Iterator[np.ndarray], device, first: int = 0) -> Ite
         while count > need:  # not >=: whether this is the last tile is known only when another sample comes
             samples = np.concatenate(held)
             if index >= first:
-                yield model.encoder.encode(torch.from_numpy(samples[:need]).to(device)[None])
+                yield tile(torch.from_numpy(samples[:need]).to(device)[None])
             held, count, index = [samples[TILE * stride :]], count - TILE * stride, index + 1
     if count and index >= first:
-        yield model.encoder(torch.from_numpy(np.concatenate(held)).to(device)[None])
-
-
-class _OverlapAdd:
-    """The decoder's frames to samples, piece by piece; half a window waits for the next piece."""
-
-    def __init__(self, model):
-        self.model, self.tail, self.given = model, None, 0
-
-    def push(self, w: Tensor, total: int) -> np.ndarray:
-        """w [1, n_speakers, frames, n_filters] -> the finished samples [n_speakers, n], never past
-        ``total``.
-        """
-        out = self.model.decoder(w)[0]
-        stride = self.model.config.stride
-        if self.tail is not None:
-            out[:, :stride] += self.tail
-        self.tail = out[:, -stride:].clone()
-        return self._give(out[:, :-stride], total)
-
-    def flush(self, total: int) -> np.ndarray:
-        if self.tail is None:
-            return np.zeros((self.model.config.n_speakers, 0), np.float32)
-        return self._give(self.tail, total)
-
-    def _give(self, out: Tensor, total: int) -> np.ndarray:
-        out = out[:, : max(0, total - self.given)]
-        self.given += out.shape[1]
-        return out.cpu().numpy()
+        yield tile(model.encoder.pad(torch.from_numpy(np.concatenate(held)).to(device)[None]))
 
 
 def _live(model, blocks: Blocks, plan: Plan, on_progress) -> Iterator[np.ndarray]:
-    from slyther_cli.models.mamba_tasnet import LiveSeparator
-
     live, done = LiveSeparator(model), 0
     for block in blocks():
         yield live.push(torch.from_numpy(block)).cpu().numpy()

@@ -33,7 +33,8 @@ from slyther_cli.layers.mamba import MambaStack, MambaState
 
 @dataclass(frozen=True)
 class MambaTasNetConfig:
-    """Sizes. ``causal`` makes every layer forward-only, so that the network can run live."""
+    """Sizes. ``causal`` makes every layer forward-only, so that the network can run live.
+    ``mixture_consistency`` (ours): what the stems lack of the mixture is shared out among them."""
 
     n_filters: int = 128
     kernel_size: int = 16
@@ -44,6 +45,7 @@ class MambaTasNetConfig:
     n_speakers: int = 2
     causal: bool = False
     sample_rate: int = 8000
+    mixture_consistency: bool = False
 
 
 class MaskNet(nn.Module):
@@ -81,12 +83,48 @@ class MambaTasNet(nn.Module):
         self.decoder = Decoder(config.n_filters, config.kernel_size, config.stride)
 
     def forward(self, mixture: Tensor) -> Tensor:
+        return self.stems(self.decoded(mixture), mixture)
+
+    def decoded(self, mixture: Tensor) -> Tensor:
+        """[batch, samples] -> what the decoder gives, [batch, n_speakers, samples]."""
         w = self.encoder(mixture)
         return self.decoder(self.masknet(w) * w.unsqueeze(1))[..., : mixture.shape[1]]
+
+    def stems(self, decoded: Tensor, mixture: Tensor) -> Tensor:
+        """[..., n_speakers, samples] from the decoder and [..., samples] -> the stems. With mixture
+        consistency they sum to the mixture: each takes an equal part of what is left of it (Wisdom et al.
+        2019, "Differentiable consistency constraints", section 3.2)."""
+        if not self.config.mixture_consistency:
+            return decoded
+        return decoded + ((mixture - decoded.sum(-2)) / self.config.n_speakers).unsqueeze(-2)
 
     def start_from_fourier(self) -> None:
         """See :func:`~slyther_cli.layers.filterbank.start_from_fourier`."""
         start_from_fourier(self.encoder, self.decoder)
+
+
+class StemStream:
+    """The decoder over a recording, piece by piece; half a window waits for the next piece."""
+
+    def __init__(self, model: MambaTasNet):
+        self.model = model
+        self.waiting: tuple[Tensor, Tensor] | None = None  # decoded, of the mixture; stride samples each
+
+    def push(self, w: Tensor, samples: Tensor) -> Tensor:
+        """Masked frames w [1, n_speakers, frames, n_filters] and the samples [1, (frames + 1) * stride] that
+        they come from -> the finished samples [n_speakers, frames * stride]."""
+        stride = self.model.config.stride
+        out, mixture = self.model.decoder(w)[0], samples[0]
+        if self.waiting is not None:
+            out[:, :stride] += self.waiting[0]
+        self.waiting = out[:, -stride:].clone(), mixture[-stride:]
+        return self.model.stems(out[:, :-stride], mixture[:-stride])
+
+    def flush(self) -> Tensor:
+        """[n_speakers, stride]: what waits; nothing before the first frame."""
+        if self.waiting is None:
+            return torch.zeros(self.model.config.n_speakers, 0, device=self.model.decoder.weight.device)
+        return self.model.stems(*self.waiting)
 
 
 class LiveSeparator:
@@ -103,7 +141,7 @@ class LiveSeparator:
         self.model, self.device = model, model.decoder.weight.device
         self.pending = torch.zeros(1, 0, device=self.device)
         self.states: list[MambaState | None] = [None] * model.config.n_layers
-        self.tail: Tensor | None = None  # the half window that waits for the next frame
+        self.out = StemStream(model)
         self.taken = self.given = 0
         self.delay = 2 * model.config.stride
 
@@ -119,14 +157,11 @@ class LiveSeparator:
         frames = self.pending.shape[1] // c.stride - 1
         if frames < 1:
             return torch.zeros(c.n_speakers, 0, device=self.device)
-        w = m.encoder.encode(self.pending[:, : (frames + 1) * c.stride])
+        samples = self.pending[:, : (frames + 1) * c.stride]
+        w = m.encoder.encode(samples)
         self.pending = self.pending[:, frames * c.stride :]
         x, self.states = m.masknet.mamba_net.step(m.masknet.enter(w), self.states)
-        out = m.decoder(m.masknet.masks(x) * w.unsqueeze(1))[0]
-        if self.tail is not None:
-            out[:, : c.stride] += self.tail
-        self.tail = out[:, -c.stride :].clone()
-        done = out[:, : -c.stride]
+        done = self.out.push(m.masknet.masks(x) * w.unsqueeze(1), samples)
         self.given += done.shape[1]
         return done
 
@@ -135,8 +170,6 @@ class LiveSeparator:
         """[n_speakers, m]: what was held back, cut to the samples that came."""
         before, total = self.given, self.taken
         pad = (self.model.encoder.frames(total) + 1) * self.model.config.stride - total if total else 0
-        last = self._run(torch.zeros(1, pad, device=self.device))
-        if self.tail is not None:
-            last = torch.cat([last, self.tail], 1)
+        last = torch.cat([self._run(torch.zeros(1, pad, device=self.device)), self.out.flush()], 1)
         self.given = total
         return last[:, : total - before]

@@ -116,8 +116,20 @@ class SeparationTask:
             if ahead not in self._ahead:
                 self._ahead[ahead] = self._feeder.submit(self.batch, ahead)
         mixtures, sources = self._ahead.pop(step).result()
-        loss, scores = pit_loss(self.model(mixtures.to(self.device)), sources.to(self.device))
+        loss, scores = pit_loss(self._stems(mixtures.to(self.device))[0], sources.to(self.device))
         return loss, float(scores.mean())
+
+    def _stems(self, mixtures: Tensor) -> tuple[Tensor, Tensor]:
+        """The stems of mixtures [batch, samples], and what the decoder gave. The loss leaves the decoder's
+        level open, and the right one comes with the export: until then mixture consistency takes it from the
+        mixtures."""
+        if not self.settings.get("mixture_consistency"):
+            stems = self.model(mixtures)
+            return stems, stems
+        decoded = self.model.decoded(mixtures)
+        total = decoded.detach().sum(1)
+        level = (mixtures * total).sum() / total.square().sum().clamp(min=1e-12)
+        return self.model.stems(decoded * level.clamp(min=1e-6), mixtures), decoded
 
     @torch.inference_mode()
     def validate(self) -> dict[str, Any]:
@@ -130,9 +142,9 @@ class SeparationTask:
                 torch.from_numpy(x)[None].to(self.device) for x in self.dev_mixer.example(i, samples)
             )
             before, _ = best_assignment(pairwise_si_snr(mixture[:, None].expand_as(sources), sources))
-            stems = self.model(mixture)
+            stems, decoded = self._stems(mixture)
             after, _ = best_assignment(pairwise_si_snr(stems, sources))
-            total = stems.sum(1)
+            total = decoded.sum(1)
             likeness, power = likeness + float((mixture * total).sum()), power + float(total.square().sum())
             gains.append(float(after - before))
         self._scale = max(0.0, likeness / max(power, 1e-12)) or 1.0

@@ -16,7 +16,7 @@ from torch import Tensor
 from slyther_cli.errors import UsageError
 from slyther_cli.models.mamba_tasnet import MambaTasNet, MambaTasNetConfig
 
-CHANGES = ("stride", "kernel_size", "causal")
+CHANGES = ("stride", "kernel_size", "causal", "mixture_consistency")
 """The settings in which the new network may differ."""
 RIDGE = 1e-3  # of the mean energy of a feature
 
