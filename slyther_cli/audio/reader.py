@@ -66,6 +66,8 @@ class Tally:
         silent = [str(i + 1) for i in np.flatnonzero(self.power == 0)]
         if len(silent) == len(self.power):
             notes.append("digital silence from beginning to end")
+        elif self.channel is not None and not self.power[self.channel]:
+            notes.append(f"channel {self.channel + 1} is silent throughout, others are not")
         elif mixing and silent:
             which = "channel " + silent[0] + " is" if len(silent) == 1 else f"channels {_few(silent)} are"
             notes.append(f"{which} silent throughout: the mix is quieter for it, consider one channel alone")

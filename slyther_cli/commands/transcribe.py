@@ -108,7 +108,13 @@ def transcribe(
         ),
     ] = "True",
     task: Annotated[str, typer.Option(hidden=True)] = "transcribe",
-    channel: opt.Channel = "mix",
+    channel: Annotated[
+        str,
+        typer.Option(
+            help="mix (the mean of all channels), one, from 1 up, or each: who speaks in which is told.",
+            metavar="mix|N|each",
+        ),
+    ] = "mix",
     force: opt.Force = False,
     skip_existing: opt.SkipExisting = False,
     device: opt.Device = "auto",

@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slyther_cli.audio.discover import Input
 from slyther_cli.audio.live import LiveReader, listen, raw_header
@@ -22,12 +22,10 @@ from slyther_cli.tasks.separation import Separation
 from slyther_cli.tasks.setup import pick_device, sample_rate
 from slyther_cli.tasks.sink import Row, Sink, row_of
 from slyther_cli.tasks.streams import BLOCK
+from slyther_cli.tasks.voices import ByChannel, KeptVoices, Separated, voices
 from slyther_cli.text.likely import Likely
 from slyther_cli.text.segments import Segment
 from slyther_cli.text.transcript import transcript_paths
-
-if TYPE_CHECKING:
-    from slyther_cli.tasks.voices import KeptVoices
 
 Event = dict[str, Any]
 Rows = Generator[Row, None, None]
@@ -36,7 +34,7 @@ Rows = Generator[Row, None, None]
 @dataclass(kw_only=True)
 class Transcription(Batch):
     """Many recordings, one model. The fields are what :func:`transcription.transcribe` takes; ``separating``
-    pulls speakers apart first."""
+    pulls speakers apart first; ``by_channel``: the recording's channels are the speakers."""
 
     task = "transcribe"
     result = TranscriptionResult
@@ -47,6 +45,7 @@ class Transcription(Batch):
     words: bool
     layout: dict[str, Any]
     separating: Separation | None
+    by_channel: bool
     keep: bool
     recogniser: Any = None
 
@@ -65,13 +64,16 @@ class Transcription(Batch):
             stream, why = Rejoined(head, standard_input()), "the model is bidirectional"
             if self.separating is not None:
                 why = "its speakers are separated first"
+            elif self.by_channel:
+                why = "its channels are heard one after the other"
             elif self.config.config.get("causal"):
                 live = listen(stream, "standard input", self.channel, sample_rate(self.config))
                 if isinstance(live, LiveReader):
                     return None, live
                 stream, why = live, "its samples are not plain WAV"
             self._tell("note", file="-", text=f"{why}, so it is read to its end first")
-        return open_recording(source, self.channel, sample_rate(self.config), self.work_dir, stack, stream)
+        channel = 1 if self.by_channel else self.channel
+        return open_recording(source, channel, sample_rate(self.config), self.work_dir, stack, stream)
 
     def load(self) -> None:
         if self.recogniser is not None:
@@ -105,8 +107,13 @@ class Transcription(Batch):
             held=held_bytes(name, list(outputs.values()), self.work_dir) if self.resume else 0,
         )
         lines = (*plan.describe(), *self.recogniser.describe())
+        apart: Separated | ByChannel | None = None
         if self.separating is not None:
+            apart = Separated(file, self.separating)
             lines = (f"speakers are separated first, by {self.separating.config.name}", *lines)
+        elif self.by_channel and reader.channels > 1:
+            apart = ByChannel(file, reader.channels)
+            lines = (f"each of {reader.channels} channels is heard for itself", *lines)
         seconds = reader.source_frames / reader.source_rate
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)
         if self.dry_run:
@@ -124,7 +131,7 @@ class Transcription(Batch):
             self._tell("progress", file=name, index=turn[0], files=turn[1], **share, wall_seconds=wall)
 
         with ExitStack() as stack:
-            if self.resume and self.separating is not None:
+            if self.resume and apart is not None:
                 kept = self._kept(name, [*outputs.values()])
             elif self.resume and plan.tape == "none":
                 notes.append("a causal model keeps no work to go on from: it began anew")
@@ -140,8 +147,10 @@ class Transcription(Batch):
             part = work.token if work is not None else None
             sink = stack.enter_context(Sink(name, outputs, self.layout, self.keep, self.tell, part))
             coverage, likely = Coverage(reader.rate), self.recogniser.likely()
-            if self.separating is not None:
-                rows = self._voices(file, coverage, progress, notes, kept, likely)
+            if apart is not None:
+                stem = partial(self._stem, likely)
+                where = (self.work_dir, kept)
+                rows = voices(apart, stem, coverage, reader.rate, self.words, progress, notes, *where)
             else:
                 rows = self._rows(reader, plan, coverage, progress, job, likely)
             for row, count in stack.enter_context(closing(rows)):
@@ -149,7 +158,7 @@ class Transcription(Batch):
             sink.commit()
             if work is not None:
                 work.remove()
-        if self.separating is None:
+        if apart is None:
             notes += reader.notes
         notes += filter(None, [coverage.note(), likely.note()])
         return self._done(name, reader, sink, notes, lines, started)
@@ -170,40 +179,29 @@ class Transcription(Batch):
         return self.recogniser.segments(blocks, plan, progress, width=width, lines=lines, **how)
 
     def _kept(self, name: str, outputs: list[Path]) -> KeptVoices:
-        """The work of a separated job, with all that its rows depend on."""
+        """The work on several voices, with all that its rows depend on."""
         from slyther_cli.longform.journal import job_facts
-        from slyther_cli.tasks.voices import KeptVoices
 
-        apart, source = self.separating, Path(name)
-        assert apart is not None
-        facts = job_facts(source, apart.model, apart.config.name, {"channel": self.channel}, self.device)
+        first, source = self.separating or self, Path(name)
+        model = self.separating.model if self.separating else self.recogniser.model
+        facts = job_facts(source, model, first.config.name, {"channel": self.channel}, self.device)
         hearing = job_facts(source, self.recogniser.model, self.config.name, {}, self.device)["model"]
         search = {key: None if value is None else str(value) for key, value in self.search.items()}
         text = {"words": self.words, **self.layout, **search}
         return KeptVoices(name, outputs, self.work_dir, facts | {"recogniser": hearing, "text": text})
 
-    def _voices(
-        self,
-        file: Path,
-        coverage: Coverage,
-        progress: Any,
-        notes: list[str],
-        kept: KeptVoices | None,
-        likely: Likely,
-    ) -> Rows:
-        from slyther_cli.tasks.voices import voices
-
-        assert self.separating is not None
-        rate = self.recogniser.rate
-        how = {"separating": self.separating, "kept": kept}
-        stem = partial(self._stem, likely)
-        return voices(file, stem, coverage, rate, self.words, progress, notes, **how)  # type: ignore[arg-type]
-
     def _stem(
-        self, likely: Likely, path: Path, reader: AudioReader, speaker: str, voice: Coverage, progress: Any
+        self,
+        likely: Likely,
+        path: Path,
+        spool: Path,
+        reader: AudioReader,
+        speaker: str,
+        voice: Coverage,
+        progress: Any,
     ) -> Generator[Segment, None, None]:
         """What one speaker says; with ``resume`` its work is kept as that of a recording is."""
-        outputs, job = [path.with_suffix(".jsonl")], None
+        outputs, job = [spool], None
         plan = self.recogniser.plan(
             reader.frames,
             memory_limit=self.memory_limit,

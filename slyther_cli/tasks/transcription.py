@@ -88,7 +88,8 @@ def transcribe(
     ``words``         whether json has the words of a segment, with their times.
     ``max_line_width``, ``max_line_count``, ``max_words_per_line``, ``highlight_words``
                       as whisper has them, for srt and vtt; see ``text.subtitles``.
-    ``channel``       "mix" (the mean) or a number from 1 up.
+    ``channel``       "mix" (the mean), a number from 1 up, or "each": what is said in each channel, labelled
+                      "S1", "S2", as in recordings of telephone calls.
     ``device``        "auto", "cpu", "cuda", "cuda:N". ``threads`` sets torch's number for the process.
     ``existing``      when outputs are there already: "refuse" (that input fails), "replace", or "skip" it.
     ``separate``      pull two speakers apart first, and label what each says "S1", "S2";
@@ -132,6 +133,9 @@ def transcribe(
             raise UsageError("raw sound comes on standard input: name it with - as an input")
     if separate_model is not None and not separate:
         raise UsageError("--separate-model needs --separate")
+    by_channel = channel == "each"
+    if by_channel and separate:
+        raise UsageError("--separate takes one channel or their mix: leave out --channel each")
     place = Path(work_dir) if work_dir is not None else None
     separating = None
     if separate:
@@ -175,6 +179,7 @@ def transcribe(
         threads=threads,
         existing="skip" if resume and existing == "refuse" else existing,
         separating=separating,
+        by_channel=by_channel,
         memory_limit=memory_limit,
         work_dir=place,
         dry_run=dry_run,

@@ -1,7 +1,7 @@
-"""Several voices in one recording: separated first, each transcribed for itself, and joined in order of time.
+"""Several voices in one recording: each transcribed for itself, and joined in order of time.
 
-separate(recording) -> a stem for each speaker, in a folder
-  -> segments of each stem, in a file of JSON lines there -> merged by their start
+Separated: a stem for each speaker, in a folder. ByChannel: the recording's channels, as they are.
+  -> segments of each stem, in a file of JSON lines in that folder -> merged by their start
 
 The folder is a temporary one, or with --resume one that outlasts the process: then separating and each stem's
 transcription keep their work as they do alone, and what is done is not done again.
@@ -17,9 +17,9 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from slyther_cli.audio.discover import shown
 from slyther_cli.audio.reader import AudioReader
@@ -32,7 +32,9 @@ from slyther_cli.tasks.setup import count_speakers
 from slyther_cli.tasks.sink import Row, row_of
 
 FACTS = "voices.json"
-Transcribe = Callable[[Path, AudioReader, str, Coverage, Callable[[float], None]], Generator[Any, None, None]]
+Transcribe = Callable[
+    [Path, Path, AudioReader, str, Coverage, Callable[[float], None]], Generator[Any, None, None]
+]
 
 
 class KeptVoices:
@@ -70,53 +72,96 @@ class KeptVoices:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class Stem(NamedTuple):
+    """The sound of one speaker: a channel of a file, from 1 up. ``made``: a file of ours."""
+
+    path: Path
+    channel: int
+    made: bool
+
+
+@dataclass(frozen=True)
+class Separated:
+    """Stems made by the job ``separating``: in a folder 4 bytes a sample and speaker."""
+
+    file: Path
+    separating: Separation
+    steps = 1  # of the progress, beside one for each stem
+
+    @property
+    def count(self) -> int:
+        return count_speakers(self.separating.config)
+
+    def stems(
+        self, folder: Path, keep: bool, on_progress: Callable[[float], None], notes: list[str]
+    ) -> list[Stem]:
+        """Raises what fails."""
+
+        def heard(event: dict[str, Any]) -> None:
+            if event["event"] == "progress":
+                on_progress(event["fraction"])
+
+        job = replace(self.separating, output_dir=folder, tell=heard)
+        if keep:
+            job = replace(job, resume=True, existing="skip")
+        (result,) = job.run([os.path.abspath(self.file)])
+        if result.error is not None:
+            raise result.error
+        notes += result.notes
+        return [Stem(path, 1, True) for path in result.outputs.values()]
+
+
+@dataclass(frozen=True)
+class ByChannel:
+    """Each of the ``count`` channels of ``file`` is a speaker's, as in recordings of telephone calls."""
+
+    file: Path
+    count: int
+    steps = 0
+
+    def stems(
+        self, folder: Path, keep: bool, on_progress: Callable[[float], None], notes: list[str]
+    ) -> list[Stem]:
+        return [Stem(self.file, 1 + i, False) for i in range(self.count)]
+
+
 def voices(
-    file: Path,
+    apart: Separated | ByChannel,
     transcribe: Transcribe,
     coverage: Coverage,
     rate: int,
     words: bool,
     on_progress: Callable[[float], None],
     notes: list[str],
-    *,
-    separating: Separation,
+    work_dir: Path | None = None,
     kept: KeptVoices | None = None,
 ) -> Generator[Row, None, None]:
-    """The segments of all speakers of the recording in ``file``, labelled S1, S2, ..., by their start.
+    """The segments of all speakers of a recording, labelled S1, S2, ..., by their start.
 
-    ``transcribe`` gives the segments of one stem (its file, and that opened); ``notes`` get what separation
-    has to say; ``separating`` is the job that separates. What fails there is raised. The stems lie in its
-    ``work_dir`` until the end: 4 bytes a sample and speaker; or in ``kept``, which then is not removed here.
+    ``transcribe`` gives the segments of one stem (its file, the file that they will go into, and its sound);
+    ``notes`` get what there is to say. What fails is raised. What is made lies in ``work_dir`` until the end;
+    or in ``kept``, which then is not removed here.
     """
     with ExitStack() as stack:
-        folder = kept.folder if kept else _temporary(stack, separating.work_dir)
-        parts = 1 + count_speakers(separating.config)
-
-        def heard(event: dict[str, Any]) -> None:
-            if event["event"] == "progress":
-                on_progress(event["fraction"] / parts)
-
-        job = replace(separating, output_dir=folder, tell=heard)
-        if kept:
-            job = replace(job, resume=True, existing="skip")
-        (result,) = job.run([os.path.abspath(file)])
-        if result.error is not None:
-            raise result.error
-        notes += result.notes
+        folder = kept.folder if kept else _temporary(stack, work_dir)
+        parts = apart.steps + apart.count
+        found = apart.stems(folder, kept is not None, lambda f: on_progress(f / parts), notes)
         spools = []
-        for number, path in enumerate(result.outputs.values(), 1):
-            spool = path.with_suffix(".jsonl")
+        for index, stem in enumerate(found):
+            spool = folder / f"s{index + 1}.jsonl"
             if not (kept and spool.exists()):
 
-                def share(fraction: float, number: int = number) -> None:
-                    on_progress((number + fraction) / parts)
+                def share(fraction: float, index: int = index) -> None:
+                    on_progress((apart.steps + index + fraction) / parts)
 
                 voice = Coverage(rate)
-                with AudioReader(path, 1, rate) as reader:
-                    segments = transcribe(path, reader, f"S{number}", voice, share)
+                with AudioReader(stem.path, stem.channel, rate) as reader:
+                    segments = transcribe(stem.path, spool, reader, f"S{index + 1}", voice, share)
                     _spool(spool, segments, voice, words)
-            if not kept:
-                path.unlink()
+                if not stem.made:
+                    notes += [note for note in reader.notes if note not in notes]
+            if stem.made and not kept:
+                stem.path.unlink()
             rows = map(json.loads, stack.enter_context(open(spool, encoding="ascii")))
             coverage.louder(Coverage.of(next(rows)))
             spools.append(rows)
