@@ -7,7 +7,6 @@ see examples/train-codec.toml. Its paths are relative to its own folder.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from slyther_cli.errors import UsageError
 from slyther_cli.layers.quantizer import QUIET, QuantizerTraining
 from slyther_cli.models.codec import Codec, SeanetCodec
+from slyther_cli.training.ahead import Ahead
 from slyther_cli.training.codec_start import start_from_blocks
 from slyther_cli.training.data import SpeechPool
 from slyther_cli.training.loop import LoopConfig, Peers
@@ -27,7 +27,6 @@ from slyther_cli.training.settings import DataConfig, read_settings, starting_mo
 from slyther_cli.training.spectral import MelDistance
 from slyther_cli.training.workers import run
 
-AHEAD = 4  # batches made while the network computes
 DEV_SEED = 12345
 START_AT = 2**40
 """The number of the first piece of speech that k-means begins with."""
@@ -151,8 +150,7 @@ class CodecTask:
             self._start()
         self.mel = MelDistance(codec.sample_rate).to(device)
         self.distance = MelDistance(codec.sample_rate, linear=config.losses.linear).to(device)
-        self._feeder = ThreadPoolExecutor(1)
-        self._ahead: dict[int, Future] = {}
+        self._batches = Ahead(self.batch)
 
     @torch.no_grad()
     def _start(self) -> None:
@@ -180,10 +178,7 @@ class CodecTask:
 
     def loss(self, step: int) -> tuple[Tensor, float]:
         """That step's loss, and the mel distance in it."""
-        for ahead in range(step, step + AHEAD):
-            if ahead not in self._ahead:
-                self._ahead[ahead] = self._feeder.submit(self.batch, ahead)
-        x = self._ahead.pop(step).result().to(self.device)
+        x = self._batches(step).to(self.device)
         c, codec = self.config.losses, self.model.codec
         frames, commitment = self._frames(x, step)
         y = codec.decoder(frames)[:, 0]

@@ -7,7 +7,6 @@ frames, and ten times the mean square of the convolutions' features. The file is
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from slyther_cli.training.data import SpeechPool
 from slyther_cli.training.loop import LoopConfig, Peers
 from slyther_cli.training.settings import DataConfig, read_settings, starting_model
 from slyther_cli.training.units import Units, UnitsConfig
-from slyther_cli.training.workers import run
+from slyther_cli.training.workers import trainer
 
 PENALTY = 10.0  # weight of the features' mean square
 
@@ -174,14 +173,4 @@ def _utterances(pool: SpeechPool) -> list[np.ndarray]:
     return sorted((x for speaker in sorted(pool.speakers) for x in pool.speakers[speaker]), key=len)
 
 
-def train(
-    config_path: Path,
-    folder: Path,
-    resume: bool,
-    on_event: Callable[[dict], None],
-    workers: int = 1,
-    device: str = "cpu",
-) -> None:
-    """Train as ``config_path`` says; see :func:`slyther_cli.training.workers.run`."""
-    config = read_config(config_path)
-    run(HubertTask, config, config_path, folder, resume, on_event, workers, device)
+train = trainer(HubertTask, read_config)

@@ -9,8 +9,6 @@ and [loop]; see examples/train-transcribe.toml. Its paths are relative to its ow
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,14 +27,14 @@ from slyther_cli.text.tokens import (
     SentencePieceTokenizer,
     load_tokenizer,
 )
+from slyther_cli.training.ahead import Ahead
 from slyther_cli.training.hubert_front import pretrained
 from slyther_cli.training.loop import LoopConfig, Peers
 from slyther_cli.training.metrics import edits
 from slyther_cli.training.settings import DataConfig, read_settings, starting_model
 from slyther_cli.training.transcribed import AugmentConfig, TranscribedSpeech, padded, spec_augment
-from slyther_cli.training.workers import run
+from slyther_cli.training.workers import trainer
 
-AHEAD = 4  # batches made while the network computes
 FITTED_ON = 300  # utterances that the features' mean and deviation are taken from
 DEV_CANDIDATES = 10  # next tokens that validation tries of a hypothesis
 IGNORED = -100  # a target that does not count
@@ -144,8 +142,7 @@ class RecognitionTask:
         if config.batch.intermediate:
             layers = model.transformer.encoder.layers
             layers[len(layers) // 2 - 1].register_forward_hook(self._midway)
-        self._feeder = ThreadPoolExecutor(1)
-        self._ahead: dict[int, Future] = {}
+        self._batches = Ahead(self.batch)
 
     def _sample(self) -> np.ndarray:
         rng = np.random.default_rng(self.config.loop.seed)
@@ -176,10 +173,7 @@ class RecognitionTask:
     def loss(self, step: int) -> tuple[Tensor, float]:
         """The loss of that step's batch in nats a token, and a part of it to watch: the decoder's, or without
         a decoder that of the last layer's CTC."""
-        for ahead in range(step, step + AHEAD):
-            if ahead not in self._ahead:
-                self._ahead[ahead] = self._feeder.submit(self.batch, ahead)
-        features, lengths, tokens, counts = self._ahead.pop(step).result()
+        features, lengths, tokens, counts = self._batches(step)
         frames = self.model.frontend.frames(lengths)
         lengths = lengths.to(self.device)
         self._heard_midway.clear()
@@ -285,14 +279,4 @@ def _tokenizer(c: TextConfig, lines: list[str], ends: bool) -> CharTokenizer | S
         raise UsageError(f"[text] {error}") from None
 
 
-def train(
-    config_path: Path,
-    folder: Path,
-    resume: bool,
-    on_event: Callable[[dict], None],
-    workers: int = 1,
-    device: str = "cpu",
-) -> None:
-    """Train as ``config_path`` says; see :func:`slyther_cli.training.workers.run`."""
-    config = read_config(config_path)
-    run(RecognitionTask, config, config_path, folder, resume, on_event, workers, device)
+train = trainer(RecognitionTask, read_config)

@@ -6,8 +6,6 @@ see examples/train-separate.toml. Its paths are relative to its own folder.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,13 +17,13 @@ from torch import Tensor
 from slyther_cli.errors import UsageError
 from slyther_cli.models.mamba_tasnet import MambaTasNet
 from slyther_cli.training import separation_start
+from slyther_cli.training.ahead import Ahead
 from slyther_cli.training.loop import LoopConfig, Peers
 from slyther_cli.training.losses import best_assignment, pairwise_si_snr, pit_loss
 from slyther_cli.training.mixing import Mixer, MixingConfig
 from slyther_cli.training.settings import DataConfig, read_settings, starting_model
-from slyther_cli.training.workers import run
+from slyther_cli.training.workers import trainer
 
-AHEAD = 4  # batches made while the network computes
 DEV_SEED = 12345
 START_SECONDS, START_EXAMPLES = 4, 40  # the mixtures by which shorter filters are fitted
 
@@ -85,8 +83,7 @@ class SeparationTask:
             model = self._begin(model)
         self.model = model.to(device)
         self.dev_mixer = Mixer(dev, MixingConfig(speed=(1.0,)), n, DEV_SEED)
-        self._feeder = ThreadPoolExecutor(1)
-        self._ahead: dict[int, Future] = {}
+        self._batches = Ahead(self.batch)
         self._scale = 1.0  # of the exported stems; validation measures it
 
     def _begin(self, old: torch.nn.Module) -> torch.nn.Module:
@@ -112,10 +109,7 @@ class SeparationTask:
 
     def loss(self, step: int) -> tuple[Tensor, float]:
         """The PIT loss of that step's batch and its mean SI-SNR in dB."""
-        for ahead in range(step, step + AHEAD):
-            if ahead not in self._ahead:
-                self._ahead[ahead] = self._feeder.submit(self.batch, ahead)
-        mixtures, sources = self._ahead.pop(step).result()
+        mixtures, sources = self._batches(step)
         loss, scores = pit_loss(self._stems(mixtures.to(self.device))[0], sources.to(self.device))
         return loss, float(scores.mean())
 
@@ -178,14 +172,4 @@ class SeparationTask:
         return {"config": self.settings, "train_hours": hours, "speakers": len(self.pool.speakers)}
 
 
-def train(
-    config_path: Path,
-    folder: Path,
-    resume: bool,
-    on_event: Callable[[dict], None],
-    workers: int = 1,
-    device: str = "cpu",
-) -> None:
-    """Train as ``config_path`` says; see :func:`slyther_cli.training.workers.run`."""
-    config = read_config(config_path)
-    run(SeparationTask, config, config_path, folder, resume, on_event, workers, device)
+train = trainer(SeparationTask, read_config)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,12 @@ from slyther_cli.checkpoints.voice import Voice, write_voice
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.models.codec import Codec
 from slyther_cli.models.vall_m import Batch
+from slyther_cli.training.ahead import Ahead
 from slyther_cli.training.loop import LoopConfig, Peers
 from slyther_cli.training.settings import DataConfig, read_settings, starting_model
 from slyther_cli.training.spoken import Spoken, SpokenCodes, collate
-from slyther_cli.training.workers import run
+from slyther_cli.training.workers import trainer
 
-AHEAD = 4  # batches made while the network computes
 DEV_SEED = 12345
 
 
@@ -118,8 +116,7 @@ class SpeechTask:
         )
         if not self._of_voice():
             raise UsageError(f"speaker {config.speaker!r} has no utterance in split {data.dev_split!r}")
-        self._feeder = ThreadPoolExecutor(1)
-        self._ahead: dict[int, Future] = {}
+        self._batches = Ahead(self.batch)
 
     def about(self) -> dict[str, Any]:
         """The details of the "start" event."""
@@ -152,10 +149,7 @@ class SpeechTask:
 
     def loss(self, step: int) -> tuple[Tensor, float]:
         """The loss of that step's batch, and the first stage's part of it."""
-        for ahead in range(step, step + AHEAD):
-            if ahead not in self._ahead:
-                self._ahead[ahead] = self._feeder.submit(self.batch, ahead)
-        losses = self._losses(*self._ahead.pop(step).result())
+        losses = self._losses(*self._batches(step))
         total = losses.first + losses.rest + self.config.batch.lengths * losses.lengths
         return total, float(losses.first.detach())
 
@@ -207,14 +201,4 @@ def _tell_progress(done: int, of: int) -> None:
         print(f"encoded {done} of {of} utterances", file=sys.stderr)
 
 
-def train(
-    config_path: Path,
-    folder: Path,
-    resume: bool,
-    on_event: Callable[[dict], None],
-    workers: int = 1,
-    device: str = "cpu",
-) -> None:
-    """Train what the file describes into ``folder``; see :func:`slyther_cli.training.workers.run`."""
-    config = read_settings(config_path, SpeechConfig)
-    run(SpeechTask, config, config_path, folder, resume, on_event, workers, device)
+train = trainer(SpeechTask, lambda path: read_settings(path, SpeechConfig))

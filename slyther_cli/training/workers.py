@@ -61,6 +61,22 @@ def run(
                 process.join()
 
 
+def trainer(kind: Callable[..., Any], read: Callable[[Path], Any]) -> Callable[..., None]:
+    """The function that trains ``kind`` as a file says, which ``read`` reads; see :func:`run`."""
+
+    def train(
+        config_path: Path,
+        folder: Path,
+        resume: bool,
+        on_event: Callable[[dict], None],
+        workers: int = 1,
+        device: str = "cpu",
+    ) -> None:
+        run(kind, read(config_path), config_path, folder, resume, on_event, workers, device)
+
+    return train
+
+
 def _peer(rank, workers, kind, config, config_path, folder, resume, meeting, threads) -> None:
     """A process beside the first one, which alone reports errors."""
     try:
