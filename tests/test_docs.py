@@ -127,6 +127,7 @@ WITHOUT_DEFAULT = (
     "arpa",
     "config",
     "input",
+    "lexicon",
     "manifest",
     "mixtures",
     "plot",

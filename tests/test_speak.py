@@ -59,6 +59,22 @@ def test_text_comes_from_an_argument_a_file_or_standard_input(voices, tmp_path, 
     assert np.array_equal(wav, np.fromfile(tmp_path / "c.raw", "<i2"))
 
 
+def test_a_lexicon_says_how_words_are_said(voices, tmp_path, capsys):
+    (tmp_path / "names").write_text("Nguyen  win  # a name\n", encoding="utf-8")
+    base = ["-m", voices / "aligned", "--guard", "none", "-q"]
+    assert speak("Ask win.", *base, "-o", tmp_path / "a.wav") == 0
+    assert speak("Ask Nguyen.", *base, "-o", tmp_path / "b.wav", "--lexicon", tmp_path / "names") == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    assert speak("Ask Nguyen.", *base, "-o", tmp_path / "c.wav") == 0
+    assert (tmp_path / "a.wav").read_bytes() != (tmp_path / "c.wav").read_bytes()
+    (tmp_path / "names").write_text("Nguyen: win\n", encoding="utf-8")
+    capsys.readouterr()
+    assert speak("Ask.", *base, "-o", tmp_path / "d.wav", "--lexicon", tmp_path / "names") == 3
+    err = capsys.readouterr().err.strip()
+    assert "line 1: not a word, two blanks" in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "d.wav").exists()
+
+
 def test_markup_is_left_out_and_told(voices, tmp_path, capsys):
     base = ["-m", voices / "aligned", "--guard", "none"]
     assert (
@@ -188,6 +204,7 @@ def test_the_sound_takes_on_the_colour_of_the_prompt_and_resumes_with_it(voices,
         (["hi", "-o", ".", "--force"], 3, "folder"),
         (["hi", "-o", "/dev/null", "--raw", "--force"], 3, "device"),
         (["-i", "nowhere.txt"], 3, "nowhere.txt"),
+        (["hi", "--lexicon", "nowhere.txt"], 3, "nowhere.txt: cannot be read: no such file"),
         (["hi", "-m", "nobody"], 5, "nobody"),
     ],
 )

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slyther_cli.errors import ModelError
+from slyther_cli.errors import InputError, ModelError
 from slyther_cli.text.letter_rules import apply_rules
 from slyther_cli.text.markup import without_markup
 from slyther_cli.text.normalise_english import LETTERS, MARKS, normalise, number
 from slyther_cli.text.phonemes import ALPHABETS, espeak_missing, pronounce, spell
+from slyther_cli.text.pronunciations import Pronunciations
 from slyther_cli.text.sentences import split_sentences
 from slyther_cli.training.lexicon import align, learn_rules
 
@@ -177,3 +178,63 @@ def test_long_texts_take_time_in_proportion():
 
     small = seconds(2000)
     assert seconds(40000) < 20 * 5 * max(small, 0.01)
+
+
+SAID = Pronunciations(
+    ["# names", "Nguyen\tW IH N", "Siobhán  shiv on # a respelling", "St. Ives  AY1 V Z", "SQL  sequel"]
+)
+
+
+def phones_of(text, lexicon=None):
+    return " ".join(ALPHABETS["arpabet"][s] for s in spell(text, "arpabet", lexicon).symbols).split()
+
+
+def test_own_pronunciations_are_said():
+    """Written anyhow, with any mark behind, alone or inside; and nothing else changes."""
+    assert phones_of("Nguyen", SAID) == ["W", "IH1", "N", "."]
+    assert phones_of("Ask NGUYEN, not me", SAID)[3:7] == ["W", "IH1", "N", ","]
+    for text, plain in (
+        ("Mr. Nguyen, hello", "Mr. win, hello"),
+        ("We use SQL; he does not.", "We use sequel; he does not."),
+        ("Is it SQL?", "Is it sequel?"),
+    ):
+        assert spell(text, "graphemes", Pronunciations(["SQL  sequel", "Nguyen  win"])) == spell(
+            plain, "graphemes"
+        )
+    assert phones_of("near St. Ives.", SAID) == [*phones_of("near")[:-1], "AY1", "V", "Z", "."]
+    assert phones_of("a saint", SAID) == phones_of("a saint")
+    own = Pronunciations(["Xqzley  K W IH1 Z L IY"])
+    assert spell("Xqzley", "arpabet").by_rule and not spell("Xqzley", "arpabet", own).by_rule
+
+
+@given(st.text(max_size=60))
+def test_a_lexicon_of_other_words_changes_nothing(text):
+    assert spell(text, "arpabet", Pronunciations(["xqzzk  B AA1"])) == spell(text, "arpabet")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("Nguyen", "not a word, two blanks"),
+        ("Nguyen W IH1 N", "not a word, two blanks"),
+        ("  W IH1 N", "not a word, two blanks"),
+        ("Nguyen  W IX1 N", "'IX1' is no phone"),
+        ("Nguyen  W1 IH1 N", "'W1' is no phone"),
+        ("Nguyen  !?", "no sound in English"),
+        ("\u4f60  ni", "not a word"),
+    ],
+)
+def test_lines_that_are_no_pronunciation(line, says):
+    with pytest.raises(InputError, match=f"mine, line 2: .*{says}"):
+        Pronunciations(["# one", line], "mine")
+
+
+def test_phones_are_refused_by_a_model_of_letters(tmp_path):
+    with pytest.raises(InputError, match="reads no phones"):
+        Pronunciations(["Nguyen  W IH1 N"], phones=False)
+    for content, says in ((b"\xff\xfe\x00", "not UTF-8"), (b"x" * 4_000_001, "no list")):
+        (tmp_path / "list").write_bytes(content)
+        with pytest.raises(InputError, match=says):
+            Pronunciations.read(tmp_path / "list")
+    with pytest.raises(InputError, match="cannot be read"):
+        Pronunciations.read(tmp_path)

@@ -38,6 +38,14 @@ def speak(
     prompt_text: Annotated[
         str | None, typer.Option(help="What the prompt says; else it is transcribed.", metavar="TEXT")
     ] = None,
+    lexicon: Annotated[
+        str | None,
+        typer.Option(
+            help="Your pronunciations: lines of a word, two blanks, and phones (W IH1 N) or a respelling "
+            "(sequel).",
+            metavar="FILE",
+        ),
+    ] = None,
     model: opt.Voice = None,
     speed: Annotated[float, typer.Option(help="0.5 to 2; 1 is the voice's own.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same speech.")] = 0,
@@ -104,6 +112,7 @@ def speak(
             source=source,
             prompt=prompt,
             prompt_text=prompt_text,
+            lexicon=lexicon,
             speed=speed,
             seed=seed,
             sampling=Sampling(temperature, top_k, top_p, repetition),

@@ -41,6 +41,7 @@ from slyther_cli.tasks.speech_output import open_output
 from slyther_cli.text.markup import without_markup
 from slyther_cli.text.normalise_english import normalise
 from slyther_cli.text.phonemes import Spelling, spell
+from slyther_cli.text.pronunciations import Pronunciations
 from slyther_cli.text.sentences import Sentence, split_sentences
 
 DEFAULT_MODEL = "vall-me-16k-en"
@@ -72,6 +73,7 @@ def speak(
     source: str = "text",
     prompt: str | os.PathLike[str] | None = None,
     prompt_text: str | None = None,
+    lexicon: str | os.PathLike[str] | None = None,
     speed: float = 1.0,
     seed: int = 0,
     sampling: Sampling | None = None,
@@ -92,6 +94,7 @@ def speak(
     ``prompt``      a recording of the voice to speak in, 3 to 10 s of one speaker, who agrees to it;
     ``prompt_text`` what is said there, else our recogniser writes it down. Without a prompt: the model's
     voice. ``speed``       1 is the model's own; from 0.5 to 2, for models that know how long a symbol lasts.
+    ``lexicon``     a file of your own pronunciations (``text.pronunciations``).
     ``seed``        the same one gives the same speech on the same device.
     ``guard``       "lengths", "recogniser" (both), "auto" (the recogniser where there is one), "none";
                     a sentence that it doubts is said anew with another seed, ``retries`` times at most.
@@ -125,6 +128,9 @@ def speak(
     network, codec = load_pair(config, where)
     if speed != 1 and not network.aligned:
         raise UsageError(f"model {config.name} cannot change its speed: leave --speed out")
+    said = None
+    if lexicon is not None:
+        said = Pronunciations.read(lexicon, phones=network.config.alphabet == "arpabet")
     hear = _hear(guard, codec.sample_rate, where)
     live = guard if guard != "auto" else "recogniser" if hear else "lengths"
     tell({"event": "start", "task": "speak", "model": config.name, "device": where, "seed": seed,
@@ -136,12 +142,13 @@ def speak(
     journal = None
     if resume:
         about = [text, str(output), config.name, str(prompt), speed, seed, repr(sampling), guard, retries]
+        about += [said] if said else []
         weights = [] if voice is None else voice.codes.tolist()
         key = hashlib.sha256(repr((about, weights)).encode()).hexdigest()[:16]
         journal = Journal(key)
     voicing = Voicing(network, voice, sampling or Sampling())
     colour = None if prompt is None else equaliser_for(voicing, codec, seed)
-    job = _Job(network, codec, voicing, speed, seed, guard, retries, hear, colour)
+    job = _Job(network, codec, voicing, speed, seed, guard, retries, hear, colour, said)
     options = {"format": format, "subtype": kind, "raw": raw, "replace": replace}
     return job.run(sentences, str(output), source, notes, journal, tell, options)
 
@@ -216,6 +223,7 @@ class _Job:
     retries: int
     hear: Hear | None
     colour: Equaliser | None
+    lexicon: Pronunciations | None
 
     @torch.inference_mode()
     def run(
@@ -240,7 +248,7 @@ class _Job:
             decoder = CodecDecoder(self.codec)
             context, carry = self.voicing.start(), 0.0
             for index, sentence in enumerate(sentences):
-                spelling = spell(sentence.text, self.network.config.alphabet)
+                spelling = spell(sentence.text, self.network.config.alphabet, self.lexicon)
                 by_rule |= dict.fromkeys(spelling.by_rule)
                 dropped |= dict.fromkeys(spelling.dropped)
                 if not spelling.spoken:

@@ -12,11 +12,14 @@ import lzma
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slyther_cli.errors import ModelError
 from slyther_cli.text.letter_rules import apply_rules
 from slyther_cli.text.normalise_english import LETTERS, MARKS, normalise
+
+if TYPE_CHECKING:
+    from slyther_cli.text.pronunciations import Pronunciations
 
 PAD, BLANK = "_", " "
 VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split()  # noqa: SIM905
@@ -48,15 +51,17 @@ class Spelling:
         return sum(s > len(MARKS) + 1 for s in self.symbols)
 
 
-def spell(text: str, alphabet: str) -> Spelling:
+def spell(text: str, alphabet: str, lexicon: Pronunciations | None = None) -> Spelling:
     """English as the symbols of an alphabet: a blank, the words with a mark or a blank between them, a mark.
-    Nothing at all when there are no words.
+    Nothing at all when there are no words. ``lexicon``: the user's own pronunciations.
 
     Raises :class:`ModelError`: an unknown alphabet, or "espeak" without the extra.
     """
     if alphabet not in ALPHABETS:
         raise ModelError(f"unknown alphabet {shorten(alphabet)!r}; known: {', '.join(ALPHABETS)}")
     words, dropped = normalise(text)
+    pieces = [*lexicon.applied(words.split())] if lexicon else [(word, ()) for word in words.split()]
+    words = " ".join(word for word, _ in pieces)
     numbers = {symbol: i for i, symbol in enumerate(ALPHABETS[alphabet])}
     out: list[int] = []
     by_rule: dict[str, None] = {}
@@ -64,23 +69,27 @@ def spell(text: str, alphabet: str) -> Spelling:
         ipa = _espeak(words) if words else ""
         said = [numbers[c] for c in ipa if c in numbers]
         return Spelling((numbers[BLANK], *said) if said else (), words, dropped=dropped)
-    for word in words.split():
-        plain, mark = (word[:-1], word[-1]) if word[-1] in MARKS else (word, "")
-        if alphabet == "arpabet":
-            phones, known = pronounce(plain)
-            if not known:
-                by_rule.setdefault(plain)
-        else:
-            phones = tuple(plain)
-        if not phones:
-            continue
-        out += [numbers[p] for p in phones]
-        out.append(numbers[mark or BLANK])
+    for piece, given in pieces:
+        for word in [piece] if given else piece.split():
+            plain, mark = (word[:-1], word[-1]) if word[-1] in MARKS else (word, "")
+            phones = given or _symbols(plain, alphabet, by_rule)
+            if phones:
+                out += [numbers[p] for p in phones]
+                out.append(numbers[mark or BLANK])
     while out and out[-1] == numbers[BLANK]:
         out.pop()
     if out and out[-1] > len(MARKS) + 1:
         out.append(numbers["."])
     return Spelling((numbers[BLANK], *out) if out else (), words, tuple(by_rule), dropped)
+
+
+def _symbols(word: str, alphabet: str, by_rule: dict[str, None]) -> tuple[str, ...]:
+    if alphabet != "arpabet":
+        return tuple(word)
+    phones, known = pronounce(word)
+    if not known:
+        by_rule.setdefault(word)
+    return phones
 
 
 def shorten(text: str, limit: int = 40) -> str:
