@@ -75,6 +75,9 @@ def _shorten_frames(old: MambaTasNet, new: MambaTasNet, finer: int, speech: Tens
     for layer in new.masknet.mamba_net.layers:
         for tail in ("", "_b")[: 1 if new.config.causal else 2]:
             _slow_down(layer.mixer, tail, finer)
+    total = new.decoded(speech).sum(1)  # the masks' level is any: the stems are to sum to the mixture
+    level = (speech * total).sum() / total.square().sum().clamp(min=1e-12)
+    new.decoder.weight.mul_(level.clamp(min=1e-6))
 
 
 def _window(length: int) -> Tensor:
