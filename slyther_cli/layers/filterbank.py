@@ -79,6 +79,11 @@ class Pointwise(nn.Module):
         return F.linear(x, self.conv.weight.squeeze(-1))
 
 
+def root_hann(length: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The square root of a Hann window [length]; its squares, half overlapped, sum to one."""
+    return torch.sin(torch.pi * (torch.arange(length, dtype=dtype) + 0.5) / length)
+
+
 def start_from_fourier(encoder: Encoder, decoder: Decoder) -> None:
     """Initialise encoder and decoder as a tight windowed Fourier pair, not noise (ours, not the paper's).
 
@@ -88,7 +93,7 @@ def start_from_fourier(encoder: Encoder, decoder: Decoder) -> None:
     """
     k = encoder.kernel_size
     n = torch.arange(k, dtype=torch.float64)
-    window = torch.sin(torch.pi * (n + 0.5) / k)  # squares of half-overlapped windows sum to one
+    window = root_hann(k, torch.float64)
     edge = {0: 0.5, k // 2: 0.5}  # the constant and the Nyquist row have half the energy
     rows = [
         torch.cos(2 * torch.pi * f * n / k) * (2 / k * edge.get(f, 1.0)) ** 0.5 for f in range(k // 2 + 1)

@@ -29,12 +29,13 @@ from slyther_cli.text.transcript import transcript_paths
 
 Event = dict[str, Any]
 Rows = Generator[Row, None, None]
+EACH = "each"  # the channel that stands for all, each for itself
 
 
 @dataclass(kw_only=True)
 class Transcription(Batch):
     """Many recordings, one model. The fields are what :func:`transcription.transcribe` takes; ``separating``
-    pulls speakers apart first; ``by_channel``: the recording's channels are the speakers."""
+    pulls speakers apart first."""
 
     task = "transcribe"
     result = TranscriptionResult
@@ -45,9 +46,13 @@ class Transcription(Batch):
     words: bool
     layout: dict[str, Any]
     separating: Separation | None
-    by_channel: bool
     keep: bool
     recogniser: Any = None
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether the recording's channels are the speakers."""
+        return self.channel == EACH
 
     def outputs(self, source: Input) -> Outputs:
         if self.output_dir is not None:

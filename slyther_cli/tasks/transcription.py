@@ -23,7 +23,7 @@ from slyther_cli.tasks.batch import nobody
 from slyther_cli.tasks.listing import parse_shard
 from slyther_cli.tasks.results import TranscriptionResult
 from slyther_cli.tasks.setup import choose_model
-from slyther_cli.tasks.transcribing import Transcription
+from slyther_cli.tasks.transcribing import EACH, Transcription
 from slyther_cli.text.transcript import chosen_formats
 
 DEFAULT_MODEL = "conmamba-ctc-16k-en"
@@ -133,8 +133,7 @@ def transcribe(
             raise UsageError("raw sound comes on standard input: name it with - as an input")
     if separate_model is not None and not separate:
         raise UsageError("--separate-model needs --separate")
-    by_channel = channel == "each"
-    if by_channel and separate:
+    if channel == EACH and separate:
         raise UsageError("--separate takes one channel or their mix: leave out --channel each")
     place = Path(work_dir) if work_dir is not None else None
     separating = None
@@ -179,7 +178,6 @@ def transcribe(
         threads=threads,
         existing="skip" if resume and existing == "refuse" else existing,
         separating=separating,
-        by_channel=by_channel,
         memory_limit=memory_limit,
         work_dir=place,
         dry_run=dry_run,

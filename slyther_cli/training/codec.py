@@ -255,4 +255,4 @@ def train(
     follow the frames that it sees. Raises :class:`UsageError` on more ``workers`` as well."""
     if workers != 1:
         raise UsageError("a codec is trained by one process; give it --threads instead")
-    run(CodecTask, read_config(config_path), config_path, folder, resume, on_event, workers, device)
+    run(CodecTask, read_config, config_path, folder, resume, on_event, workers, device)

@@ -8,6 +8,7 @@ frames, and ten times the mean square of the convolutions' features. The file is
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from slyther_cli.training.data import SpeechPool
 from slyther_cli.training.loop import LoopConfig, Peers
 from slyther_cli.training.settings import DataConfig, read_settings, starting_model
 from slyther_cli.training.units import Units, UnitsConfig
-from slyther_cli.training.workers import trainer
+from slyther_cli.training.workers import run
 
 PENALTY = 10.0  # weight of the features' mean square
 
@@ -173,4 +174,4 @@ def _utterances(pool: SpeechPool) -> list[np.ndarray]:
     return sorted((x for speaker in sorted(pool.speakers) for x in pool.speakers[speaker]), key=len)
 
 
-train = trainer(HubertTask, read_config)
+train = partial(run, HubertTask, read_config)

@@ -35,6 +35,11 @@ def best_assignment(pairs: Tensor) -> tuple[Tensor, Tensor]:
     return best, orders[which]
 
 
+def level_to(mixtures: Tensor, totals: Tensor) -> Tensor:
+    """The one factor, above 0, by which ``totals`` come nearest to ``mixtures`` of the same shape."""
+    return ((mixtures * totals).sum() / totals.square().sum().clamp(min=1e-12)).clamp(min=1e-6)
+
+
 def pit_loss(estimates: Tensor, targets: Tensor, ceiling_db: float = 30.0) -> tuple[Tensor, Tensor]:
     """Negative PIT SI-SNR, examples already above the ceiling left out: (scalar loss, SI-SNR per example
     [batch])."""

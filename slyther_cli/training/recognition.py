@@ -10,6 +10,7 @@ and [loop]; see examples/train-transcribe.toml. Its paths are relative to its ow
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from slyther_cli.training.loop import LoopConfig, Peers
 from slyther_cli.training.metrics import edits
 from slyther_cli.training.settings import DataConfig, read_settings, starting_model
 from slyther_cli.training.transcribed import AugmentConfig, TranscribedSpeech, padded, spec_augment
-from slyther_cli.training.workers import trainer
+from slyther_cli.training.workers import run
 
 FITTED_ON = 300  # utterances that the features' mean and deviation are taken from
 DEV_CANDIDATES = 10  # next tokens that validation tries of a hypothesis
@@ -279,4 +280,4 @@ def _tokenizer(c: TextConfig, lines: list[str], ends: bool) -> CharTokenizer | S
         raise UsageError(f"[text] {error}") from None
 
 
-train = trainer(RecognitionTask, read_config)
+train = partial(run, RecognitionTask, read_config)

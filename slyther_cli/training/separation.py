@@ -7,6 +7,7 @@ see examples/train-separate.toml. Its paths are relative to its own folder.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,10 +20,10 @@ from slyther_cli.models.mamba_tasnet import MambaTasNet
 from slyther_cli.training import separation_start
 from slyther_cli.training.ahead import Ahead
 from slyther_cli.training.loop import LoopConfig, Peers
-from slyther_cli.training.losses import best_assignment, pairwise_si_snr, pit_loss
+from slyther_cli.training.losses import best_assignment, level_to, pairwise_si_snr, pit_loss
 from slyther_cli.training.mixing import Mixer, MixingConfig
 from slyther_cli.training.settings import DataConfig, read_settings, starting_model
-from slyther_cli.training.workers import trainer
+from slyther_cli.training.workers import run
 
 DEV_SEED = 12345
 START_SECONDS, START_EXAMPLES = 4, 40  # the mixtures by which shorter filters are fitted
@@ -121,9 +122,8 @@ class SeparationTask:
             stems = self.model(mixtures)
             return stems, stems
         decoded = self.model.decoded(mixtures)
-        total = decoded.detach().sum(1)
-        level = (mixtures * total).sum() / total.square().sum().clamp(min=1e-12)
-        return self.model.stems(decoded * level.clamp(min=1e-6), mixtures), decoded
+        level = level_to(mixtures, decoded.detach().sum(1))
+        return self.model.stems(decoded * level, mixtures), decoded
 
     @torch.inference_mode()
     def validate(self) -> dict[str, Any]:
@@ -172,4 +172,4 @@ class SeparationTask:
         return {"config": self.settings, "train_hours": hours, "speakers": len(self.pool.speakers)}
 
 
-train = trainer(SeparationTask, read_config)
+train = partial(run, SeparationTask, read_config)

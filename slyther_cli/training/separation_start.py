@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from slyther_cli.errors import UsageError
+from slyther_cli.layers.filterbank import root_hann
 from slyther_cli.models.mamba_tasnet import MambaTasNet, MambaTasNetConfig
+from slyther_cli.training.losses import level_to
 
 CHANGES = ("stride", "kernel_size", "causal", "mixture_consistency")
 """The settings in which the new network may differ."""
@@ -59,9 +61,9 @@ def _shorten_frames(old: MambaTasNet, new: MambaTasNet, finer: int, speech: Tens
     at the new rate, and layers that run in the same time."""
     long, short = old.encoder.kernel_size, new.encoder.kernel_size
     start = (long - short) // 2
-    window = _window(short)
+    window = root_hann(short)
     filters = old.encoder.conv1d.weight.squeeze(1)
-    middle = filters[:, start : start + short] / _window(long)[start : start + short]
+    middle = filters[:, start : start + short] / root_hann(long)[start : start + short]
     new.encoder.conv1d.weight.copy_((middle * window * math.sqrt(finer)).unsqueeze(1))
 
     # A long window around each short one, whose features the old network would have had at this place.
@@ -75,14 +77,8 @@ def _shorten_frames(old: MambaTasNet, new: MambaTasNet, finer: int, speech: Tens
     for layer in new.masknet.mamba_net.layers:
         for tail in ("", "_b")[: 1 if new.config.causal else 2]:
             _slow_down(layer.mixer, tail, finer)
-    total = new.decoded(speech).sum(1)  # the masks' level is any: the stems are to sum to the mixture
-    level = (speech * total).sum() / total.square().sum().clamp(min=1e-12)
-    new.decoder.weight.mul_(level.clamp(min=1e-6))
-
-
-def _window(length: int) -> Tensor:
-    """The square root of a Hann window; its squares, half overlapped, sum to one."""
-    return torch.sin(torch.pi * (torch.arange(length) + 0.5) / length)
+    # The masks' level is any: the stems are to sum to the mixture.
+    new.decoder.weight.mul_(level_to(speech, new.decoded(speech).sum(1)))
 
 
 def _least_squares(x: Tensor, y: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from slyther_cli.training.ahead import Ahead
 from slyther_cli.training.loop import LoopConfig, Peers
 from slyther_cli.training.settings import DataConfig, read_settings, starting_model
 from slyther_cli.training.spoken import Spoken, SpokenCodes, collate
-from slyther_cli.training.workers import trainer
+from slyther_cli.training.workers import run
 
 DEV_SEED = 12345
 
@@ -201,4 +202,4 @@ def _tell_progress(done: int, of: int) -> None:
         print(f"encoded {done} of {of} utterances", file=sys.stderr)
 
 
-train = trainer(SpeechTask, lambda path: read_settings(path, SpeechConfig))
+train = partial(run, SpeechTask, partial(read_settings, kind=SpeechConfig))

@@ -17,7 +17,7 @@ from slyther_cli.training.loop import train as run_loop
 
 def run(
     kind: Callable[..., Any],
-    config: Any,
+    read: Callable[[Path], Any],
     config_path: Path,
     folder: Path,
     resume: bool,
@@ -26,12 +26,13 @@ def run(
     device: str = "cpu",
 ) -> None:
     """Train ``kind(config, base, device)``, a task for :mod:`slyther_cli.training.loop`, into ``folder``,
-    with a copy of the configuration file beside the checkpoints.
+    with a copy of the configuration file, which ``read`` reads, beside the checkpoints.
 
     A task's ``about()`` is the dictionary of the "start" event. ``workers`` processes each get their share of
     torch's threads. ``on_event`` gets dictionaries whose "event" is start, train, skipped or validate. Raises
     :class:`UsageError`, :class:`InputError` (the speech), :class:`OutputError` and :class:`ModelError`.
     """
+    config = read(config_path)
     if workers < 1 or (workers > 1 and device != "cpu"):
         raise UsageError("workers must be 1 or more, and 1 on a GPU")
     check_folder(folder, resume)
@@ -59,22 +60,6 @@ def run(
         finally:
             for process in others:
                 process.join()
-
-
-def trainer(kind: Callable[..., Any], read: Callable[[Path], Any]) -> Callable[..., None]:
-    """The function that trains ``kind`` as a file says, which ``read`` reads; see :func:`run`."""
-
-    def train(
-        config_path: Path,
-        folder: Path,
-        resume: bool,
-        on_event: Callable[[dict], None],
-        workers: int = 1,
-        device: str = "cpu",
-    ) -> None:
-        run(kind, read(config_path), config_path, folder, resume, on_event, workers, device)
-
-    return train
 
 
 def _peer(rank, workers, kind, config, config_path, folder, resume, meeting, threads) -> None:
