@@ -26,6 +26,23 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """The cache of the models that hear tones (see tones.py)."""
+    import tones
+
+    return tones.cache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, models):
+    """A folder of the test's own, with these models and no others but the shipped ones."""
+    import tones
+
+    with tones.at_home(tmp_path, monkeypatch, models):
+        yield tmp_path
+
+
 @pytest.fixture(autouse=True)
 def events_are_documented(monkeypatch):
     """Whatever a test lets a command print with --json must be as docs/events.md says."""

@@ -15,16 +15,7 @@ from slyther_cli.studies.recognition_search import search_settings
 from slyther_cli.studies.recognition_times import measure_times, spoken_words
 from slyther_cli.text.words import Token
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return tones.cache(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch, models):
-    with tones.at_home(tmp_path, monkeypatch, models):
-        yield tmp_path
+pytestmark = pytest.mark.usefixtures("place")
 
 
 PHONES = {"hello": "hh ah l ow", "abide": "ah b ay d", "all": "ao l", "deal": "d iy l"}

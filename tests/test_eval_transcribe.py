@@ -28,15 +28,7 @@ from slyther_cli.training.evaluate_recognition import (
 words = st.lists(st.sampled_from(["ab", "cd", "efg", "h"]), max_size=7)
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory):
-    return tones.cache(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch, models):
-    with tones.at_home(tmp_path, monkeypatch, models):
-        yield tmp_path
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def corpus(sayings, name="manifest.tsv", extra=""):

@@ -17,17 +17,7 @@ from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.tasks import recogniser, setup
 from slyther_cli.text import subtitles
 
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory):
-    return tones.cache(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch, models):
-    """Every test in a folder of its own, with these models and no others but the shipped ones."""
-    with tones.at_home(tmp_path, monkeypatch, models):
-        yield tmp_path
+pytestmark = pytest.mark.usefixtures("place")
 
 
 # What comes out

@@ -18,15 +18,7 @@ SAYS = ("all deal", "bad bead hide"), ("dial", "hello bad")
 PAUSE = 3.0
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    return tones.cache(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch, models):
-    with tones.at_home(tmp_path, monkeypatch, models):
-        yield tmp_path
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def call(name="call.wav", says=SAYS, rate=16_000, silent=0):

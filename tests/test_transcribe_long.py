@@ -13,15 +13,7 @@ from tones import left, run
 EVERY = 600  # seconds between two clicks of the long file
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory):
-    return tones.cache(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch, models):
-    with tones.at_home(tmp_path, monkeypatch, models):
-        yield tmp_path
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def clicks(name, seconds, every, rate):
