@@ -14,12 +14,15 @@ torch.set_num_threads(
 )  # products this small gain nothing from a second one, and lose much on a busy machine
 
 
-def small_model(layers=2, *, causal=False, d_model=16, stride=4, speakers=2, consistent=False, seed=0):
-    """A MambaTasNet with random weights that are large enough for every layer to matter."""
+def small_model(
+    layers=2, *, causal=False, d_model=16, stride=4, speakers=2, consistent=False, overlap=2, seed=0
+):
+    """A MambaTasNet with random weights that are large enough for every layer to matter; its kernel is
+    ``overlap`` strides."""
     torch.manual_seed(seed)
     config = MambaTasNetConfig(
-        n_filters=12, kernel_size=2 * stride, stride=stride, d_model=d_model, n_layers=layers, d_state=4,
-        n_speakers=speakers, causal=causal, mixture_consistency=consistent,
+        n_filters=12, kernel_size=overlap * stride, stride=stride, d_model=d_model, n_layers=layers,
+        d_state=4, n_speakers=speakers, causal=causal, mixture_consistency=consistent,
     )  # fmt: skip
     model = MambaTasNet(config).eval()
     with torch.no_grad():

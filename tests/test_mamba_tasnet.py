@@ -46,6 +46,33 @@ def test_mamba_tasnet(speakers, samples):
     close(together(mixture).sum(1), mixture)
 
 
+@pytest.mark.parametrize(("overlap", "samples"), [(2, 177), (3, 177), (4, 64), (8, 20)])
+@torch.no_grad()
+def test_longer_frames(overlap, samples):
+    """Zeros of half of ``overlap - 2`` strides at both ends, and torch's own convolutions."""
+    torch.manual_seed(0)
+    model = shaken(MambaTasNet(MambaTasNetConfig(6, 8 * overlap, 8, 8, 1, 4)))
+    p, mixture, lead = model.state_dict(), torch.randn(1, samples), 4 * (overlap - 2)
+    padded = F.pad(mixture, (lead, lead + -samples % 8))[:, None]
+    w = F.relu(F.conv1d(padded, p["encoder.conv1d.weight"], stride=8)).transpose(1, 2)
+    assert model.encoder.frames(samples) == w.shape[1]
+    close(model.encoder(mixture), w)
+    masked = (model.masknet(w) * w.unsqueeze(1))[0].transpose(1, 2)
+    decoded = F.conv_transpose1d(masked, p["decoder.weight"], stride=8)[:, 0]
+    close(model(mixture)[0], decoded[:, lead : lead + samples])
+
+
+@pytest.mark.parametrize("overlap", [2, 3, 4, 8])
+@torch.no_grad()
+def test_the_fourier_start_gives_back_what_it_takes(overlap):
+    model = MambaTasNet(MambaTasNetConfig(2 * 8 * overlap, 8 * overlap, 8, 8, 1, 4))
+    model.start_from_fourier()
+    x, lead = torch.randn(1, 400), model.encoder.lead
+    heard = model.decoder(model.encoder(x))[:, lead : lead + 400]
+    ends = 4 * overlap  # they lie in fewer windows
+    close(heard[:, ends:-ends], x[:, ends:-ends])
+
+
 @torch.no_grad()
 def test_the_mixer_of_conmamba():
     torch.manual_seed(0)

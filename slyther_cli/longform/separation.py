@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from slyther_cli.errors import InputError
+from slyther_cli.layers.filterbank import Encoder
 from slyther_cli.longform.ahead import open_tape
 from slyther_cli.longform.counted import Counted
 from slyther_cli.longform.journal import Journal
@@ -24,6 +25,7 @@ from slyther_cli.longform.unswept import separate_unswept
 from slyther_cli.models.mamba_tasnet import LiveSeparator, StemStream
 
 Blocks = Callable[[], Iterator[np.ndarray]]
+PIECE = 512  # frames
 
 
 @torch.inference_mode()
@@ -76,17 +78,17 @@ def separate_whole(
             tile = next(again, None)
             if tile is None or tile.w.shape[1] != x.shape[1]:
                 raise InputError("the recording has changed while it was read")
-            masks = model.masknet.masks(model.masknet.mamba_net.norm_f(x))
-            done = out.push(masks * tile.w.unsqueeze(1), tile.samples)[:, : counted.samples - given]
-            given += done.shape[1]
-            yield done.cpu().numpy()
+            for masked, samples in _masked(model, x, tile):
+                done = out.push(masked, samples)[:, : counted.samples - given]
+                given += done.shape[1]
+                yield done.cpu().numpy()
         yield out.flush()[:, : counted.samples - given].cpu().numpy()
     finally:
         tape.close()
 
 
 class Encoded(NamedTuple):
-    """A tile of the recording: samples [1, (frames + 1) * stride] and the encoder's output of them
+    """A tile of the recording: samples [1, encoder.samples(frames)] and the encoder's output of them
     [1, frames, n_filters]."""
 
     samples: Tensor
@@ -96,23 +98,47 @@ class Encoded(NamedTuple):
 def _encoded(model, blocks: Iterator[np.ndarray], device, first: int = 0) -> Iterator[Encoded]:
     """Tiles of TILE frames, from number ``first`` on; the last is shorter."""
 
-    def tile(samples: Tensor) -> Encoded:
-        return Encoded(samples, model.encoder.encode(samples))
+    def tile(samples: np.ndarray) -> Encoded:
+        heard = torch.from_numpy(samples).to(device)[None]
+        return Encoded(heard, model.encoder.encode(heard))
 
-    stride = model.config.stride
-    need = (TILE + 1) * stride
+    step, need = TILE * model.config.stride, model.encoder.samples(TILE)
     held: list[np.ndarray] = []
     count = index = 0
-    for block in blocks:
+    for block in _padded(model.encoder, blocks):
         held.append(block)
         count += len(block)
         while count > need:  # not >=: whether this is the last tile is known only when another sample comes
             samples = np.concatenate(held)
             if index >= first:
-                yield tile(torch.from_numpy(samples[:need]).to(device)[None])
-            held, count, index = [samples[TILE * stride :]], count - TILE * stride, index + 1
+                yield tile(samples[:need])
+            held, count, index = [samples[step:]], count - step, index + 1
     if count and index >= first:
-        yield tile(model.encoder.pad(torch.from_numpy(np.concatenate(held)).to(device)[None]))
+        yield tile(np.concatenate(held))
+
+
+def _padded(encoder: Encoder, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """A recording with the zeros that ``encoder`` sees at both its ends; nothing if it is empty."""
+    total = 0
+    for block in blocks:
+        if len(block) and not total:
+            yield np.zeros(encoder.lead, np.float32)
+        total += len(block)
+        yield block
+    if total:
+        yield np.zeros(encoder.tail(total), np.float32)
+
+
+def _masked(model, x: Tensor, tile: Encoded) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the decoder takes of a tile, from what the layers gave, and the samples that it comes from. It is
+    as wide as all filters for all speakers together, so it is made PIECE frames at a time."""
+    stride, kernel = model.config.stride, model.config.kernel_size
+    for start in range(0, x.shape[1], PIECE):
+        here = slice(start, start + PIECE)
+        masks = model.masknet.masks(model.masknet.mamba_net.norm_f(x[:, here]))
+        frames = masks.shape[2]
+        samples = tile.samples[:, start * stride : (start + frames - 1) * stride + kernel]
+        yield masks * tile.w[:, here].unsqueeze(1), samples
 
 
 def _live(model, blocks: Blocks, plan: Plan, on_progress) -> Iterator[np.ndarray]:

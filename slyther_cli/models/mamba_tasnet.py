@@ -9,7 +9,7 @@ names of the published checkpoints in papers.md 1.1 and 3.1. Written from that d
       -> 1x1 to n_speakers masks, ReLU
       -> decoder(mask * w) for each speaker              stems [batch, n_speakers, samples]
 
-Every step but BiMamba sees one frame (the filterbank: two neighbours), nothing needs statistics of the
+Every step but BiMamba sees one frame (the filterbank: its neighbours), nothing needs statistics of the
 whole recording, and the network is equivariant to level: a mixture twice as loud gives stems twice as loud.
 """
 
@@ -26,6 +26,7 @@ from slyther_cli.layers.filterbank import (
     Decoder,
     Encoder,
     Pointwise,
+    separated,
     start_from_fourier,
 )
 from slyther_cli.layers.mamba import MambaStack, MambaState
@@ -33,7 +34,9 @@ from slyther_cli.layers.mamba import MambaStack, MambaState
 
 @dataclass(frozen=True)
 class MambaTasNetConfig:
-    """Sizes. ``causal`` makes every layer forward-only, so that the network can run live.
+    """Sizes. ``kernel_size`` is twice the stride in the published networks; more of it (ours) hears longer
+    stretches at the same frame rate. ``causal`` makes every layer forward-only, so that the network can run
+    live.
     ``mixture_consistency`` (ours): what the stems lack of the mixture is shared out among them."""
 
     n_filters: int = 128
@@ -87,8 +90,7 @@ class MambaTasNet(nn.Module):
 
     def decoded(self, mixture: Tensor) -> Tensor:
         """[batch, samples] -> what the decoder gives, [batch, n_speakers, samples]."""
-        w = self.encoder(mixture)
-        return self.decoder(self.masknet(w) * w.unsqueeze(1))[..., : mixture.shape[1]]
+        return separated(mixture, self.encoder, self.masknet, self.decoder)
 
     def stems(self, decoded: Tensor, mixture: Tensor) -> Tensor:
         """[..., n_speakers, samples] from the decoder and [..., samples] -> the stems. With mixture
@@ -104,27 +106,32 @@ class MambaTasNet(nn.Module):
 
 
 class StemStream:
-    """The decoder over a recording, piece by piece; half a window waits for the next piece."""
+    """The decoder over a recording, piece by piece; what the next piece's frames add to waits for them."""
 
     def __init__(self, model: MambaTasNet):
         self.model = model
-        self.waiting: tuple[Tensor, Tensor] | None = None  # decoded, of the mixture; stride samples each
+        self.waiting: tuple[Tensor, Tensor] | None = None  # decoded, of the mixture
+        self.lead = model.encoder.lead  # samples to come that are before the first one
 
     def push(self, w: Tensor, samples: Tensor) -> Tensor:
-        """Masked frames w [1, n_speakers, frames, n_filters] and the samples [1, (frames + 1) * stride] that
-        they come from -> the finished samples [n_speakers, frames * stride]."""
-        stride = self.model.config.stride
-        out, mixture = self.model.decoder(w)[0], samples[0]
-        if self.waiting is not None:
-            out[:, :stride] += self.waiting[0]
-        self.waiting = out[:, -stride:].clone(), mixture[-stride:]
-        return self.model.stems(out[:, :-stride], mixture[:-stride])
+        """Masked frames w [1, n_speakers, frames, n_filters] and the samples [1, encoder.samples(frames)] of
+        which they come -> the finished samples [n_speakers, n]: frames * stride, less the lead."""
+        done = w.shape[2] * self.model.config.stride
+        before = None if self.waiting is None else self.waiting[0]
+        out, mixture = self.model.decoder(w, before)[0], samples[0]
+        self.waiting = out[:, done:].clone(), mixture[done:]
+        return self._stems(out[:, :done], mixture[:done])
 
     def flush(self) -> Tensor:
-        """[n_speakers, stride]: what waits; nothing before the first frame."""
+        """[n_speakers, kernel_size - stride]: what waits; nothing before the first frame."""
         if self.waiting is None:
             return torch.zeros(self.model.config.n_speakers, 0, device=self.model.decoder.weight.device)
-        return self.model.stems(*self.waiting)
+        return self._stems(*self.waiting)
+
+    def _stems(self, decoded: Tensor, mixture: Tensor) -> Tensor:
+        before = min(self.lead, decoded.shape[1])
+        self.lead -= before
+        return self.model.stems(decoded[:, before:], mixture[before:])
 
 
 class LiveSeparator:
@@ -139,11 +146,11 @@ class LiveSeparator:
         if not model.config.causal:
             raise TypeError("live separation needs a causal model; this one is bidirectional")
         self.model, self.device = model, model.decoder.weight.device
-        self.pending = torch.zeros(1, 0, device=self.device)
+        self.pending = torch.zeros(1, model.encoder.lead, device=self.device)
         self.states: list[MambaState | None] = [None] * model.config.n_layers
         self.out = StemStream(model)
         self.taken = self.given = 0
-        self.delay = 2 * model.config.stride
+        self.delay = model.config.kernel_size
 
     @torch.inference_mode()
     def push(self, samples: Tensor) -> Tensor:
@@ -154,10 +161,10 @@ class LiveSeparator:
     def _run(self, samples: Tensor) -> Tensor:
         c, m = self.model.config, self.model
         self.pending = torch.cat([self.pending, samples], 1)
-        frames = self.pending.shape[1] // c.stride - 1
+        frames = self.pending.shape[1] // c.stride - m.encoder.overlap + 1
         if frames < 1:
             return torch.zeros(c.n_speakers, 0, device=self.device)
-        samples = self.pending[:, : (frames + 1) * c.stride]
+        samples = self.pending[:, : m.encoder.samples(frames)]
         w = m.encoder.encode(samples)
         self.pending = self.pending[:, frames * c.stride :]
         x, self.states = m.masknet.mamba_net.step(m.masknet.enter(w), self.states)
@@ -169,7 +176,7 @@ class LiveSeparator:
     def finish(self) -> Tensor:
         """[n_speakers, m]: what was held back, cut to the samples that came."""
         before, total = self.given, self.taken
-        pad = (self.model.encoder.frames(total) + 1) * self.model.config.stride - total if total else 0
-        last = torch.cat([self._run(torch.zeros(1, pad, device=self.device)), self.out.flush()], 1)
+        zeros = torch.zeros(1, self.model.encoder.tail(total) if total else 0, device=self.device)
+        last = torch.cat([self._run(zeros), self.out.flush()], 1)
         self.given = total
         return last[:, : total - before]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from slyther_cli.layers.attention import Sinusoid, TransformerEncoder
 from slyther_cli.layers.dual_path import DualPathBlock, DualPathMaskNet
-from slyther_cli.layers.filterbank import Decoder, Encoder, start_from_fourier
+from slyther_cli.layers.filterbank import Decoder, Encoder, separated, start_from_fourier
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,7 @@ class Sepformer(nn.Module):
         self.decoder = Decoder(c.n_filters, c.kernel_size, c.stride)
 
     def forward(self, mixture: Tensor) -> Tensor:
-        w = self.encoder(mixture)
-        return self.decoder(self.masknet(w) * w.unsqueeze(1))[..., : mixture.shape[1]]
+        return separated(mixture, self.encoder, self.masknet, self.decoder)
 
     def start_from_fourier(self) -> None:
         """See :func:`~slyther_cli.layers.filterbank.start_from_fourier`."""
