@@ -179,9 +179,22 @@ def test_muon_takes_the_inner_matrices_only():
     assert sum(len(o.param_groups[0]["params"]) for o in both.all) == len(list(model.parameters()))
 
 
+def test_parts_with_rates_of_their_own(tmp_path):
+    task = Toy()
+    before = {k: v.clone() for k, v in task.model.state_dict().items()}
+    rates = {"1.weight": 1e-9, "0.": 0}
+    go(task, tmp_path, lr=1e-2, lr_of=rates, steps=30)
+    moved = {k: float((v - before[k]).abs().max()) for k, v in task.model.state_dict().items()}
+    assert moved["0.in_proj.weight"] == 0 and 0 < moved["1.weight"] < 1e-6 and moved["1.bias"] > 1e-3
+    go(Toy(), tmp_path, resume=True, lr=1e-2, lr_of=rates, steps=32)  # groups and all
+
+
 @pytest.mark.parametrize(
     "bad",
-    [{"optimizer": "sgd"}, {"steps": 0}, {"minutes": -1.0}, {"lr": 0.0}, {"average": 1.0}, {"clip": 0.0}],
+    [
+        *({"optimizer": "sgd"}, {"steps": 0}, {"minutes": -1.0}, {"lr": 0.0}, {"average": 1.0}),
+        *({"clip": 0.0}, {"lr_of": {"a": -1.0}}, {"lr_of": {"a": "fast"}}, {"lr_of": {"a": True}}),
+    ],
 )
 def test_settings_without_a_meaning(bad):
     with pytest.raises(UsageError):

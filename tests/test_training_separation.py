@@ -166,8 +166,12 @@ def begun(home, name, model):
     return SeparationTask(read_config(path), home)
 
 
-def test_a_start_with_shorter_frames_separates_at_once():
-    old, _ = store.load(store.resolve("mamba-tasnet-8k-2spk"), expect_task="separate")
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [("mamba-tasnet-8k-2spk", {"stride": 32}), ("mamba-tasnet-8k-2spk-causal", {"kernel_size": 512})],
+)
+def test_a_start_with_other_frames_separates_at_once(model, changes):
+    old, _ = store.load(store.resolve(model), expect_task="separate")
     examples = Path(__file__).parents[1] / "examples"
     voices = [
         resample(sf.read(examples / f"voice_{k}.flac", dtype="float32")[0], 16_000, 8000) for k in (1, 2)
@@ -175,14 +179,18 @@ def test_a_start_with_shorter_frames_separates_at_once():
     samples = min(map(len, voices))
     sources = torch.from_numpy(np.stack([v[:samples] for v in voices]))[None]
     mixture = sources.sum(1)
-    new = separation_start.begin(old, {"stride": old.config.stride // 2}, mixture)
-    assert new.config.kernel_size == old.config.stride and new.config.d_model == old.config.d_model
+    new = separation_start.begin(old, changes, mixture, sources)
+    c, was = new.config, old.config
+    assert c.d_model == was.d_model and c.kernel_size // c.stride >= was.kernel_size // was.stride
+    assert c.n_filters == 2 * c.kernel_size + (was.n_filters if "kernel_size" in changes else 0)
     with torch.inference_mode():
         unparted = mixture[:, None].expand_as(sources)
         scores = [float(pit_loss(x, sources)[1].mean()) for x in (new(mixture), unparted)]
         total = new.decoded(mixture).sum(1)
     assert scores[0] > scores[1] + 0.3
     assert float((mixture * total).sum() / total.square().sum()) == pytest.approx(1, abs=1e-3)  # its level
+    mine, theirs = (n.masknet.enter(torch.zeros(1, n.config.n_filters)).detach() for n in (new, old))
+    assert float((mine - theirs).norm() / theirs.norm()) < 0.1  # of silence
 
 
 def test_a_run_that_starts_with_shorter_frames(home):
@@ -198,8 +206,8 @@ def test_shorter_frames_keep_the_features_and_the_sound():
     torch.manual_seed(0)
     old = MambaTasNet(MambaTasNetConfig(128, 64, 32, 16, 2, 4))
     old.start_from_fourier()
-    speech = torch.randn(4, 4000).cumsum(1).diff(dim=1)
-    new = separation_start.begin(old, {"stride": 16}, speech)
+    sources = torch.randn(4, 2, 4000)
+    new = separation_start.begin(old, {"stride": 16}, sources.sum(1), sources)
     assert new.encoder.kernel_size == 32
     fresh = torch.randn(1, 1600)
     heard = new.decoder(new.encoder(fresh))[0, 16:1584]  # without the ends, which one window holds
@@ -213,14 +221,30 @@ def test_shorter_frames_keep_the_features_and_the_sound():
     assert torch.allclose(*late, rtol=0.05, atol=0.02 * float(late[0].detach().abs().max()))
 
 
+SILENT = torch.zeros(1, 64), torch.zeros(1, 2, 64)
+
+
+@pytest.mark.parametrize("n_layers", [2, 3, 5, 7])
+def test_a_deeper_start_gives_the_same(n_layers):
+    torch.manual_seed(0)
+    old = MambaTasNet(MambaTasNetConfig(32, 32, 16, 16, 2, 4))
+    new = separation_start.begin(old, {"n_layers": n_layers}, *SILENT)
+    x = torch.randn(1, 500)
+    assert len(new.masknet.mamba_net.layers) == new.config.n_layers == n_layers
+    assert torch.allclose(new(x), old(x), atol=1e-6)
+    new(x).square().mean().backward()  # what adds nothing yet can learn to
+    assert all(bool(m.mixer.out_proj.weight.grad.abs().sum() > 0) for m in new.masknet.mamba_net.layers)
+    assert len(old.masknet.mamba_net.layers) == 2
+
+
 def test_a_causal_start_is_the_forward_half():
     old = MambaTasNet(MambaTasNetConfig(32, 32, 16, 16, 2, 4))
-    new = separation_start.begin(old, {"causal": True}, torch.zeros(1, 64))
+    new = separation_start.begin(old, {"causal": True}, *SILENT)
     own = new.state_dict()
     assert new.config.causal and len(own) < len(old.state_dict())
     assert all(torch.equal(v, old.state_dict()[k]) for k, v in own.items())
     with pytest.raises(UsageError, match="no backward direction"):
-        separation_start.begin(new, {"causal": False}, torch.zeros(1, 64))
+        separation_start.begin(new, {"causal": False}, *SILENT)
 
 
 @pytest.mark.parametrize(
@@ -229,14 +253,16 @@ def test_a_causal_start_is_the_forward_half():
         ({"stride": 12}, "must divide"),
         ({"stride": 32}, "must divide"),
         ({"stride": 0}, "must divide"),
-        ({"stride": 8, "kernel_size": 24}, "twice the stride"),
+        ({"stride": 8, "kernel_size": 20}, "twice the stride"),
+        ({"kernel_size": 16}, "twice the stride"),
+        ({"n_layers": 0}, "more, not fewer"),
         ({"d_model": 32}, "keeps its d_model"),
     ],
 )
 def test_starts_that_cannot_be(changes, says):
     old = MambaTasNet(MambaTasNetConfig(32, 32, 16, 16, 1, 4))
     with pytest.raises(UsageError, match=says):
-        separation_start.begin(old, changes, torch.zeros(1, 64))
+        separation_start.begin(old, changes, *SILENT)
 
 
 @pytest.mark.parametrize(

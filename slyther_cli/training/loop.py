@@ -15,7 +15,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +32,8 @@ class LoopConfig:
     """``steps`` or ``minutes``, whichever is reached first, also drives the cosine from ``lr`` to 1 % of it.
 
     ``optimizer``: "adamw", or "muon" for the inner weight matrices with AdamW for the rest (Muon's rate is
-    ``muon_lr``). ``average``: decay of the running average of the weights, which is what is validated and
+    ``muon_lr``); ``lr_of``: AdamW's rate for the parameters whose names begin so, instead of ``lr``; 0 leaves
+    them as they are. ``average``: decay of the running average of the weights, which is what is validated and
     exported; 0 is off. ``clip``: the largest norm of a gradient. ``precision``: "fp32", or "bf16" for the
     products of matrices (torch's autocast, and Muon's; faster where the processor has instructions for it).
     Raises :class:`UsageError` on values without a meaning.
@@ -44,6 +45,7 @@ class LoopConfig:
     optimizer: str = "adamw"
     lr: float = 1.5e-3
     muon_lr: float = 0.02
+    lr_of: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 0.0
     clip: float = 5.0
     average: float = 0.999
@@ -60,6 +62,8 @@ class LoopConfig:
             raise UsageError(f"unknown precision {self.precision!r}; choose fp32 or bf16")
         if self.steps < 1 or min(self.minutes, self.warmup, self.seed) < 0:
             raise UsageError("steps must be 1 or more; minutes, warmup and seed 0 or more")
+        if not all(type(rate) in (int, float) and rate >= 0 for rate in self.lr_of.values()):
+            raise UsageError("lr_of must hold numbers, 0 or more")
         if min(self.lr, self.muon_lr, self.clip) <= 0 or not 0 <= self.average < 1:
             raise UsageError("lr, muon_lr and clip must be above 0; average from 0 to below 1")
 
@@ -90,21 +94,29 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, c: LoopConfig):
         matrices: list[nn.Parameter] = []
-        rest: list[nn.Parameter] = []
+        rest: dict[float, list[nn.Parameter]] = {c.lr: []}  # by their rate
         for name, p in model.named_parameters():
-            inner = p.dim() == 2 and name.endswith(INNER)
-            (matrices if inner and c.optimizer == "muon" else rest).append(p)
+            if c.optimizer == "muon" and p.dim() == 2 and name.endswith(INNER):
+                matrices.append(p)
+                continue
+            rate = next((rate for start, rate in c.lr_of.items() if name.startswith(start)), c.lr)
+            if rate:
+                rest.setdefault(rate, []).append(p)
+            else:
+                p.requires_grad_(False)
+        groups = [{"params": params, "lr": rate} for rate, params in rest.items()]
         self.all: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(rest, lr=c.lr, betas=(0.9, 0.98), weight_decay=c.weight_decay)
+            torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=c.weight_decay)
         ]
         if matrices:
             dtype = torch.bfloat16 if c.precision == "bf16" else torch.float32
             self.all.append(Muon(matrices, lr=c.muon_lr, weight_decay=c.weight_decay, dtype=dtype))
-        self.base = [o.param_groups[0]["lr"] for o in self.all]
+        self.base = [[g["lr"] for g in o.param_groups] for o in self.all]
 
     def step(self, factor: float) -> None:
-        for optimizer, base in zip(self.all, self.base, strict=True):
-            optimizer.param_groups[0]["lr"] = base * factor
+        for optimizer, rates in zip(self.all, self.base, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
             optimizer.step()
         self.zero()
 

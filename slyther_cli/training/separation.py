@@ -91,8 +91,9 @@ class SeparationTask:
         """What ``start_from`` names, with the changes of [model]."""
         if not isinstance(old, MambaTasNet):
             raise UsageError("start_from is no Mamba-TasNet: it brings its own [model], leave that out")
-        speech = [self.mixer.example(i, START_SECONDS * self.rate)[0] for i in range(START_EXAMPLES)]
-        new = separation_start.begin(old, self.config.model, torch.from_numpy(np.stack(speech)))
+        speech = [self.mixer.example(i, START_SECONDS * self.rate) for i in range(START_EXAMPLES)]
+        mixtures, sources = (torch.from_numpy(np.stack(x)) for x in zip(*speech, strict=True))
+        new = separation_start.begin(old, self.config.model, mixtures, sources)
         self.settings = self.settings | vars(new.config)
         return new
 
