@@ -6,6 +6,7 @@ import shutil
 import pytest
 import tones
 import torch
+from safetensors import safe_open
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
@@ -78,12 +79,29 @@ def test_fewer_bits(place, tmp_path, monkeypatch, capfd, to, share):
         assert tones.run(capfd, "talk.wav", "-m", str(small))[1].split() == tones.SAID.split()
 
 
+def test_a_part_in_fewer_bits(place, tmp_path, capfd):
+    weights = store.load(place / "a")[0].state_dict()
+    small, part = tmp_path / "small", max(weights, key=lambda k: weights[k].numel())
+    assert main(["weights", "shrink", str(place / "a"), "-o", str(small), "--only", part]) == 0
+    types = stored(small)
+    assert types.pop(part) == "I8" and types.pop(part + ":scale") == "F32"
+    assert set(types.values()) <= {"F16", "I64"}, types
+    store.load(small)
+
+
+def stored(folder):
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        return {key: file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+
+
 def test_what_cannot_be_shrunk(place, tmp_path, capsys):
     a = str(place / "a")
     for arguments, told, code in (
         (["nobody-knows", "-o", "x"], "nobody-knows", 5),
         ([a, "-o", a], "the model itself", 2),
         ([a, "-o", str(tmp_path / "x"), "--to", "int4"], "choose float32", 2),
+        ([a, "-o", str(tmp_path / "x"), "--only", "nothing"], "begins with 'nothing'", 2),
+        ([a, "-o", str(tmp_path / "x"), "--to", "float16", "--only", "x"], "not as another type", 2),
     ):
         assert main(["weights", "shrink", *arguments]) == code, arguments
         assert told in capsys.readouterr().err

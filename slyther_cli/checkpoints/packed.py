@@ -18,13 +18,15 @@ SUFFIX = ":scale"
 FEWEST = 4096  # values that are worth a row of scales
 
 
-def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Floats in eight bits where that saves something, else in half precision; other types as they are."""
+def pack(tensors: Mapping[str, Tensor], only: str = "") -> dict[str, Tensor]:
+    """Floats in eight bits where that saves something and the name begins with ``only``, else in half
+    precision; other types as they are."""
     out = {}
     for key, tensor in tensors.items():
+        small = tensor.dim() < 2 or tensor.numel() < FEWEST or tensor[0].numel() < 16
         if not tensor.is_floating_point():
             out[key] = tensor
-        elif tensor.dim() < 2 or tensor.numel() < FEWEST or tensor[0].numel() < 16:
+        elif small or not key.startswith(only):
             out[key] = tensor.half()
         else:
             rows = tensor.float().flatten(1)

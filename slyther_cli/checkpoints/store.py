@@ -59,6 +59,7 @@ def save(
     task: str,
     card: str | None = None,
     dtype: torch.dtype | None = None,
+    only: str = "",
     companions: Callable[[Path], None] | None = None,
     **meta: Any,
 ) -> Path:
@@ -66,9 +67,10 @@ def save(
 
     ``meta`` goes into ``config.json`` (``source``, ``license``, ``metrics`` and whatever else is JSON);
     ``dtype`` stores floats in another type, ``torch.int8`` as :mod:`~slyther_cli.checkpoints.packed` says
-    (``load`` gives float32 in any case); ``companions`` writes the files of :data:`COMPANIONS` that belong
-    to it into the folder that it gets. An earlier model in ``folder`` is replaced, its ``CARD.md`` kept
-    unless ``card`` is given; a folder that holds anything else is never touched.
+    (``load`` gives float32 in any case), and then those alone whose names begin with ``only``;
+    ``companions`` writes the files of :data:`COMPANIONS` that belong to it into the folder that it gets. An
+    earlier model in ``folder`` is replaced, its ``CARD.md`` kept unless ``card`` is given; a folder that
+    holds anything else is never touched.
 
     Raises ModelError: weights that are not finite, or that do not fit the config. OutputError: cannot be
     written.
@@ -92,7 +94,7 @@ def save(
     tensors = {key: value.detach().to("cpu") for key, value in model.state_dict().items()}
     check_fit(checked, {k: tuple(t.shape) for k, t in tensors.items()}, f"model {name}")
     if dtype == torch.int8:
-        tensors = packed.pack(tensors)
+        tensors = packed.pack(tensors, only)
     for key, tensor in tensors.items():
         if dtype not in (None, torch.int8) and tensor.is_floating_point():
             tensor = tensor.to(dtype)

@@ -198,6 +198,12 @@ def shrink_weights(
         str,
         typer.Option(help="int8 (a quarter of the size), float16 (half) or float32.", metavar="TYPE"),
     ] = "int8",
+    only: Annotated[
+        str,
+        typer.Option(
+            help="With int8, the tensors whose names begin so; the others as float16.", metavar="PREFIX"
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Store a model in fewer bits; print its folder.
@@ -209,7 +215,7 @@ def shrink_weights(
     from slyther_cli.checkpoints.config import read_config
     from slyther_cli.checkpoints.shrink import shrink
 
-    folder = shrink(model, output_dir, to)
+    folder = shrink(model, output_dir, to, only)
     _result(read_config(folder).name, folder, as_json)
 
 

@@ -72,11 +72,15 @@ class Decoder(nn.ConvTranspose1d):
         Frames are added in their order, so that a recording in pieces gives bit for bit what it gives whole.
         """
         frames, after = w.shape[-2], self.overlap - 1
-        pieces = self.windows(w).chunk(self.overlap, -1)
-        total = None if before is None else F.pad(before.unflatten(-1, (after, -1)), (0, 0, 0, frames))
-        for i in range(after, -1, -1):  # a piece of an earlier frame lies further back in it
-            piece = F.pad(pieces[i], (0, 0, i, after - i))
-            total = piece if total is None else total + piece
+        pieces = [
+            F.pad(piece, (0, 0, i, after - i))
+            for i, piece in enumerate(self.windows(w).chunk(self.overlap, -1))
+        ]
+        total = pieces.pop()  # of the earliest frames
+        if before is not None:
+            total = total + F.pad(before.unflatten(-1, (after, -1)), (0, 0, 0, frames))
+        while pieces:
+            total = total + pieces.pop()
         return total.flatten(-2)
 
 

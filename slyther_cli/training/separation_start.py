@@ -79,7 +79,7 @@ def _deepened(old: MambaTasNet, n_layers: int) -> MambaTasNet:
     for i, layer in enumerate(layers):
         grown.append(layer)
         for _ in range((i + 1) * extra // count - i * extra // count):
-            twin = copy.deepcopy(layer)
+            twin: Any = copy.deepcopy(layer)
             twin.mixer.out_proj.weight.zero_()
             grown.append(twin)
     deep.masknet.mamba_net.layers = grown
