@@ -201,7 +201,8 @@ def shrink_weights(
     only: Annotated[
         str,
         typer.Option(
-            help="With int8, the tensors whose names begin so; the others as float16.", metavar="PREFIX"
+            help="With int8, the tensors whose names begin so (by default all); others float16.",
+            metavar="PREFIX",
         ),
     ] = "",
     as_json: Json = False,
