@@ -18,7 +18,7 @@ from slyther_cli import __version__, app
 from slyther_cli.commands import models, options, output
 from slyther_cli.errors import DeviceError, InputError, ModelError
 
-RUNS = 8
+RUNS = 24
 HELP_SECONDS = 0.3  # CPU time; measured here: 0.12 plain, 0.22 with colours on a terminal
 
 
