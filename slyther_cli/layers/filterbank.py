@@ -116,9 +116,9 @@ class Pointwise(nn.Module):
         return F.linear(x, self.conv.weight.squeeze(-1))
 
 
-def root_hann(length: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The square root of a Hann window [length]; its squares, half overlapped, sum to one."""
-    return torch.sin(torch.pi * (torch.arange(length, dtype=dtype) + 0.5) / length)
+def root_hann(length: int) -> Tensor:
+    """The square root of a Hann window [length], float64; its squares, half overlapped, sum to one."""
+    return torch.sin(torch.pi * (torch.arange(length, dtype=torch.float64) + 0.5) / length)
 
 
 def start_from_fourier(encoder: Encoder, decoder: Decoder) -> None:
@@ -130,7 +130,7 @@ def start_from_fourier(encoder: Encoder, decoder: Decoder) -> None:
     """
     k = encoder.kernel_size
     n = torch.arange(k, dtype=torch.float64)
-    window = root_hann(k, torch.float64)
+    window = root_hann(k)
     edge = {0: 0.5, k // 2: 0.5}  # the constant and the Nyquist row have half the energy
     rows = [
         torch.cos(2 * torch.pi * f * n / k) * (2 / k * edge.get(f, 1.0)) ** 0.5 for f in range(k // 2 + 1)

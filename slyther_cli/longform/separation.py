@@ -132,12 +132,11 @@ def _padded(encoder: Encoder, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarr
 def _masked(model, x: Tensor, tile: Encoded) -> Iterator[tuple[Tensor, Tensor]]:
     """What the decoder takes of a tile, from what the layers gave, and the samples that it comes from. It is
     as wide as all filters for all speakers together, so it is made PIECE frames at a time."""
-    stride, kernel = model.config.stride, model.config.kernel_size
+    stride, encoder = model.config.stride, model.encoder
     for start in range(0, x.shape[1], PIECE):
         here = slice(start, start + PIECE)
         masks = model.masknet.masks(model.masknet.mamba_net.norm_f(x[:, here]))
-        frames = masks.shape[2]
-        samples = tile.samples[:, start * stride : (start + frames - 1) * stride + kernel]
+        samples = tile.samples[:, start * stride :][:, : encoder.samples(masks.shape[2])]
         yield masks * tile.w[:, here].unsqueeze(1), samples
 
 

@@ -128,10 +128,11 @@ def _fit_masknet(old: MambaTasNet, new: MambaTasNet, mixtures: Tensor, sources: 
     heard = framed(torch.stack([s[o] for s, o in zip(sources, order, strict=True)]), new)
     heard = heard.transpose(1, 2).flatten(0, 1).clamp(min=0)  # [frames of all, n_speakers, n_filters]
     x, w = new.masknet.mamba_net(new.masknet.enter(w)).flatten(0, 1), w.flatten(0, 1)
+    masks = _masks_of(new)
     for i in range(2 * new.encoder.kernel_size):
         # w * mask is to be what the filter hears of a source: frames count by what it hears of the mixture.
         loud = w[:, i] > 0
-        _masks_of(new)[:, i] = _least_squares(x[loud] * w[loud, i : i + 1], heard[loud, :, i]).T
+        masks[:, i] = _least_squares(x[loud] * w[loud, i : i + 1], heard[loud, :, i]).T
     # The masks' level is any: the stems are to sum to the mixture.
     new.decoder.weight.mul_(level_to(mixtures, new.decoded(mixtures).sum(1)))
 
