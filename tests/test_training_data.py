@@ -9,7 +9,7 @@ from voices import NO_SPEECH, RATE, SPEAKERS, SPEECH, corpus, utterance
 
 from slyther_cli.errors import InputError, OutputError, UsageError
 from slyther_cli.training.data import SpeechPool, read_manifest, trim_and_level
-from slyther_cli.training.mixing import Mixer, MixingConfig
+from slyther_cli.training.mixing import Mixer, MixingConfig, coloured
 
 
 @pytest.fixture(scope="module")
@@ -151,10 +151,48 @@ def test_the_speakers_are_those_that_are_heard(pool):
             assert (strongest > 1000) == (SPEAKERS[name][1] == "F")
 
 
+def test_a_voice_keeps_its_speed(pool):
+    """The speakers are tones: all of a source has the same one, whichever speed was drawn."""
+    faster, plain = (Mixer(pool, MixingConfig(speed=s), 2, 3) for s in ((0.5, 1.0, 2.0), (1.0,)))
+    ratios = set()
+    for i in range(12):
+        pitches = []
+        for mixer in (faster, plain):
+            halves = np.split(mixer.example(i, 4 * RATE)[1][0], 2)
+            first, second = (np.abs(np.fft.rfft(half)).argmax() for half in halves)
+            assert first == pytest.approx(second, rel=0.05)
+            pitches.append(first)
+        ratios.add(round(2 * pitches[0] / pitches[1]))
+    assert ratios == {1, 2, 4}
+
+
+def test_half_of_the_voices_are_inverted(pool):
+    plain, inverted = (Mixer(pool, MixingConfig(speed=(1.0,), invert=i), 2, 3) for i in (False, True))
+    signs = [np.sign(plain.example(i, 4000)[1][0] @ inverted.example(i, 4000)[1][0]) for i in range(20)]
+    assert 4 < signs.count(1) < 16 and signs.count(1) + signs.count(-1) == 20
+
+
+def test_colour_is_smooth_and_as_strong_as_asked():
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(1 << 15).astype(np.float32)
+    gains = []
+    for _ in range(40):
+        out = coloured(rng, noise, 3.0)
+        assert out.dtype == np.float32 and out.std() == pytest.approx(noise.std(), rel=1e-3)
+        power = (np.square(np.abs(np.fft.rfft(x)))[1:].reshape(64, -1).mean(1) for x in (out, noise))
+        gains.append(10 * np.log10(np.divide(*power)))
+    assert 2 < np.std(gains) < 4
+    assert np.abs(np.diff(gains, axis=1)).max() < 6  # dB from one band of 62 Hz to the next
+    assert not coloured(rng, np.zeros(100, np.float32), 3.0).any()
+
+
 def test_mixing_needs_speakers_and_sense(pool):
     with pytest.raises(InputError, match="4 speakers"):
         Mixer(pool, MixingConfig(), 5, 0)
-    for bad in ({"speed": ()}, {"speed": (0.0,)}, {"pause_s": (1.0,)}, {"turns": 2.0}, {"level_std": -1.0}):
+    for bad in (
+        *({"speed": ()}, {"speed": (0.0,)}, {"pause_s": (1.0,)}, {"turns": 2.0}),
+        *({"level_std": -1.0}, {"colour_db": -1.0}),
+    ):
         with pytest.raises(UsageError):
             MixingConfig(**bad)
 

@@ -189,6 +189,13 @@ def test_parts_with_rates_of_their_own(tmp_path):
     go(Toy(), tmp_path, resume=True, lr=1e-2, lr_of=rates, steps=32)  # groups and all
 
 
+@pytest.mark.parametrize("name", ["2.weight", "weight", "0.in_proj.weight"])  # the last is Muon's
+def test_a_rate_that_would_have_no_effect_is_refused(name):
+    c = LoopConfig(optimizer="muon", lr_of={"1.bias": 0, name: 1e-3})
+    with pytest.raises(UsageError, match=f"lr_of: .* begins with {name}$"):
+        Optimizers(Toy().model, c)
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -26,6 +26,7 @@ from slyther_cli.runtime import temporary_folder
 BASE_BYTES = 64 << 20
 COPIES_OF_WEIGHTS = 2
 FLOATS_PER_CHANNEL = 3
+PIECE = 512  # frames whose masks are made at once: they are as wide as all filters for all speakers together
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,8 @@ def count_weights(model) -> int:
 def working_bytes(model) -> int:
     """What a job needs beside the tape, an upper bound. Grows with the network only."""
     c = model.config
-    channels = 6 * c.d_model + 2 * c.n_speakers * c.n_filters  # with the tile in hand at a turn
-    return BASE_BYTES + 4 * (COPIES_OF_WEIGHTS * count_weights(model) + TILE * channels * FLOATS_PER_CHANNEL)
+    floats = TILE * (6 * c.d_model + c.n_filters) + PIECE * 2 * c.n_speakers * c.n_filters
+    return BASE_BYTES + 4 * (COPIES_OF_WEIGHTS * count_weights(model) + FLOATS_PER_CHANNEL * floats)
 
 
 def _check_disk(folder: Path, need: int, held: int) -> None:

@@ -18,14 +18,13 @@ from slyther_cli.layers.filterbank import Encoder
 from slyther_cli.longform.ahead import open_tape
 from slyther_cli.longform.counted import Counted
 from slyther_cli.longform.journal import Journal
-from slyther_cli.longform.plan import Plan
+from slyther_cli.longform.plan import PIECE, Plan
 from slyther_cli.longform.sweep import TILE, sweep, tape_floats
 from slyther_cli.longform.tape import Tape
 from slyther_cli.longform.unswept import separate_unswept
 from slyther_cli.models.mamba_tasnet import LiveSeparator, StemStream
 
 Blocks = Callable[[], Iterator[np.ndarray]]
-PIECE = 512  # frames
 
 
 @torch.inference_mode()
@@ -130,8 +129,8 @@ def _padded(encoder: Encoder, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarr
 
 
 def _masked(model, x: Tensor, tile: Encoded) -> Iterator[tuple[Tensor, Tensor]]:
-    """What the decoder takes of a tile, from what the layers gave, and the samples that it comes from. It is
-    as wide as all filters for all speakers together, so it is made PIECE frames at a time."""
+    """What the decoder takes of a tile, from what the layers gave, and the samples that it comes from, PIECE
+    frames at a time."""
     stride, encoder = model.config.stride, model.encoder
     for start in range(0, x.shape[1], PIECE):
         here = slice(start, start + PIECE)

@@ -33,9 +33,10 @@ class LoopConfig:
 
     ``optimizer``: "adamw", or "muon" for the inner weight matrices with AdamW for the rest (Muon's rate is
     ``muon_lr``); ``lr_of``: AdamW's rate for the parameters whose names begin so, instead of ``lr``; 0 leaves
-    them as they are. ``average``: decay of the running average of the weights, which is what is validated and
-    exported; 0 is off. ``clip``: the largest norm of a gradient. ``precision``: "fp32", or "bf16" for the
-    products of matrices (torch's autocast, and Muon's; faster where the processor has instructions for it).
+    them as they are; where AdamW has none of that name it is refused. ``average``: decay of the running
+    average of the weights, which is what is validated and exported; 0 is off. ``clip``: the largest norm of a
+    gradient. ``precision``: "fp32", or "bf16" for the products of matrices (torch's autocast, and Muon's;
+    faster where the processor has instructions for it).
     Raises :class:`UsageError` on values without a meaning.
     """
 
@@ -95,15 +96,20 @@ class Optimizers:
     def __init__(self, model: nn.Module, c: LoopConfig):
         matrices: list[nn.Parameter] = []
         rest: dict[float, list[nn.Parameter]] = {c.lr: []}  # by their rate
+        unused = set(c.lr_of)
         for name, p in model.named_parameters():
             if c.optimizer == "muon" and p.dim() == 2 and name.endswith(INNER):
                 matrices.append(p)
                 continue
-            rate = next((rate for start, rate in c.lr_of.items() if name.startswith(start)), c.lr)
+            start = next((start for start in c.lr_of if name.startswith(start)), None)
+            unused.discard(start)
+            rate = c.lr if start is None else c.lr_of[start]
             if rate:
                 rest.setdefault(rate, []).append(p)
             else:
                 p.requires_grad_(False)
+        if unused:
+            raise UsageError(f"lr_of: no parameter of AdamW's begins with {', '.join(sorted(unused))}")
         groups = [{"params": params, "lr": rate} for rate, params in rest.items()]
         self.all: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=c.weight_decay)

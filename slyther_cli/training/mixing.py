@@ -19,7 +19,10 @@ class MixingConfig:
     """``level_mean``/``level_std``: dB of each further source against the first, clipped at +-12 (papers.md
     1.4).
 
-    ``speed``: factors of speed perturbation. ``turns``: the share of examples that are conversations, with
+    What makes of one voice many: ``speed``, factors of which one is drawn for a source; ``colour_db``, the
+    standard deviation of a random smooth equaliser's gain; ``invert``, half of the sources change their sign.
+
+    ``turns``: the share of examples that are conversations, with
     pauses of ``pause_s`` seconds (least, most) in which a speaker is silent; the rest overlap fully.
     ``speaker_power``: a speaker is drawn with (number of utterances) ** power. Raises :class:`UsageError` on
     values without a meaning.
@@ -28,6 +31,8 @@ class MixingConfig:
     level_mean: float = -2.51
     level_std: float = 2.66
     speed: tuple[float, ...] = (0.95, 1.0, 1.05)
+    colour_db: float = 0.0
+    invert: bool = False
     turns: float = 0.0
     pause_s: tuple[float, ...] = (0.2, 4.0)
     speaker_power: float = 0.5
@@ -37,8 +42,8 @@ class MixingConfig:
             raise UsageError("speed must hold factors from 0.5 to 2")
         if len(self.pause_s) != 2 or not 0 <= self.pause_s[0] <= self.pause_s[1]:
             raise UsageError("pause_s must hold the least and the most seconds of a pause")
-        if not 0 <= self.turns <= 1 or self.level_std < 0:
-            raise UsageError("turns must be from 0 to 1, level_std 0 or more")
+        if not 0 <= self.turns <= 1 or min(self.level_std, self.colour_db) < 0:
+            raise UsageError("turns must be from 0 to 1, level_std and colour_db 0 or more")
 
 
 class Mixer:
@@ -77,14 +82,15 @@ class Mixer:
 
     def _source(self, rng: np.random.Generator, name: str, samples: int, conversation: bool) -> np.ndarray:
         """One speaker for the whole stretch: utterances end to end, or with pauses between them."""
-        utterances = self.pool.speakers[name]
+        c, utterances = self.config, self.pool.speakers[name]
+        speed = c.speed[rng.integers(len(c.speed))]
         out = np.zeros(samples, np.float32)
         at = 0
         if conversation and rng.random() < 0.5:
-            at = int(rng.uniform(0, min(self.config.pause_s[1] * self.pool.rate, samples / 2)))
+            at = int(rng.uniform(0, min(c.pause_s[1] * self.pool.rate, samples / 2)))
         first = not conversation
         while at < samples:
-            piece = self._speed(rng, utterances[rng.integers(len(utterances))])
+            piece = self._at_speed(utterances[rng.integers(len(utterances))], speed)
             if first and len(piece) > samples:
                 # A random window, so that not all examples begin with a first word.
                 start = rng.integers(len(piece) - samples + 1)
@@ -94,15 +100,29 @@ class Mixer:
             out[at : at + len(piece)] = piece
             at += len(piece)
             if conversation:
-                least, most = self.config.pause_s
+                least, most = c.pause_s
                 at += int(rng.uniform(least, most) * self.pool.rate)
-        return out
+        if c.colour_db:
+            out = coloured(rng, out, c.colour_db)
+        return -out if c.invert and rng.random() < 0.5 else out
 
-    def _speed(self, rng: np.random.Generator, piece: np.ndarray) -> np.ndarray:
-        factor = self.config.speed[rng.integers(len(self.config.speed))]
+    def _at_speed(self, piece: np.ndarray, factor: float) -> np.ndarray:
         x = piece.astype(np.float32) / 32768
         if factor == 1.0:
             return x
         import soxr
 
         return soxr.resample(x, self.pool.rate * factor, self.pool.rate, quality="MQ")
+
+
+def coloured(rng: np.random.Generator, x: np.ndarray, deviation_db: float, waves: int = 5) -> np.ndarray:
+    """[samples] -> the same shape and level through a zero-phase filter: its gain in dB is a sum of slow
+    waves over frequency, of random heights."""
+    spectrum = np.fft.rfft(x, 2 * len(x))  # padded, so that nothing wraps around
+    heights = rng.normal(0, deviation_db * (2 / waves) ** 0.5, waves)
+    at = np.sqrt(np.linspace(0, 1, 256))  # finer at low frequencies, as ears and voices are
+    gain = 10 ** ((np.cos(np.pi * np.outer(at, np.arange(1, waves + 1))) @ heights) / 20)
+    bins = np.linspace(0, 1, len(spectrum))
+    y = np.fft.irfft(spectrum * np.interp(bins, np.linspace(0, 1, 256), gain))[: len(x)]
+    power = np.square(y).mean()
+    return (y * np.sqrt(np.square(x, dtype=float).mean() / max(power, 1e-20))).astype(np.float32)
