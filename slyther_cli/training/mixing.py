@@ -22,10 +22,11 @@ class MixingConfig:
     What makes of one voice many: ``speed``, factors of which one is drawn for a source; ``colour_db``, the
     standard deviation of a random smooth equaliser's gain; ``invert``, half of the sources change their sign.
 
-    ``turns``: the share of examples that are conversations, with
-    pauses of ``pause_s`` seconds (least, most) in which a speaker is silent; the rest overlap fully.
-    ``speaker_power``: a speaker is drawn with (number of utterances) ** power. Raises :class:`UsageError` on
-    values without a meaning.
+    ``turns``: the share of examples that are conversations, with pauses of ``pause_s`` seconds (least, most)
+    in which a speaker is silent; the rest overlap fully. ``speaker_power``: a speaker is drawn with (number
+    of utterances) ** power.
+
+    Raises :class:`UsageError` on values without a meaning.
     """
 
     level_mean: float = -2.51
@@ -120,9 +121,9 @@ def coloured(rng: np.random.Generator, x: np.ndarray, deviation_db: float, waves
     waves over frequency, of random heights."""
     spectrum = np.fft.rfft(x, 2 * len(x))  # padded, so that nothing wraps around
     heights = rng.normal(0, deviation_db * (2 / waves) ** 0.5, waves)
-    at = np.sqrt(np.linspace(0, 1, 256))  # finer at low frequencies, as ears and voices are
-    gain = 10 ** ((np.cos(np.pi * np.outer(at, np.arange(1, waves + 1))) @ heights) / 20)
-    bins = np.linspace(0, 1, len(spectrum))
-    y = np.fft.irfft(spectrum * np.interp(bins, np.linspace(0, 1, 256), gain))[: len(x)]
-    power = np.square(y).mean()
-    return (y * np.sqrt(np.square(x, dtype=float).mean() / max(power, 1e-20))).astype(np.float32)
+    grid = np.linspace(0, 1, 256)
+    shapes = np.cos(np.pi * np.outer(np.sqrt(grid), np.arange(1, waves + 1)))  # finer at low frequencies
+    gain = np.interp(np.linspace(0, 1, len(spectrum)), grid, 10 ** (shapes @ heights / 20))
+    y = np.fft.irfft(spectrum * gain)[: len(x)]
+    level = np.sqrt(np.square(x, dtype=float).mean() / max(np.square(y).mean(), 1e-20))
+    return (y * level).astype(np.float32)
