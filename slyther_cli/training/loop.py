@@ -109,7 +109,8 @@ class Optimizers:
             else:
                 p.requires_grad_(False)
         if unused:
-            raise UsageError(f"lr_of: no parameter of AdamW's begins with {', '.join(sorted(unused))}")
+            names = ", ".join(sorted(unused))
+            raise UsageError(f"lr_of: of AdamW's parameters without a rate yet none begins with {names}")
         groups = [{"params": params, "lr": rate} for rate, params in rest.items()]
         self.all: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=c.weight_decay)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slyther_cli.errors import InputError, UsageError
-from slyther_cli.training.data import SpeechPool
+from slyther_cli.training.data import SpeechPool, at_speed
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Mixer:
             at = int(rng.uniform(0, min(c.pause_s[1] * self.pool.rate, samples / 2)))
         first = not conversation
         while at < samples:
-            piece = self._at_speed(utterances[rng.integers(len(utterances))], speed)
+            piece = at_speed(utterances[rng.integers(len(utterances))], self.pool.rate, speed, "MQ")
             if first and len(piece) > samples:
                 # A random window, so that not all examples begin with a first word.
                 start = rng.integers(len(piece) - samples + 1)
@@ -106,14 +106,6 @@ class Mixer:
         if c.colour_db:
             out = coloured(rng, out, c.colour_db)
         return -out if c.invert and rng.random() < 0.5 else out
-
-    def _at_speed(self, piece: np.ndarray, factor: float) -> np.ndarray:
-        x = piece.astype(np.float32) / 32768
-        if factor == 1.0:
-            return x
-        import soxr
-
-        return soxr.resample(x, self.pool.rate * factor, self.pool.rate, quality="MQ")
 
 
 def coloured(rng: np.random.Generator, x: np.ndarray, deviation_db: float, waves: int = 5) -> np.ndarray:

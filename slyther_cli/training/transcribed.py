@@ -14,7 +14,7 @@ from torch import Tensor
 
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.text.tokens import Tokenizer
-from slyther_cli.training.data import SpeechPool
+from slyther_cli.training.data import SpeechPool, at_speed
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,7 @@ class TranscribedSpeech:
         return self._finished(c, rng, np.concatenate(parts)), self._encode(" ".join(texts))
 
     def _speech(self, c: AugmentConfig, rng: np.random.Generator, i: int) -> np.ndarray:
-        x = np.asarray(self.samples[i], np.float32) / 32768
-        factor = c.speed[rng.integers(len(c.speed))]
-        if factor == 1.0:
-            return x
-        import soxr
-
-        return soxr.resample(x, self.rate * factor, self.rate, quality="QQ")
+        return at_speed(self.samples[i], self.rate, c.speed[rng.integers(len(c.speed))], "QQ")
 
     def _finished(self, c: AugmentConfig, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
         if rng.random() < c.narrow:
