@@ -15,6 +15,7 @@ from slyther_cli.errors import InputError, UsageError
 from slyther_cli.models import registry
 from slyther_cli.training.evaluate import (
     SCORES,
+    conditions,
     evaluate_mixtures,
     evaluate_separation,
     score_example,
@@ -83,6 +84,29 @@ def test_what_is_parted_by_band_is_gained_between_the_sexes(manifest, tmp_path):
         for kind in SCORES:
             low, mean, high = (group[kind][k] for k in ("low", "mean", "high"))
             assert low is high is None if group["examples"] == 1 else low <= mean <= high
+
+
+def test_conditions_are_heard_by_the_same_voices(manifest, tmp_path):
+    """What is noise is no voice's; rooms and lines are. Bands() parts women from men on the telephone."""
+    events: dict[str, list] = {}
+    gains = {}
+    for name, said in {
+        "alone": {},
+        "noise": {"noise_db": 5.0},
+        "telephone": {"telephone": True},
+        "room": {"room_s": 0.5},
+    }.items():
+        heard = events.setdefault(name, [])
+        report = run(Bands(), manifest, tmp_path, mixing=conditions(**said), on_event=heard.append)
+        gains[name] = report["groups"]["different sex"]["si_snri"]["mean"]
+        assert [e["name"] for e in heard] == [e["name"] for e in events["alone"]]
+    assert run(Bands(), manifest, tmp_path) == run(Bands(), manifest, tmp_path, mixing=conditions())
+    assert gains["noise"] < gains["alone"] - 3
+    assert min(gains["telephone"], gains["room"]) > 12
+    scores = {name: [e["si_snr"] for e in heard] for name, heard in events.items()}
+    assert len({tuple(v) for v in scores.values()}) == 4
+    mixture = [e["si_snr"] - e["si_snri"] for e in events["noise"]]
+    assert np.mean(mixture) < np.mean([e["si_snr"] - e["si_snri"] for e in events["alone"]])
 
 
 def test_the_seed_says_which_mixtures(manifest, tmp_path):
@@ -182,6 +206,12 @@ def test_the_command(manifest, tmp_path, capsys, monkeypatch):
         main(["eval", "separate", "-m", str(tmp_path / "tiny"), "--mixtures", str(mixtures(tmp_path))]) == 0
     )
     assert "group 1" in capsys.readouterr().out
+    around = ["--room", "0.3", "--noise", "10", "--telephone"]
+    assert main([*base, "--examples", "4", "--seconds", "0.5", *around, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["room_s"], found["noise_db"], found["telephone"]) == (0.3, 10.0, True)
+    ready = ["eval", "separate", "-m", str(tmp_path / "tiny"), "--mixtures", str(mixtures(tmp_path))]
+    assert main([*ready, *around]) == 2 and main([*base, "--room", "0"]) == 2
     assert main(base[:4]) == 2 and main([*base, "--mixtures", str(manifest)]) == 2
     assert main([*base, "--split", "dev"]) == 3 and main(["eval", "separate", "-m", "nosuch", *base[4:]]) == 5
 

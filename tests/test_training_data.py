@@ -8,8 +8,9 @@ import soundfile as sf
 from voices import NO_SPEECH, RATE, SPEAKERS, SPEECH, corpus, utterance
 
 from slyther_cli.errors import InputError, OutputError, UsageError
+from slyther_cli.training.acoustics import between, coloured, reverberant
 from slyther_cli.training.data import SpeechPool, read_manifest, trim_and_level
-from slyther_cli.training.mixing import Mixer, MixingConfig, coloured
+from slyther_cli.training.mixing import Mixer, MixingConfig
 
 
 @pytest.fixture(scope="module")
@@ -186,12 +187,80 @@ def test_colour_is_smooth_and_as_strong_as_asked():
     assert not coloured(rng, np.zeros(100, np.float32), 3.0).any()
 
 
+def test_a_room_rings_as_long_and_as_loud_as_asked():
+    impulse = np.zeros(2 * RATE, np.float32)
+    impulse[100] = 1
+    out = reverberant(np.random.default_rng(0), impulse, RATE, 0.5, 6.0).astype(float)
+    direct, tail = out[100], out[101:]
+    assert not np.abs(out[:100]).max() > 1e-6 and np.abs(out[101:115]).max() < 1e-6  # nothing comes before
+    assert np.square(out).sum() == pytest.approx(1, rel=1e-3)
+    assert 10 * np.log10(direct**2 / np.square(tail).sum()) == pytest.approx(6, abs=0.01)
+    decay = [10 * np.log10(np.square(out[at : at + 400]).mean()) for at in (200, 200 + RATE // 4)]
+    assert decay[0] - decay[1] == pytest.approx(30, abs=1.5)  # half of the 60 dB in half of the time
+    assert not reverberant(np.random.default_rng(0), np.zeros(100, np.float32), RATE, 0.5, 6.0).any()
+
+
+def test_a_line_has_its_band_and_shifts_nothing():
+    t = np.arange(2 * RATE) / RATE
+    tones = np.stack([np.sin(2 * np.pi * f * t) for f in (100, 1000, 3800)]).astype(np.float32)
+    out = between(tones, RATE, 300, 3400)
+    assert out.dtype == np.float32 and out.shape == tones.shape
+    assert np.abs(out[1] - tones[1])[800:-800].max() < 0.01
+    assert np.abs(out[[0, 2]])[:, 800:-800].max() < 0.01
+
+
+def test_recordings_change_neither_who_speaks_nor_what(pool):
+    plain = Mixer(pool, MixingConfig(speed=(1.0,)), 2, 3)
+
+    def ratio_db(a, b):
+        return 10 * np.log10(np.square(a, dtype=float).sum() / np.square(b, dtype=float).sum())
+
+    for name, settings in {
+        "noise": {"noise": 1.0, "snr_db": (12.0, 12.0)},
+        "room": {"rooms": 1.0, "room_s": (0.3, 0.3)},
+        "line": {"narrow": 1.0, "low_hz": (400.0, 400.0), "high_hz": (3000.0, 3000.0)},
+    }.items():
+        mixer = Mixer(pool, MixingConfig(speed=(1.0,), **settings), 2, 3)
+        for i in range(6):
+            (mix, sources), (_, dry) = mixer.example(i, 8000), plain.example(i, 8000)
+            assert mix.dtype == sources.dtype == np.float32 and np.abs(mix).max() == pytest.approx(
+                0.9, abs=1e-3
+            )
+            assert np.array_equal(mix, mixer.example(i, 8000)[0]) and mixer.speakers(i) == plain.speakers(i)
+            if name != "line":  # it may take more from one voice
+                assert ratio_db(*sources) == pytest.approx(ratio_db(*dry), abs=0.01)
+            rest = mix - sources.sum(0)
+            if name == "noise":
+                assert ratio_db(sources.sum(0), rest) == pytest.approx(12, abs=0.1)
+                assert all(np.corrcoef(a, b)[0, 1] > 0.9999 for a, b in zip(sources, dry, strict=True))
+            else:
+                assert np.abs(rest).max() < 1e-5
+            if name == "room":
+                assert all(np.corrcoef(a, b)[0, 1] < 0.999 for a, b in zip(sources, dry, strict=True))
+            if name == "line":
+                power = np.square(np.abs(np.fft.rfft(mix)))  # a bin is a Hz
+                assert power[:350].sum() + power[3050:].sum() < 0.01 * power.sum()
+    some = Mixer(pool, MixingConfig(speed=(1.0,), noise=0.5), 2, 3)
+    noisy = [
+        np.abs(np.subtract(m, s.sum(0))).max() > 1e-4 for m, s in (some.example(i, 800) for i in range(40))
+    ]
+    assert 10 < sum(noisy) < 30
+
+
 def test_mixing_needs_speakers_and_sense(pool):
     with pytest.raises(InputError, match="4 speakers"):
         Mixer(pool, MixingConfig(), 5, 0)
     for bad in (
         *({"speed": ()}, {"speed": (0.0,)}, {"pause_s": (1.0,)}, {"turns": 2.0}),
-        *({"level_std": -1.0}, {"colour_db": -1.0}),
+        *(
+            {"level_std": -1.0},
+            {"colour_db": -1.0},
+            {"rooms": 1.1},
+            {"noise": -0.1},
+            {"narrow": float("nan")},
+        ),
+        *({"room_s": (0.0, 1.0)}, {"snr_db": (9.0, 1.0)}, {"direct_db": (1.0,)}, {"low_hz": (-1.0, 50.0)}),
+        {"low_hz": (50.0, 2600.0), "high_hz": (2600.0, 3000.0)},
     ):
         with pytest.raises(UsageError):
             MixingConfig(**bad)

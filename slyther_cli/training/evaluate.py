@@ -25,6 +25,8 @@ Event = dict[str, Any]
 SCORES = ("si_snr", "si_snri", "sdr", "sdri")
 ALL = "all"
 LIMIT_DB = 100.0
+DIRECT_DB = 3.0  # in a room: the direct sound against its reverberation
+TELEPHONE_HZ = 300.0, 3400.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,27 @@ class Score:
     group: str = ""
 
 
+def conditions(
+    room_s: float | None = None, noise_db: float | None = None, telephone: bool = False
+) -> MixingConfig:
+    """Mixtures as in papers.md 1.4, at the voices' own speed; in a room that rings for ``room_s`` seconds,
+    with steady noise ``noise_db`` below the speech, heard over a telephone (300 to 3,400 Hz).
+
+    Raises :class:`UsageError` for a room of no time."""
+    (low, high), db = TELEPHONE_HZ, noise_db or 0.0
+    rooms: dict[str, Any] = {} if room_s is None else {"rooms": 1.0, "room_s": (room_s, room_s)}
+    return MixingConfig(
+        speed=(1.0,),
+        direct_db=(DIRECT_DB, DIRECT_DB),
+        **rooms,
+        noise=float(noise_db is not None),
+        snr_db=(db, db),
+        narrow=float(telephone),
+        low_hz=(low, low),
+        high_hz=(high, high),
+    )
+
+
 def evaluate_separation(
     model,
     manifests: Sequence[Path],
@@ -50,13 +73,16 @@ def evaluate_separation(
     examples: int = 300,
     seconds: float = 4.0,
     seed: int = 0,
+    mixing: MixingConfig | None = None,
     *,
     cache: Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Event:
     """Score ``model`` on mixtures of the speakers of ``split``, the same ones for the same ``seed``.
 
-    ``examples`` mixtures of ``seconds``; of as many speakers as the model separates. ``cache``: folder for
+    ``examples`` mixtures of ``seconds``; of as many speakers as the model separates; ``mixing``: of what
+    :func:`conditions` says, or of voices alone. Stems are compared with what the microphone hears of each
+    voice, without the noise. ``cache``: folder for
     the resampled speech. ``on_event`` gets an "example" after each. Returns what :func:`summarise` does, and
     how the mixtures were made. Raises :class:`InputError`: the speech cannot be used. :class:`UsageError`:
     numbers without a meaning.
@@ -67,7 +93,7 @@ def evaluate_separation(
         raise UsageError("to evaluate takes one example or more, of 0.1 s or more")
     rate, n = model.config.sample_rate, model.config.n_speakers
     pool = SpeechPool(manifests, split, rate, cache or cache_dir() / "training")
-    mixer = Mixer(pool, MixingConfig(speed=(1.0,)), n, seed)
+    mixer = Mixer(pool, mixing or conditions(), n, seed)
 
     def mixtures() -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
         for index in range(examples):

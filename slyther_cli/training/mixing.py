@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slyther_cli.errors import InputError, UsageError
+from slyther_cli.training.acoustics import between, coloured, drawn, noise, reverberant
 from slyther_cli.training.data import SpeechPool, at_speed
 
 
@@ -21,6 +22,12 @@ class MixingConfig:
 
     What makes of one voice many: ``speed``, factors of which one is drawn for a source; ``colour_db``, the
     standard deviation of a random smooth equaliser's gain; ``invert``, half of the sources change their sign.
+
+    What recordings do to voices: ``rooms``, the share of examples in a room that rings for ``room_s`` seconds
+    (least, most; until 60 dB less), each source as near to the microphone as ``direct_db`` (direct sound
+    against the rest) says; ``noise``, the share with steady noise ``snr_db`` below the speech; ``narrow``,
+    the share that hears only from ``low_hz`` to ``high_hz`` (least, most), as over a telephone. Rooms and
+    lines are part of a source, noise is of none.
 
     ``turns``: the share of examples that are conversations, with pauses of ``pause_s`` seconds (least, most)
     in which a speaker is silent; the rest overlap fully. ``speaker_power``: a speaker is drawn with (number
@@ -34,6 +41,14 @@ class MixingConfig:
     speed: tuple[float, ...] = (0.95, 1.0, 1.05)
     colour_db: float = 0.0
     invert: bool = False
+    rooms: float = 0.0
+    room_s: tuple[float, ...] = (0.1, 0.7)
+    direct_db: tuple[float, ...] = (0.0, 12.0)
+    noise: float = 0.0
+    snr_db: tuple[float, ...] = (8.0, 35.0)
+    narrow: float = 0.0
+    low_hz: tuple[float, ...] = (50.0, 400.0)
+    high_hz: tuple[float, ...] = (2600.0, 4000.0)
     turns: float = 0.0
     pause_s: tuple[float, ...] = (0.2, 4.0)
     speaker_power: float = 0.5
@@ -41,16 +56,24 @@ class MixingConfig:
     def __post_init__(self) -> None:
         if not self.speed or not all(0.5 <= s <= 2 for s in self.speed):
             raise UsageError("speed must hold factors from 0.5 to 2")
-        if len(self.pause_s) != 2 or not 0 <= self.pause_s[0] <= self.pause_s[1]:
-            raise UsageError("pause_s must hold the least and the most seconds of a pause")
-        if not 0 <= self.turns <= 1 or min(self.level_std, self.colour_db) < 0:
-            raise UsageError("turns must be from 0 to 1, level_std and colour_db 0 or more")
+        for name in ("pause_s", "room_s", "direct_db", "snr_db", "low_hz", "high_hz"):
+            if len(pair := getattr(self, name)) != 2 or not pair[0] <= pair[1]:
+                raise UsageError(f"{name} must hold the least and the most")
+        if min(self.pause_s[0], self.low_hz[0]) < 0 or self.room_s[0] <= 0:
+            raise UsageError("pause_s and low_hz must be 0 or more, room_s above 0")
+        if self.low_hz[1] >= self.high_hz[0]:
+            raise UsageError("low_hz must be below high_hz")
+        if not all(0 <= share <= 1 for share in (self.turns, self.rooms, self.noise, self.narrow)):
+            raise UsageError("turns, rooms, noise and narrow must be from 0 to 1")
+        if min(self.level_std, self.colour_db) < 0:
+            raise UsageError("level_std and colour_db must be 0 or more")
 
 
 class Mixer:
     """``mixer.example(index, samples)`` -> (mixture [samples], sources [n_speakers, samples]), float32.
 
-    The mixture is the sum of the sources and peaks at 0.9. Raises :class:`InputError` when the pool has fewer
+    The mixture is the sum of the sources, and of noise if there is any, and peaks at 0.9. Who says what how
+    loud does not depend on rooms, noise and lines. Raises :class:`InputError` when the pool has fewer
     speakers than an example.
     """
 
@@ -67,11 +90,24 @@ class Mixer:
         chosen = self._draw(rng)
         conversation = rng.random() < c.turns
         sources = np.stack([self._source(rng, name, samples, conversation) for name in chosen])
+        around = np.random.default_rng([self.seed, index, 1])
+        if around.random() < c.rooms:
+            rings = drawn(around, c.room_s)
+            sources = np.stack(
+                [reverberant(around, x, self.pool.rate, rings, drawn(around, c.direct_db)) for x in sources]
+            )
         for k in range(1, self.n_speakers):
             level = np.clip(rng.normal(c.level_mean, c.level_std), -12, 12)
             sources[k] *= np.float32(10 ** (level / 20))
-        sources *= np.float32(0.9 / max(1e-6, np.abs(sources.sum(0)).max()))
-        return sources.sum(0), sources
+        mixture = sources.sum(0)
+        if around.random() < c.noise:
+            level = np.sqrt(np.mean(mixture**2)) * 10 ** (-drawn(around, c.snr_db) / 20)
+            mixture = mixture + np.float32(level) * noise(around, samples)
+        if around.random() < c.narrow:
+            band = drawn(around, c.low_hz), drawn(around, c.high_hz)
+            sources, mixture = (between(x, self.pool.rate, *band) for x in (sources, mixture))
+        scale = np.float32(0.9 / max(1e-6, np.abs(mixture).max()))
+        return mixture * scale, sources * scale
 
     def speakers(self, index: int) -> list[str]:
         """Who speaks in that example, in the order of its sources."""
@@ -106,16 +142,3 @@ class Mixer:
         if c.colour_db:
             out = coloured(rng, out, c.colour_db)
         return -out if c.invert and rng.random() < 0.5 else out
-
-
-def coloured(rng: np.random.Generator, x: np.ndarray, deviation_db: float, waves: int = 5) -> np.ndarray:
-    """[samples] -> the same shape and level through a zero-phase filter: its gain in dB is a sum of slow
-    waves over frequency, of random heights."""
-    spectrum = np.fft.rfft(x, 2 * len(x))  # padded, so that nothing wraps around
-    heights = rng.normal(0, deviation_db * (2 / waves) ** 0.5, waves)
-    grid = np.linspace(0, 1, 256)
-    shapes = np.cos(np.pi * np.outer(np.sqrt(grid), np.arange(1, waves + 1)))  # finer at low frequencies
-    gain = np.interp(np.linspace(0, 1, len(spectrum)), grid, 10 ** (shapes @ heights / 20))
-    y = np.fft.irfft(spectrum * gain)[: len(x)]
-    level = np.sqrt(np.square(x, dtype=float).mean() / max(np.square(y).mean(), 1e-20))
-    return (y * level).astype(np.float32)

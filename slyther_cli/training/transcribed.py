@@ -14,6 +14,7 @@ from torch import Tensor
 
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.text.tokens import Tokenizer
+from slyther_cli.training.acoustics import drawn, noise
 from slyther_cli.training.data import SpeechPool, at_speed
 
 
@@ -119,7 +120,7 @@ class TranscribedSpeech:
         while True:
             i = own[rng.integers(len(own))]
             speech = self._speech(c, rng, i)
-            pause = np.zeros(int(_between(rng, c.pause_s) * self.rate), np.float32)
+            pause = np.zeros(int(drawn(rng, c.pause_s) * self.rate), np.float32)
             if parts and total + len(speech) + len(pause) > seconds * self.rate:
                 break
             parts += [speech, pause]
@@ -133,27 +134,15 @@ class TranscribedSpeech:
     def _finished(self, c: AugmentConfig, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
         if rng.random() < c.narrow:
             spectrum = np.fft.rfft(x)
-            spectrum[int(_between(rng, c.cutoff_hz) / self.rate * len(x)) :] = 0
+            spectrum[int(drawn(rng, c.cutoff_hz) / self.rate * len(x)) :] = 0
             x = np.fft.irfft(spectrum, len(x)).astype(np.float32)
         if c.gain_db:
             x = x * np.float32(10 ** (rng.uniform(-c.gain_db, c.gain_db) / 20))
         if rng.random() < c.noise:
-            noise = _noise(rng, len(x))
-            level = np.sqrt(np.mean(x**2)) * 10 ** (-_between(rng, c.snr_db) / 20)
-            x = x + noise * np.float32(level)
+            heard = noise(rng, len(x))
+            level = np.sqrt(np.mean(x**2)) * 10 ** (-drawn(rng, c.snr_db) / 20)
+            x = x + heard * np.float32(level)
         return x
-
-
-def _between(rng: np.random.Generator, bounds: tuple[float, ...]) -> float:
-    return float(rng.uniform(bounds[0], bounds[1]))
-
-
-def _noise(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Unit noise whose spectrum falls with a random slope, from white to brown; float32 [n]."""
-    white = np.fft.rfft(rng.standard_normal(n, np.float32))
-    slope = np.arange(1, len(white) + 1, dtype=np.float32) ** np.float32(-rng.uniform(0, 1))
-    x = np.fft.irfft(white * slope, n).astype(np.float32)
-    return x / max(1e-9, float(x.std()))
 
 
 def _wordless(rng: np.random.Generator, n: int, rate: int) -> np.ndarray:
@@ -163,7 +152,7 @@ def _wordless(rng: np.random.Generator, n: int, rate: int) -> np.ndarray:
     if kind == 0:
         return np.zeros(n, np.float32)
     if kind == 1:
-        return _noise(rng, n) * level
+        return noise(rng, n) * level
     if kind == 2:
         return _struck(rng, n, rate) * level
     t = np.arange(n, dtype=np.float32) / rate

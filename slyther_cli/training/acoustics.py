@@ -1,0 +1,61 @@
+"""What rooms, lines and noise do to speech: simulated, for training and for scoring (ours; no paper's)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+TAIL_S = 0.0025  # after the direct sound, reflections arrive
+
+
+def drawn(rng: np.random.Generator, bounds: tuple[float, ...]) -> float:
+    """A number between the least and the most."""
+    return float(rng.uniform(bounds[0], bounds[1]))
+
+
+def noise(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Unit noise whose spectrum falls with a random slope, from white to brown; float32 [n]."""
+    white = np.fft.rfft(rng.standard_normal(n, np.float32))
+    slope = np.arange(1, len(white) + 1, dtype=np.float32) ** np.float32(-rng.uniform(0, 1))
+    slope[0] = 0  # no offset
+    x = np.fft.irfft(white * slope, n).astype(np.float32)
+    return x / max(1e-9, float(x.std()))
+
+
+def coloured(rng: np.random.Generator, x: np.ndarray, deviation_db: float, waves: int = 5) -> np.ndarray:
+    """[samples] -> the same shape and level through a zero-phase filter: its gain in dB is a sum of slow
+    waves over frequency, of random heights."""
+    spectrum = np.fft.rfft(x, 2 * len(x))  # padded, so that nothing wraps around
+    heights = rng.normal(0, deviation_db * (2 / waves) ** 0.5, waves)
+    grid = np.linspace(0, 1, 256)
+    shapes = np.cos(np.pi * np.outer(np.sqrt(grid), np.arange(1, waves + 1)))  # finer at low frequencies
+    gain = np.interp(np.linspace(0, 1, len(spectrum)), grid, 10 ** (shapes @ heights / 20))
+    return _at_level_of(x, np.fft.irfft(spectrum * gain)[: len(x)])
+
+
+def reverberant(
+    rng: np.random.Generator, x: np.ndarray, rate: int, seconds: float, direct_db: float
+) -> np.ndarray:
+    """[samples] -> the same shape and level, in a room: the direct sound and a tail of noise that falls by
+    60 dB in ``seconds``; ``direct_db`` is the direct sound against the tail."""
+    n = max(2, int(seconds * rate))
+    tail = rng.standard_normal(n) * 10 ** (-3 * np.arange(n) / n)
+    tail[: min(n - 1, int(TAIL_S * rate))] = 0
+    tail *= 10 ** (-direct_db / 20) / np.sqrt(np.square(tail).sum())
+    tail[0] = 1
+    size = len(x) + n
+    return _at_level_of(x, np.fft.irfft(np.fft.rfft(x, size) * np.fft.rfft(tail, size), size)[: len(x)])
+
+
+def between(x: np.ndarray, rate: int, low: float, high: float) -> np.ndarray:
+    """[..., samples] with nothing below ``low`` or above ``high`` Hz, as over a telephone; zero-phase."""
+    n = x.shape[-1]
+    spectrum = np.fft.rfft(x, 2 * n)
+    frequency = np.fft.rfftfreq(2 * n, 1 / rate)
+    spectrum[..., (frequency < low) | (frequency > high)] = 0
+    return np.fft.irfft(spectrum)[..., :n].astype(np.float32)
+
+
+def _at_level_of(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """``y`` with the energy of ``x``, float32."""
+    gain = np.sqrt(np.square(x, dtype=float).mean() / max(np.square(y).mean(), 1e-20))
+    return (y * gain).astype(np.float32)
