@@ -14,28 +14,28 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from slyther_cli import __version__
 from slyther_cli.commands import output, settings
 from slyther_cli.commands.options import new_app
 from slyther_cli.errors import SlytherError, UsageError
 
-# name -> the module of slyther_cli.commands with its ``app``: a typer app of one command, or of a group. A
-# new command is a new line; its help is the docstring of the command, or ``help`` of the group.
 TABLE = {
-    "separate": "separate",
-    "transcribe": "transcribe",
-    "speak": "speak",
-    "models": "models",
-    "weights": "weights",
-    "train": "train",
-    "eval": "eval",
-    "bench": "bench",
-    "study": "study",
-    "doctor": "doctor",
-    "completion": "completion",
+    "separate": "Separate the speakers of recordings into one file each.",
+    "transcribe": "Write down what is said in recordings, with the times of every word.",
+    "speak": "Speak a text, of any length, in the model's voice or in that of a prompt.",
+    "models": "List the networks slyther knows, and where weights for them are.",
+    "weights": "List, show, download, import, average and shrink trained weights.",
+    "train": "Train models on speech of your own.",
+    "eval": "Measure how well a model does, on material whose answer is known.",
+    "bench": "Measure how fast slyther runs on this machine.",
+    "study": "Repeat the papers' studies on models of your own.",
+    "doctor": "Report what slyther has to work with here.",
+    "completion": "Print the script that lets a shell complete slyther's commands.",
 }
+"""The commands, and how the help of each begins. Each has a module of slyther_cli.commands by its name, whose
+``app`` is a typer app of one command or of a group; to list them loads none of these."""
 COMPLETE = "_SLYTHER_COMPLETE"
 EXIT_BROKEN_PIPE = 141
 STDOUT_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
@@ -47,11 +47,19 @@ class _LazyGroup(TyperGroup):
     """Loads a command's module when the command is asked for."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*TABLE, *super().list_commands(ctx)]
+        return list(TABLE)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        loaded = self.commands
+        self.commands = {name: TyperCommand(name, help=words) for name, words in TABLE.items()}
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.commands = loaded
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name in TABLE and cmd_name not in self.commands:
-            module = importlib.import_module(f"slyther_cli.commands.{TABLE[cmd_name]}")
+            module = importlib.import_module(f"slyther_cli.commands.{cmd_name}")
             command = typer.main.get_command(module.app)
             command.name = cmd_name
             settings.prepare(command, (cmd_name,))
