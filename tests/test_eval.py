@@ -95,6 +95,7 @@ def test_conditions_are_heard_by_the_same_voices(manifest, tmp_path):
         "noise": {"noise_db": 5.0},
         "telephone": {"telephone": True},
         "room": {"room_s": 0.5},
+        "conversation": {"conversation": True},
     }.items():
         heard = events.setdefault(name, [])
         report = run(Bands(), manifest, tmp_path, mixing=conditions(**said), on_event=heard.append)
@@ -104,7 +105,7 @@ def test_conditions_are_heard_by_the_same_voices(manifest, tmp_path):
     assert gains["noise"] < gains["alone"] - 3
     assert min(gains["telephone"], gains["room"]) > 12
     scores = {name: [e["si_snr"] for e in heard] for name, heard in events.items()}
-    assert len({tuple(v) for v in scores.values()}) == 4
+    assert len({tuple(v) for v in scores.values()}) == 5
     mixture = [e["si_snr"] - e["si_snri"] for e in events["noise"]]
     assert np.mean(mixture) < np.mean([e["si_snr"] - e["si_snri"] for e in events["alone"]])
 
@@ -206,12 +207,15 @@ def test_the_command(manifest, tmp_path, capsys, monkeypatch):
         main(["eval", "separate", "-m", str(tmp_path / "tiny"), "--mixtures", str(mixtures(tmp_path))]) == 0
     )
     assert "group 1" in capsys.readouterr().out
-    around = ["--room", "0.3", "--noise", "10", "--telephone"]
+    around = ["--room", "0.3", "--noise", "10", "--telephone", "--conversation"]
     assert main([*base, "--examples", "4", "--seconds", "0.5", *around, "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (found["room_s"], found["noise_db"], found["telephone"]) == (0.3, 10.0, True)
+    assert (
+        (found["room_s"], found["noise_db"]) == (0.3, 10.0) and found["telephone"] and found["conversation"]
+    )
     ready = ["eval", "separate", "-m", str(tmp_path / "tiny"), "--mixtures", str(mixtures(tmp_path))]
     assert main([*ready, *around]) == 2 and main([*base, "--room", "0"]) == 2
+    assert main([*ready, "--noise", "0"]) == 2 and main([*ready, "--conversation"]) == 2
     assert main(base[:4]) == 2 and main([*base, "--mixtures", str(manifest)]) == 2
     assert main([*base, "--split", "dev"]) == 3 and main(["eval", "separate", "-m", "nosuch", *base[4:]]) == 5
 

@@ -67,6 +67,12 @@ def separate(
     telephone: Annotated[
         bool, typer.Option("--telephone", help="Hear only from 300 to 3,400 Hz; by default all.")
     ] = False,
+    conversation: Annotated[
+        bool,
+        typer.Option(
+            "--conversation", help="Pauses of up to 4 s in either voice; by default both speak all the time."
+        ),
+    ] = False,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     as_json: opt.Json = False,
@@ -76,7 +82,7 @@ def separate(
     mixture.
 
     Figures are means with 95 % bootstrap intervals, over all mixtures and by same and different sex. Every
-    mixture is separated in one pass. SDR is that of BSS Eval 3. With --room, --noise and --telephone the
+    mixture is separated in one pass. SDR is that of BSS Eval 3. With --room, --noise and --telephone
     voices and levels stay the same; stems are compared with what is heard of each voice, noise left out.
 
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
@@ -84,9 +90,16 @@ def separate(
     output.json_asked = as_json
     if bool(manifest) == (mixtures is not None):
         raise UsageError("name the speech to mix with --manifest, or ready-made mixtures with --mixtures")
-    around: dict[str, Any] = {"room_s": room, "noise_db": noise, "telephone": telephone}
-    if mixtures is not None and (room is not None or noise is not None or telephone):
-        raise UsageError("--room, --noise and --telephone are for --manifest: --mixtures are ready-made")
+    around: dict[str, Any] = {
+        "room_s": room,
+        "noise_db": noise,
+        "telephone": telephone,
+        "conversation": conversation,
+    }
+    if mixtures is not None and any(value is not None and value is not False for value in around.values()):
+        raise UsageError(
+            "--room, --noise, --telephone and --conversation are for --manifest: --mixtures are ready-made"
+        )
     import torch
 
     from slyther_cli.checkpoints import store

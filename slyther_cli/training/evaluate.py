@@ -46,10 +46,14 @@ class Score:
 
 
 def conditions(
-    room_s: float | None = None, noise_db: float | None = None, telephone: bool = False
+    room_s: float | None = None,
+    noise_db: float | None = None,
+    telephone: bool = False,
+    conversation: bool = False,
 ) -> MixingConfig:
     """Mixtures as in papers.md 1.4, at the voices' own speed; in a room that rings for ``room_s`` seconds,
-    with steady noise ``noise_db`` below the speech, heard over a telephone (300 to 3,400 Hz).
+    with steady noise ``noise_db`` below the speech, heard over a telephone (300 to 3,400 Hz), in a
+    conversation: with pauses of up to 4 s in either voice, so that often one is heard alone.
 
     Raises :class:`UsageError` for a room of no time."""
     (low, high), db = TELEPHONE_HZ, noise_db or 0.0
@@ -63,6 +67,7 @@ def conditions(
         narrow=float(telephone),
         low_hz=(low, low),
         high_hz=(high, high),
+        turns=float(conversation),
     )
 
 
