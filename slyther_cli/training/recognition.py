@@ -143,7 +143,7 @@ class RecognitionTask:
         if config.batch.intermediate:
             layers = model.transformer.encoder.layers
             layers[len(layers) // 2 - 1].register_forward_hook(self._midway)
-        self._batches = Ahead(self.batch)
+        self._batches = Ahead(self.batch, device)
 
     def _sample(self) -> np.ndarray:
         rng = np.random.default_rng(self.config.loop.seed)

@@ -84,7 +84,7 @@ class SeparationTask:
             model = self._begin(model)
         self.model = model.to(device)
         self.dev_mixer = Mixer(dev, MixingConfig(speed=(1.0,)), n, DEV_SEED)
-        self._batches = Ahead(self.batch)
+        self._batches = Ahead(self.batch, device)
         self._scale = 1.0  # of the exported stems; validation measures it
 
     def _begin(self, old: torch.nn.Module) -> torch.nn.Module:

@@ -117,7 +117,7 @@ class SpeechTask:
         )
         if not self._of_voice():
             raise UsageError(f"speaker {config.speaker!r} has no utterance in split {data.dev_split!r}")
-        self._batches = Ahead(self.batch)
+        self._batches = Ahead(self.batch, device)
 
     def about(self) -> dict[str, Any]:
         """The details of the "start" event."""
