@@ -113,6 +113,26 @@ def test_the_loss_does_not_know_the_order_and_drops_what_is_solved():
     assert pairs.shape == (3, 2, 2)
 
 
+def test_what_is_good_already_weighs_less_where_asked():
+    torch.manual_seed(0)
+    targets, noise = torch.randn(3, 2, 4000), torch.randn(3, 2, 4000)
+    level = 10 ** (-torch.tensor([5.0, 20.0, 40.0]) / 20)[:, None, None]
+
+    def moved(**how):
+        """The gradients' norms, one for each example alone."""
+        norms = []
+        for one in range(3):
+            estimates = (targets + level * noise)[one : one + 1].requires_grad_()
+            pit_loss(estimates, targets[one : one + 1], 99.0, **how)[0].backward()
+            norms.append(float(estimates.grad.norm()))
+        return torch.tensor(norms)
+
+    share = moved(saturate_db=20.0) / moved()
+    assert share.tolist() == pytest.approx([1 / (1 + 10**-1.5), 0.5, 1 / (1 + 10**2)], rel=0.1)
+    loss, score = pit_loss(targets + level * noise, targets, saturate_db=60.0)
+    assert float(loss) == pytest.approx(-float(score[:2].mean()), abs=0.01)  # the third is above the ceiling
+
+
 def test_the_bootstrap_interval():
     x = np.random.default_rng(0).normal(5, 2, 400)
     low, high = bootstrap_interval(x, seed=1)

@@ -278,6 +278,8 @@ def test_starts_that_cannot_be(changes, says):
         ({"lengths = [0.25, 0.5]": "lengths = []"}, "lengths"),
         ({"lengths = [0.25, 0.5]": 'lengths = ["a"]'}, "lengths must be a number"),
         ({"[batch]": "[mixing]\nturns = 3\n[batch]"}, r"\[mixing\]: turns"),
+        ({"[batch]": "[mixing]\nlow_hz = [60, 4000]\n[batch]"}, r"\[mixing\]: low_hz must be below"),
+        ({"[batch]": "[batch]\nsaturate_db = -1"}, "saturate_db 0 or more"),
         ({'"muon"': '"sgd"'}, "unknown optimizer"),
         ({'name = "tiny"': 'name = "a/b"'}, "name may hold"),
         ({'name = "tiny"': "model = 3", "[model]\n": "[other]\n"}, "unknown setting|must be a table"),

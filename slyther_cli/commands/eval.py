@@ -65,7 +65,7 @@ def separate(
         typer.Option(help="Add steady noise so far below the speech; by default none.", metavar="DB"),
     ] = None,
     telephone: Annotated[
-        bool, typer.Option("--telephone", help="Hear only from 300 to 3,400 Hz; by default all.")
+        bool, typer.Option("--telephone", help="As over a telephone line, 300 to 3,400 Hz; by default all.")
     ] = False,
     conversation: Annotated[
         bool,

@@ -40,10 +40,19 @@ def level_to(mixtures: Tensor, totals: Tensor) -> Tensor:
     return ((mixtures * totals).sum() / totals.square().sum().clamp(min=1e-12)).clamp(min=1e-6)
 
 
-def pit_loss(estimates: Tensor, targets: Tensor, ceiling_db: float = 30.0) -> tuple[Tensor, Tensor]:
+def pit_loss(
+    estimates: Tensor, targets: Tensor, ceiling_db: float = 30.0, saturate_db: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Negative PIT SI-SNR, examples already above the ceiling left out: (scalar loss, SI-SNR per example
-    [batch])."""
+    [batch]).
+
+    ``saturate_db``, where above 0: -10 log10 of the noise and so much below the target instead of the noise
+    alone, by which an example that good weighs half, better ones ever less (Wisdom et al. 2020, equation 2).
+    """
     score, _ = best_assignment(pairwise_si_snr(estimates, targets))
     keep = score < ceiling_db
-    loss = -(score * keep).sum() / keep.sum().clamp(min=1)
+    worth = score
+    if saturate_db > 0:
+        worth = -10 * torch.log10(10 ** (-score / 10) + 10 ** (-saturate_db / 10))
+    loss = -(worth * keep).sum() / keep.sum().clamp(min=1)
     return loss, score.detach()

@@ -32,18 +32,21 @@ START_SECONDS, START_EXAMPLES = 4, 40  # the mixtures by which shorter filters a
 @dataclass(frozen=True)
 class BatchConfig:
     """A batch holds about ``seconds`` of mixture; its examples' length is drawn from ``lengths`` (seconds),
-    anew each step. Validation mixes ``dev_examples`` of ``dev_seconds``."""
+    anew each step. ``saturate_db``: an example that good weighs half in the gradient, 0 is off (conversations
+    come out better than mixtures, and their gradients are larger by as much as their errors are smaller).
+    Validation mixes ``dev_examples`` of ``dev_seconds``."""
 
     seconds: float = 12.0
     lengths: tuple[float, ...] = (2.0, 3.0, 4.0)
+    saturate_db: float = 0.0
     dev_examples: int = 48
     dev_seconds: float = 4.0
 
     def __post_init__(self) -> None:
         if not self.lengths or min(*self.lengths, self.seconds, self.dev_seconds) < 0.1:
             raise UsageError("seconds, lengths and dev_seconds must be 0.1 or more")
-        if self.dev_examples < 1:
-            raise UsageError("dev_examples must be 1 or more")
+        if self.dev_examples < 1 or not self.saturate_db >= 0:
+            raise UsageError("dev_examples must be 1 or more, saturate_db 0 or more")
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ class SeparationTask:
     def loss(self, step: int) -> tuple[Tensor, float]:
         """The PIT loss of that step's batch and its mean SI-SNR in dB."""
         mixtures, sources = self._batches(step)
-        loss, scores = pit_loss(self._stems(mixtures.to(self.device))[0], sources.to(self.device))
+        stems, _ = self._stems(mixtures.to(self.device))
+        loss, scores = pit_loss(stems, sources.to(self.device), saturate_db=self.config.batch.saturate_db)
         return loss, float(scores.mean())
 
     def _stems(self, mixtures: Tensor) -> tuple[Tensor, Tensor]:
