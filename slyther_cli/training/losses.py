@@ -47,7 +47,7 @@ def pit_loss(
     [batch]).
 
     ``saturate_db``, where above 0: -10 log10 of the noise and so much below the target instead of the noise
-    alone, by which an example that good weighs half, better ones ever less (Wisdom et al. 2020, equation 2).
+    alone, by which an example that good weighs half, better ones ever less (after Wisdom et al. 2020).
     """
     score, _ = best_assignment(pairwise_si_snr(estimates, targets))
     keep = score < ceiling_db
