@@ -215,6 +215,7 @@ def test_the_command(manifest, tmp_path, capsys, monkeypatch):
     )
     ready = ["eval", "separate", "-m", str(tmp_path / "tiny"), "--mixtures", str(mixtures(tmp_path))]
     assert main([*ready, *around]) == 2 and main([*base, "--room", "0"]) == 2
+    assert main([*base, "--room", "1e9"]) == 2 and main([*base, "--noise", "nan"]) == 2
     assert main([*ready, "--noise", "0"]) == 2 and main([*ready, "--conversation"]) == 2
     assert main(base[:4]) == 2 and main([*base, "--mixtures", str(manifest)]) == 2
     assert main([*base, "--split", "dev"]) == 3 and main(["eval", "separate", "-m", "nosuch", *base[4:]]) == 5

@@ -56,13 +56,16 @@ def separate(
         float | None,
         typer.Option(
             min=0.01,
+            max=60,
             help="Mix in a simulated room that rings so many seconds (until 60 dB less); by default in none.",
             metavar="SECONDS",
         ),
     ] = None,
     noise: Annotated[
         float | None,
-        typer.Option(help="Add steady noise so far below the speech; by default none.", metavar="DB"),
+        typer.Option(
+            min=-100, max=200, help="Add steady noise so far below the speech; by default none.", metavar="DB"
+        ),
     ] = None,
     telephone: Annotated[
         bool, typer.Option("--telephone", help="As over a telephone line, 300 to 3,400 Hz; by default all.")
@@ -84,6 +87,7 @@ def separate(
     Figures are means with 95 % bootstrap intervals, over all mixtures and by same and different sex. Every
     mixture is separated in one pass. SDR is that of BSS Eval 3. With --room, --noise and --telephone
     voices and levels stay the same; stems are compared with what is heard of each voice, noise left out.
+    A room's direct sound is 3 dB above its reverberation.
 
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
     """
