@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+
+from slyther_cli.errors import UsageError
 
 TAIL_S = 0.0025  # after the direct sound, reflections arrive
 
@@ -12,6 +16,18 @@ def drawn(rng: np.random.Generator, bounds: tuple[float, ...]) -> float:
     return float(rng.uniform(bounds[0], bounds[1]))
 
 
+def check_drawn(config: Any, ranges: tuple[str, ...], shares: tuple[str, ...]) -> None:
+    """Raises :class:`UsageError` unless of ``config`` the ``ranges`` hold the least and the most, the
+    ``shares`` are from 0 to 1, and ``speed`` holds factors that leave speech speech."""
+    if not config.speed or not all(0.5 <= s <= 2 for s in config.speed):
+        raise UsageError("speed must hold factors from 0.5 to 2")
+    for name in ranges:
+        if len(pair := getattr(config, name)) != 2 or not pair[0] <= pair[1]:
+            raise UsageError(f"{name} must hold the least and the most")
+    if not all(0 <= getattr(config, name) <= 1 for name in shares):
+        raise UsageError(f"{', '.join(shares[:-1])} and {shares[-1]} must be from 0 to 1")
+
+
 def noise(rng: np.random.Generator, n: int) -> np.ndarray:
     """Unit noise whose spectrum falls with a random slope, from white to brown; float32 [n]."""
     white = np.fft.rfft(rng.standard_normal(n, np.float32))
@@ -19,6 +35,11 @@ def noise(rng: np.random.Generator, n: int) -> np.ndarray:
     slope[0] = 0  # no offset
     x = np.fft.irfft(white * slope, n).astype(np.float32)
     return x / max(1e-9, float(x.std()))
+
+
+def noisy(x: np.ndarray, unit_noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """[samples] with noise ``snr_db`` below it."""
+    return x + unit_noise * np.float32(np.sqrt(np.mean(x**2)) * 10 ** (-snr_db / 20))
 
 
 def coloured(rng: np.random.Generator, x: np.ndarray, deviation_db: float, waves: int = 5) -> np.ndarray:

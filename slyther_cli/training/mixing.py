@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slyther_cli.errors import InputError, UsageError
-from slyther_cli.training.acoustics import between, coloured, drawn, noise, reverberant
+from slyther_cli.training.acoustics import between, check_drawn, coloured, drawn, noise, noisy, reverberant
 from slyther_cli.training.data import SpeechPool, at_speed
 
 
@@ -54,17 +54,12 @@ class MixingConfig:
     speaker_power: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.speed or not all(0.5 <= s <= 2 for s in self.speed):
-            raise UsageError("speed must hold factors from 0.5 to 2")
-        for name in ("pause_s", "room_s", "direct_db", "snr_db", "low_hz", "high_hz"):
-            if len(pair := getattr(self, name)) != 2 or not pair[0] <= pair[1]:
-                raise UsageError(f"{name} must hold the least and the most")
+        ranges = ("pause_s", "room_s", "direct_db", "snr_db", "low_hz", "high_hz")
+        check_drawn(self, ranges, ("turns", "rooms", "noise", "narrow"))
         if min(self.pause_s[0], self.low_hz[0]) < 0 or self.room_s[0] <= 0:
             raise UsageError("pause_s and low_hz must be 0 or more, room_s above 0")
         if self.low_hz[1] >= self.high_hz[0]:
             raise UsageError("low_hz must be below high_hz")
-        if not all(0 <= share <= 1 for share in (self.turns, self.rooms, self.noise, self.narrow)):
-            raise UsageError("turns, rooms, noise and narrow must be from 0 to 1")
         if min(self.level_std, self.colour_db) < 0:
             raise UsageError("level_std and colour_db must be 0 or more")
 
@@ -101,8 +96,8 @@ class Mixer:
             sources[k] *= np.float32(10 ** (level / 20))
         mixture = sources.sum(0)
         if around.random() < c.noise:
-            level = np.sqrt(np.mean(mixture**2)) * 10 ** (-drawn(around, c.snr_db) / 20)
-            mixture = mixture + np.float32(level) * noise(around, samples)
+            snr_db = drawn(around, c.snr_db)
+            mixture = noisy(mixture, noise(around, samples), snr_db)
         if around.random() < c.narrow:
             band = drawn(around, c.low_hz), drawn(around, c.high_hz)
             sources, mixture = (between(x, self.pool.rate, *band) for x in (sources, mixture))

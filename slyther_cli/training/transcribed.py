@@ -14,7 +14,7 @@ from torch import Tensor
 
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.text.tokens import Tokenizer
-from slyther_cli.training.acoustics import drawn, noise
+from slyther_cli.training.acoustics import check_drawn, drawn, noise, noisy
 from slyther_cli.training.data import SpeechPool, at_speed
 
 
@@ -46,15 +46,10 @@ class AugmentConfig:
     mask_s: float = 0.4
 
     def __post_init__(self) -> None:
-        if not self.speed or not all(0.5 <= s <= 2 for s in self.speed):
-            raise UsageError("speed must hold factors from 0.5 to 2")
-        for name in ("pause_s", "snr_db", "cutoff_hz"):
-            if len(pair := getattr(self, name)) != 2 or pair[0] > pair[1]:
-                raise UsageError(f"{name} must hold the least and the most")
+        ranges = ("pause_s", "snr_db", "cutoff_hz")
+        check_drawn(self, ranges, ("noise", "narrow", "joined", "wordless"))
         if self.pause_s[0] < 0 or not self.joined_seconds or min(self.joined_seconds) <= 0:
             raise UsageError("pauses must be 0 or more seconds, joined_seconds above 0")
-        if not all(0 <= s <= 1 for s in (self.noise, self.narrow, self.joined, self.wordless)):
-            raise UsageError("noise, narrow, joined and wordless must be from 0 to 1")
         if min(self.bands, self.band_width, self.mask_s, self.gain_db) < 0 or self.mask_every_s <= 0:
             raise UsageError("bands, band_width, mask_s, gain_db must be 0 or more, mask_every_s above 0")
 
@@ -139,9 +134,7 @@ class TranscribedSpeech:
         if c.gain_db:
             x = x * np.float32(10 ** (rng.uniform(-c.gain_db, c.gain_db) / 20))
         if rng.random() < c.noise:
-            heard = noise(rng, len(x))
-            level = np.sqrt(np.mean(x**2)) * 10 ** (-drawn(rng, c.snr_db) / 20)
-            x = x + heard * np.float32(level)
+            x = noisy(x, noise(rng, len(x)), drawn(rng, c.snr_db))
         return x
 
 
