@@ -16,6 +16,7 @@ from slyther_cli.models import registry
 from slyther_cli.training.evaluate import (
     SCORES,
     conditions,
+    evaluate_alone,
     evaluate_mixtures,
     evaluate_separation,
     score_example,
@@ -84,6 +85,21 @@ def test_what_is_parted_by_band_is_gained_between_the_sexes(manifest, tmp_path):
         for kind in SCORES:
             low, mean, high = (group[kind][k] for k in ("low", "mean", "high"))
             assert low is high is None if group["examples"] == 1 else low <= mean <= high
+
+
+def test_a_voice_alone_is_in_one_stem_or_torn(manifest, tmp_path):
+    events = []
+    how = {"cache": tmp_path / "cache", "seconds": 0.6, "examples": 12}
+    groups = evaluate_alone(Bands(), [manifest], on_event=events.append, **how)["groups"]
+    assert groups["women"]["torn"] == groups["men"]["torn"] == 0 and groups["all"]["apart_db"]["mean"] > 10
+    assert groups["women"]["examples"] + groups["men"]["examples"] == groups["all"]["examples"] == 12
+    for event in events:
+        assert event["group"] == ("women" if SPEAKERS[event["name"]][1] == "F" else "men")
+    assert events[-1]["mean"] == pytest.approx(groups["all"]["apart_db"]["mean"], abs=1e-3)
+    torn = evaluate_alone(Echo(), [manifest], **how)["groups"]["all"]
+    assert torn["torn"] == 1 and torn["apart_db"] == {"mean": 0, "low": 0, "high": 0}
+    with pytest.raises(UsageError):
+        evaluate_alone(Echo(), [manifest], **how | {"examples": 0})
 
 
 def test_conditions_are_heard_by_the_same_voices(manifest, tmp_path):
@@ -213,10 +229,16 @@ def test_the_command(manifest, tmp_path, capsys, monkeypatch):
     assert (
         (found["room_s"], found["noise_db"]) == (0.3, 10.0) and found["telephone"] and found["conversation"]
     )
+    assert main([*base, "--examples", "4", "--seconds", "0.5", "--alone"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["voices", "number", "apart", "dB", "torn"]
+    assert main([*base, "--examples", "4", "--seconds", "0.5", "--alone", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 5 and lines[-1]["alone"] and 0 <= lines[-1]["groups"]["all"]["torn"] <= 1
     ready = ["eval", "separate", "-m", str(tmp_path / "tiny"), "--mixtures", str(mixtures(tmp_path))]
     assert main([*ready, *around]) == 2 and main([*base, "--room", "0"]) == 2
     assert main([*base, "--room", "1e9"]) == 2 and main([*base, "--noise", "nan"]) == 2
     assert main([*ready, "--noise", "0"]) == 2 and main([*ready, "--conversation"]) == 2
+    assert main([*ready, "--alone"]) == 2
     assert main(base[:4]) == 2 and main([*base, "--mixtures", str(manifest)]) == 2
     assert main([*base, "--split", "dev"]) == 3 and main(["eval", "separate", "-m", "nosuch", *base[4:]]) == 5
 

@@ -252,11 +252,42 @@ def test_recordings_change_neither_who_speaks_nor_what(pool):
     assert 10 < sum(noisy) < 30
 
 
+def test_a_voice_alone_and_voices_of_one_sex(pool):
+    plain = Mixer(pool, MixingConfig(speed=(1.0,)), 2, 3)
+    some = Mixer(pool, MixingConfig(speed=(1.0,), alone=0.5), 2, 3)
+    alone = 0
+    for i in range(40):
+        (mix, sources), (dry_mix, dry) = some.example(i, 800), plain.example(i, 800)
+        assert some.speakers(i) == plain.speakers(i)
+        if sources[1].any():
+            assert np.array_equal(mix, dry_mix)
+        else:
+            alone += 1
+            assert np.array_equal(mix, sources[0]) and np.corrcoef(mix, dry[0])[0, 1] > 0.9999
+    assert 10 < alone < 30
+    alike = []
+    for share in (0.0, 0.5, 1.0):
+        mixer = Mixer(pool, MixingConfig(same_sex=share), 2, 3)
+        pairs = [mixer.speakers(i) for i in range(200)]
+        assert all(a != b for a, b in pairs)
+        alike.append(np.mean([pool.sex[a] == pool.sex[b] for a, b in pairs]))
+    assert alike[0] + 0.1 < alike[1] < alike[2] - 0.1 and alike[2] == 1
+    three = Mixer(pool, MixingConfig(same_sex=1.0), 3, 3)  # there are no three of one sex
+    assert all(len(set(three.speakers(i))) == 3 for i in range(20))
+
+
 def test_mixing_needs_speakers_and_sense(pool):
     with pytest.raises(InputError, match="4 speakers"):
         Mixer(pool, MixingConfig(), 5, 0)
     for bad in (
-        *({"speed": ()}, {"speed": (0.0,)}, {"pause_s": (1.0,)}, {"turns": 2.0}),
+        *(
+            {"speed": ()},
+            {"speed": (0.0,)},
+            {"pause_s": (1.0,)},
+            {"turns": 2.0},
+            {"alone": 2.0},
+            {"same_sex": -1.0},
+        ),
         *(
             {"level_std": -1.0},
             {"colour_db": -1.0},

@@ -1,5 +1,6 @@
 """SI-SNR, SDR, assignment and the bootstrap: against other people's code and against what must hold."""
 
+import math
 import warnings
 from itertools import permutations
 
@@ -9,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slyther_cli.training.losses import best_assignment, pairwise_si_snr, pit_loss
+from slyther_cli.training.losses import LONE, best_assignment, pairwise_si_snr, pit_loss
 from slyther_cli.training.metrics import assign, bootstrap_interval, sdr_matrix, si_snr_matrix
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -111,6 +112,35 @@ def test_the_loss_does_not_know_the_order_and_drops_what_is_solved():
     assert float(score[0]) > 60 and float(loss.detach()) == pytest.approx(-float(score[1:].mean()), abs=1e-5)
     pairs = pairwise_si_snr(estimates.detach(), targets)
     assert pairs.shape == (3, 2, 2)
+
+
+def test_where_a_source_is_silent_the_other_is_to_be_in_one_stem():
+    g = torch.Generator().manual_seed(0)
+    targets = torch.randn(2, 2, 4000, generator=g)
+    targets[1, 0] = 0
+    voice = targets[1, 1]
+    stems = targets + 0.1 * torch.randn(2, 2, 4000, generator=g)
+    plain, before = pit_loss(stems[:1], targets[:1])
+    for share in (0.0, 0.1, 0.4, 0.9):
+        stems[1] = torch.stack([(1 - share) * voice, share * voice])  # each as like the voice as can be
+        given = stems.clone().requires_grad_()
+        loss, score = pit_loss(given, targets, 99.0)
+        assert score[0] == before[0]
+        if share:
+            least = min(share, 1 - share)
+            assert float(score[1]) == pytest.approx(-10 * math.log10(2 * least**2), abs=0.01)
+            wanted = -float(score[0] + LONE * score[1]) / 2
+            assert float(loss.detach()) == pytest.approx(wanted, abs=1e-5)
+            loss.backward()
+            moved = (given.grad[1] * voice).sum(-1)
+            louder = int(share > 0.5)
+            assert moved[louder] < 0 < moved[1 - louder]  # down the gradient, one grows
+            assert given.grad.isfinite().all()
+        else:
+            assert float(score[1]) > 99 and float(loss.detach()) == pytest.approx(float(plain), abs=1e-5)
+    nothing, score = pit_loss(stems.requires_grad_(), torch.zeros(2, 2, 4000))
+    nothing.backward()
+    assert score.max() < -99 and stems.grad.isfinite().all()
 
 
 def test_what_is_good_already_weighs_less_where_asked():

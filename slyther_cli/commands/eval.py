@@ -76,6 +76,12 @@ def separate(
             "--conversation", help="Pauses of up to 4 s in either voice; by default both speak all the time."
         ),
     ] = False,
+    alone: Annotated[
+        bool,
+        typer.Option(
+            "--alone", help="One voice and nobody else: does it stay in one stem? By default all speak."
+        ),
+    ] = False,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     as_json: opt.Json = False,
@@ -87,7 +93,8 @@ def separate(
     Figures are means with 95 % bootstrap intervals, over all mixtures and by same and different sex. Every
     mixture is separated in one pass. SDR is that of BSS Eval 3. With --room, --noise and --telephone
     voices and levels stay the same; stems are compared with what is heard of each voice, noise left out.
-    A room's direct sound is 3 dB above its reverberation.
+    A room's direct sound is 3 dB above its reverberation. With --alone the figures are how many dB a voice's
+    loudest stem is above the others, and the share of voices where it is less than 10: they are torn.
 
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
     """
@@ -99,10 +106,12 @@ def separate(
         "noise_db": noise,
         "telephone": telephone,
         "conversation": conversation,
+        "alone": alone,
     }
     if mixtures is not None and any(value is not None and value is not False for value in around.values()):
         raise UsageError(
-            "--room, --noise, --telephone and --conversation are for --manifest: --mixtures are ready-made"
+            "--room, --noise, --telephone, --conversation and --alone are for --manifest: "
+            "--mixtures are ready-made"
         )
     import torch
 
@@ -116,13 +125,15 @@ def separate(
     if threads:
         torch.set_num_threads(threads)
     network = store.load(config.path, expect_task="separate")[0].to(where)  # type: ignore[arg-type]
-    tell = ExampleTeller(as_json, quiet, "evaluating", "{index}/{examples}, SI-SNRi {mean_si_snri:.2f} dB")
+    so_far = "apart {mean:.1f} dB" if alone else "SI-SNRi {mean_si_snri:.2f} dB"
+    tell = ExampleTeller(as_json, quiet, "evaluating", "{index}/{examples}, " + so_far)
     try:
         if mixtures is not None:
             report = evaluate.evaluate_mixtures(network, mixtures, examples, seed, on_event=tell)
         else:
             mixing = evaluate.conditions(**around)
-            report = around | evaluate.evaluate_separation(
+            score = evaluate.evaluate_alone if alone else evaluate.evaluate_separation
+            report = around | score(
                 network, manifest or [], split, examples or EXAMPLES, seconds, seed, mixing, on_event=tell
             )
     finally:
@@ -130,12 +141,22 @@ def separate(
     if as_json:
         output.json_line("summary", task="eval_separate", model=config.name, **report)
         return
-    cells = [
-        (group, str(entry["examples"]), *(_interval(entry[s]) for s in evaluate.SCORES))
-        for group, entry in report["groups"].items()
-    ]
-    output.note_single([entry["examples"] for entry in report["groups"].values()], "mixture", quiet)
-    for line in output.table(cells, ("mixtures", "number", "SI-SNR dB", "SI-SNRi dB", "SDR dB", "SDRi dB")):
+    groups: dict[str, Any] = report["groups"]
+    output.note_single([entry["examples"] for entry in groups.values()], "mixture", quiet)
+    cells: list[tuple[str, ...]]
+    if alone:
+        cells = [
+            (group, str(entry["examples"]), _interval(entry["apart_db"]), f"{entry['torn']:.1%}")
+            for group, entry in groups.items()
+        ]
+        head: tuple[str, ...] = ("voices", "number", "apart dB", "torn")
+    else:
+        cells = [
+            (group, str(entry["examples"]), *(_interval(entry[s]) for s in evaluate.SCORES))
+            for group, entry in groups.items()
+        ]
+        head = ("mixtures", "number", "SI-SNR dB", "SI-SNRi dB", "SDR dB", "SDRi dB")
+    for line in output.table(cells, head):
         output.data(line)
 
 

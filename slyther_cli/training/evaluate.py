@@ -25,6 +25,7 @@ Event = dict[str, Any]
 SCORES = ("si_snr", "si_snri", "sdr", "sdri")
 ALL = "all"
 LIMIT_DB = 100.0
+TORN_DB = 10.0  # a voice whose stems are no further apart is in both
 DIRECT_DB = 3.0  # in a room: the direct sound against its reverberation
 TELEPHONE_HZ = 300.0, 3400.0
 
@@ -50,10 +51,12 @@ def conditions(
     noise_db: float | None = None,
     telephone: bool = False,
     conversation: bool = False,
+    alone: bool = False,
 ) -> MixingConfig:
     """Mixtures as in papers.md 1.4, at the voices' own speed; in a room that rings for ``room_s`` seconds,
     with steady noise ``noise_db`` below the speech, heard over a telephone (300 to 3,400 Hz), in a
-    conversation: with pauses of up to 4 s in either voice, so that often one is heard alone.
+    conversation: with pauses of up to 4 s in either voice, so that often one is heard alone; ``alone``: of
+    the first voice only.
 
     Raises :class:`UsageError` for a room of no time."""
     (low, high), db = TELEPHONE_HZ, noise_db or 0.0
@@ -68,6 +71,7 @@ def conditions(
         low_hz=(low, low),
         high_hz=(high, high),
         turns=float(conversation),
+        alone=float(alone),
     )
 
 
@@ -92,22 +96,92 @@ def evaluate_separation(
     how the mixtures were made. Raises :class:`InputError`: the speech cannot be used. :class:`UsageError`:
     numbers without a meaning.
     """
-    from slyther_cli.checkpoints.places import cache_dir
-
-    if examples < 1 or seconds < 0.1:
-        raise UsageError("to evaluate takes one example or more, of 0.1 s or more")
-    rate, n = model.config.sample_rate, model.config.n_speakers
-    pool = SpeechPool(manifests, split, rate, cache or cache_dir() / "training")
-    mixer = Mixer(pool, mixing or conditions(), n, seed)
+    mixer = _mixer(model, manifests, split, examples, seconds, seed, mixing or conditions(), cache)
 
     def mixtures() -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
         for index in range(examples):
             who = mixer.speakers(index)
-            yield "+".join(who), _group(pool, who), *mixer.example(index, round(seconds * rate))
+            yield (
+                "+".join(who),
+                _group(mixer.pool, who),
+                *mixer.example(index, round(seconds * mixer.pool.rate)),
+            )
 
-    scores = _score(model, mixtures(), rate, examples, on_event)
-    made = {"split": split, "seconds_each": seconds, "seed": seed, "speakers": len(pool.speakers)}
-    return {**made, **summarise(scores, seed)}
+    scores = _score(model, mixtures(), mixer.pool.rate, examples, on_event)
+    return {**_made(mixer, split, seconds), **summarise(scores, seed)}
+
+
+def evaluate_alone(
+    model,
+    manifests: Sequence[Path],
+    split: str = "test",
+    examples: int = 300,
+    seconds: float = 4.0,
+    seed: int = 0,
+    mixing: MixingConfig | None = None,
+    *,
+    cache: Path | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Event:
+    """Whether a voice that nobody else speaks beside stays in one stem: how many dB its loudest stem is above
+    all others together.
+
+    Arguments and errors as of :func:`evaluate_separation`; ``mixing`` is by default that of
+    ``conditions(alone=True)``. Returns {"examples", "seconds", "groups": {"all" | "women" | "men":
+    {"examples", "apart_db": {"mean", "low", "high"}, "torn": the share with less than 10 dB}}}.
+    """
+    mixing = mixing or conditions(alone=True)
+    mixer = _mixer(model, manifests, split, examples, seconds, seed, mixing, cache)
+    rate = mixer.pool.rate
+    groups: dict[str, list[float]] = {ALL: []}
+    for index in range(examples):
+        who = mixer.speakers(index)[0]
+        stems = _stems(model, mixer.example(index, round(seconds * rate))[0], who)
+        energy = np.sort(np.square(stems, dtype=np.float64).sum(1)) + 1e-12
+        apart = float(np.clip(10 * np.log10(energy[-1] / energy[:-1].sum()), 0, LIMIT_DB))
+        group = {"F": "women", "M": "men"}.get(mixer.pool.sex[who], "")
+        for name in {ALL, group} - {""}:
+            groups.setdefault(name, []).append(apart)
+        if on_event is not None:
+            done = {"event": "example", "index": index + 1, "examples": examples, "name": who}
+            on_event({**done, "group": group, "apart_db": apart, "mean": float(np.mean(groups[ALL]))})
+    return {
+        **_made(mixer, split, seconds),
+        "examples": examples,
+        "seconds": round(examples * seconds, 3),
+        "groups": {
+            name: {
+                "examples": len(values),
+                "apart_db": _mean(values, seed),
+                "torn": round(float(np.mean(np.less(values, TORN_DB))), 4),
+            }
+            for name, values in sorted(groups.items())
+        },
+    }
+
+
+def _mixer(
+    model,
+    manifests: Sequence[Path],
+    split: str,
+    examples: int,
+    seconds: float,
+    seed: int,
+    mixing: MixingConfig,
+    cache: Path | None,
+) -> Mixer:
+    from slyther_cli.checkpoints.places import cache_dir
+
+    if examples < 1 or seconds < 0.1:
+        raise UsageError("to evaluate takes one example or more, of 0.1 s or more")
+    pool = SpeechPool(manifests, split, model.config.sample_rate, cache or cache_dir() / "training")
+    return Mixer(pool, mixing, model.config.n_speakers, seed)
+
+
+def _made(mixer: Mixer, split: str, seconds: float) -> Event:
+    """How the mixtures were made."""
+    speakers = len(mixer.pool.speakers)
+    return {"split": split, "seconds_each": seconds, "seed": mixer.seed, "speakers": speakers}
 
 
 def evaluate_mixtures(
@@ -150,6 +224,16 @@ def evaluate_mixtures(
 
 
 @torch.inference_mode()
+def _stems(model, mixture: np.ndarray, name: str) -> np.ndarray:
+    """[samples] -> [n, samples]; ``name`` says of which example. Raises :class:`ModelError`."""
+    model.eval()
+    device = next(model.parameters()).device
+    estimates = model(torch.from_numpy(mixture).to(device)[None])[0].cpu().numpy()
+    if not np.isfinite(estimates).all():
+        raise ModelError(f"the model gives values that are not finite for {name}")
+    return estimates
+
+
 def _score(
     model,
     mixtures: Iterable[tuple[str, str, np.ndarray, np.ndarray]],
@@ -157,13 +241,9 @@ def _score(
     count: int,
     on_event: Callable[[Event], None] | None,
 ) -> list[Score]:
-    model.eval()
-    device = next(model.parameters()).device
     scores: list[Score] = []
     for name, group, mixture, sources in mixtures:
-        estimates = model(torch.from_numpy(mixture).to(device)[None])[0].cpu().numpy()
-        if not np.isfinite(estimates).all():
-            raise ModelError(f"the model gives values that are not finite for {name}")
+        estimates = _stems(model, mixture, name)
         scores.append(score_example(name, group, mixture, sources, estimates, rate))
         if on_event is not None:
             mean = float(np.mean([s.si_snri for s in scores]))
@@ -210,15 +290,15 @@ def summarise(scores: Sequence[Score], seed: int = 0) -> Event:
     for name, members in groups.items():
         entry: Event = {"examples": len(members)}
         for kind in SCORES:
-            values = [getattr(s, kind) for s in members]
-            low, high = bootstrap_interval(values, seed)
-            entry[kind] = {
-                "mean": round(float(np.mean(values)), 3),
-                "low": rounded(low),
-                "high": rounded(high),
-            }
+            entry[kind] = _mean([getattr(s, kind) for s in members], seed)
         report["groups"][name] = entry
     return report
+
+
+def _mean(values: Sequence[float], seed: int) -> Event:
+    """The mean and its interval."""
+    low, high = bootstrap_interval(values, seed)
+    return {"mean": round(float(np.mean(values)), 3), "low": rounded(low), "high": rounded(high)}
 
 
 def _group(pool: SpeechPool, speakers: Sequence[str]) -> str:

@@ -30,8 +30,9 @@ class MixingConfig:
     lines are part of a source, noise is of none.
 
     ``turns``: the share of examples that are conversations, with pauses of ``pause_s`` seconds (least, most)
-    in which a speaker is silent; the rest overlap fully. ``speaker_power``: a speaker is drawn with (number
-    of utterances) ** power.
+    in which a speaker is silent; the rest overlap fully. ``alone``: the share in which only the first source
+    is heard, the others are zero. ``speaker_power``: a speaker is drawn with (number of utterances) ** power;
+    ``same_sex``: the share of examples whose other speakers are drawn among those of the first one's sex.
 
     Raises :class:`UsageError` on values without a meaning.
     """
@@ -51,11 +52,13 @@ class MixingConfig:
     high_hz: tuple[float, ...] = (2600.0, 4000.0)
     turns: float = 0.0
     pause_s: tuple[float, ...] = (0.2, 4.0)
+    alone: float = 0.0
+    same_sex: float = 0.0
     speaker_power: float = 0.5
 
     def __post_init__(self) -> None:
         ranges = ("pause_s", "room_s", "direct_db", "snr_db", "low_hz", "high_hz")
-        check_drawn(self, ranges, ("turns", "rooms", "noise", "narrow"))
+        check_drawn(self, ranges, ("turns", "alone", "same_sex", "rooms", "noise", "narrow"))
         if min(self.pause_s[0], self.low_hz[0]) < 0 or self.room_s[0] <= 0:
             raise UsageError("pause_s and low_hz must be 0 or more, room_s above 0")
         if self.low_hz[1] >= self.high_hz[0]:
@@ -79,6 +82,7 @@ class Mixer:
             raise InputError(f"the speech has {len(self.names)} speakers; to mix takes {n_speakers}")
         weight = np.array([len(pool.speakers[n]) for n in self.names], float) ** config.speaker_power
         self.weight = weight / weight.sum()
+        self.sex = np.array([pool.sex[n] for n in self.names])
 
     def example(self, index: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
         c, rng = self.config, np.random.default_rng([self.seed, index])
@@ -94,6 +98,8 @@ class Mixer:
         for k in range(1, self.n_speakers):
             level = np.clip(rng.normal(c.level_mean, c.level_std), -12, 12)
             sources[k] *= np.float32(10 ** (level / 20))
+        if np.random.default_rng([self.seed, index, 2]).random() < c.alone:
+            sources[1:] = 0.0
         mixture = sources.sum(0)
         if around.random() < c.noise:
             snr_db = drawn(around, c.snr_db)
@@ -110,6 +116,12 @@ class Mixer:
 
     def _draw(self, rng: np.random.Generator) -> list[str]:
         chosen = rng.choice(len(self.names), self.n_speakers, replace=False, p=self.weight)
+        if self.config.same_sex and rng.random() < self.config.same_sex:
+            alike = np.flatnonzero(self.sex == self.sex[chosen[0]])
+            alike = alike[alike != chosen[0]]
+            if len(alike) >= self.n_speakers - 1:
+                p = self.weight[alike] / self.weight[alike].sum()
+                chosen[1:] = rng.choice(alike, self.n_speakers - 1, replace=False, p=p)
         return [self.names[i] for i in chosen]
 
     def _source(self, rng: np.random.Generator, name: str, samples: int, conversation: bool) -> np.ndarray:
