@@ -1,4 +1,4 @@
-"""What the process has of the system: its allocator's settings, its folder for temporary files."""
+"""What the process has of the system: memory, its allocator's settings, its folder for temporary files."""
 
 from __future__ import annotations
 
@@ -24,6 +24,56 @@ def keep_freed_memory() -> bool:
     M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 1 << 26}
     return all(mallopt(name, value) for name, value in settings.items())
+
+
+def available_memory() -> int:
+    """Bytes that the process may still take: what the machine has free, or less where it runs in a container
+    or a job with a limit (a Linux control group, version 1 or 2)."""
+    groups = _free_in_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+    return min([_free_of_the_machine(), *groups])
+
+
+def _free_of_the_machine() -> int:
+    try:
+        with open("/proc/meminfo") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _free_in_groups(own: Path, root: Path) -> list[int]:
+    """What each control group with a limit leaves, from the process's own up to the root; files that were
+    read and can be given back count as free. ``own`` lists the process's groups, ``root`` is where they are.
+    """
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return []
+    free = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, names = root, ("memory.max", "memory.current", "inactive_file ")
+        elif "memory" in controllers.split(","):
+            top = root / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
+        else:
+            continue
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            try:
+                limit, used = (int((folder / name).read_text()) for name in names[:2])
+                stat = (folder / "memory.stat").read_text().splitlines()
+            except (OSError, ValueError):  # no limit ("max"), or not to be seen from inside
+                limit, used, stat = sys.maxsize, 0, []
+            given_back = sum(int(line.split()[1]) for line in stat if line.startswith(names[2]))
+            free.append(max(0, limit - used + given_back))
+            if folder == top:
+                break
+    return free
 
 
 def temporary_folder() -> Path:

@@ -11,7 +11,6 @@ from slyther_cli.audio.resample import (
     StreamResampler,
     fit_length,
     reblock,
-    resample_blocks,
     resampled_length,
 )
 
@@ -149,12 +148,3 @@ def test_reblock(lengths, size):
     assert all(len(b) == size for b in blocks[:-1])
     assert not blocks or 0 < len(blocks[-1]) <= size
     np.testing.assert_array_equal(np.concatenate([x[:0], *blocks]), x)
-
-
-def test_resample_blocks_equals_the_class():
-    x = np.random.default_rng(1).standard_normal((2, 5000)).astype(np.float32)
-    streamed = np.concatenate(
-        list(resample_blocks(np.split(x, [100, 100, 4000], axis=1), 8000, 11025)), axis=1
-    )
-    np.testing.assert_array_equal(streamed, run(x, 8000, 11025))
-    assert list(resample_blocks([], 8000, 16000)) == []

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import slyther_cli
 from slyther_cli import app
+from slyther_cli.audio import discover
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import DeviceError, InputError, OutputError, UsageError
 from slyther_cli.models import registry
@@ -91,7 +92,7 @@ def contents(folder):
 @settings(max_examples=100, deadline=None)
 @given(st.sets(st.text("abcdef/", min_size=1, max_size=4)), st.integers(1, 9), st.randoms())
 def test_shards_are_all_of_it_once(names, count, rng):
-    inputs = listing.once([Path(n) for n in names])
+    inputs = discover.once([Path(n) for n in names])
     parts = [listing.part(inputs, (i, count)) for i in range(1, count + 1)]
     assert sorted(str(item) for one in parts for item in one) == sorted(map(str, inputs))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -269,7 +270,10 @@ def test_a_file_that_another_writes(capfd):
         assert code == 4 and "another slyther" in err and "--skip-existing" in err
         code, events, _ = run(capfd, "a.wav", "-o", "out", "--skip-existing")
         assert code == 0 and ends(events) == {"a.wav": "skipped"}
-        assert events[-2]["notes"] == ["another slyther works on it"]
+        assert events[-2]["notes"] == ["another slyther works on it"] and events[-2]["outputs"] == {}
+        assert app.main(["separate", "a.wav", "-o", "out", "--skip-existing"]) == 0
+        out, err = capfd.readouterr()
+        assert not out and "results are there" not in err
         assert run(capfd, "a.wav", "-o", "out", "--force")[0] == 4
     assert run(capfd, "a.wav", "-o", "out")[0] == 0
 
@@ -395,6 +399,34 @@ def test_lost_hands(monkeypatch, losses, count, resume):
         else:
             assert all(path.exists() for path in result.outputs.values())
     assert len(crews[0].given) <= 3 + sum(map(bool, losses))
+
+
+def test_what_was_there_before_is_not_a_lost_hands_work(monkeypatch):
+    make("a.wav", "b.wav", seconds=0.02)
+    Path("out").mkdir()
+    for name in ("a_s1.wav", "a_s2.wav"):
+        Path("out", name).write_text("old")
+
+    def by_others(job, work):
+        yield from pool.work_through(job, work, Unlucky(job, ["before", "before"]), 1)
+
+    monkeypatch.setattr(separation.Separation, "_by_others", by_others)
+    results = slyther_cli.separate(["a.wav", "b.wav"], "out", existing="replace", jobs=2, threads=1)
+    assert [r.status for r in results] == ["done", "done"]
+    assert all(path.read_bytes()[:4] == b"RIFF" for r in results for path in r.outputs.values())
+
+
+def test_a_file_called_like_standard_input(capfd):
+    make("a.wav")
+    Path("a.wav").rename("-")
+    for how in (["./-"], ["--manifest", "list.txt"]):
+        Path("list.txt").write_text("-\n")
+        code, events, _ = run(capfd, *how, "-o", "out", "--force")
+        assert (
+            code == 0
+            and ends(events) == {str(Path("-").absolute()): "done"}
+            and left("out") == ["-_s1.wav", "-_s2.wav"]
+        )
 
 
 def test_hands_that_never_start():

@@ -9,9 +9,9 @@ import pytest
 import soundfile
 import torch
 
+from slyther_cli import runtime
 from slyther_cli.app import main
 from slyther_cli.commands import doctor_faults
-from slyther_cli.longform import plan
 
 
 def found(check):
@@ -114,7 +114,7 @@ def test_disks_and_memory(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor_faults.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1 << 40))
     monkeypatch.setattr(doctor_faults, "_kind_of_disk", lambda folder: "ext4")
     assert found(doctor_faults.disks) == ""
-    monkeypatch.setattr(plan, "_available", lambda: 10 << 20)
+    monkeypatch.setattr(runtime, "available_memory", lambda: 10 << 20)
     assert "--memory-limit" in found(doctor_faults.memory)
 
 

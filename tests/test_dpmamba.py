@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from slyther_cli.app import main
 from slyther_cli.checkpoints import layout, speechbrain, store
 from slyther_cli.errors import ModelError
+from slyther_cli.longform import unswept
 from slyther_cli.models import registry
 from slyther_cli.models.dpmamba import DPMamba, DPMambaConfig
 
@@ -170,7 +171,7 @@ def test_tensors_that_do_not_fit(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_separating_takes_a_recording_whole(tmp_path, capsys):
+def test_separating_takes_a_recording_whole(tmp_path, capsys, monkeypatch):
     """The stems are the network's, and a recording that does not fit is refused before it is computed."""
     made = speechbrain.import_folder(checkpoint(tmp_path, small()), tmp_path / "mine")
     sound = 0.1 * np.random.default_rng(0).standard_normal(4003).astype(np.float32)
@@ -184,3 +185,6 @@ def test_separating_takes_a_recording_whole(tmp_path, capsys):
     assert main([*command, "--force", "--memory-limit", "10MB"]) != 0
     told = capsys.readouterr().err
     assert "takes a recording whole" in told and "Traceback" not in told
+    monkeypatch.setattr(unswept, "available_memory", lambda: 20 << 20)
+    assert main([*command, "--force"]) != 0
+    assert "takes a recording whole" in capsys.readouterr().err

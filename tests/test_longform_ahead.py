@@ -254,8 +254,8 @@ def test_the_command_really_killed(tmp_path):
 @pytest.mark.parametrize("limited", [False, True])
 def test_a_tape_goes_to_the_device_then_the_host_then_a_file(monkeypatch, tmp_path, limited):
     free = {"gpu": 0, "host": 0}
-    monkeypatch.setattr(planning, "_available_on", lambda device: free["gpu"])
-    monkeypatch.setattr(planning, "_available", lambda: free["host"])
+    monkeypatch.setattr(planning, "available_on", lambda device: free["gpu"])
+    monkeypatch.setattr(planning, "available_memory", lambda: free["host"])
     slot, working = (6 << 20) // 4, 100 << 20
     tape = CHUNK_BYTES * 5  # 50 tiles, 10 a chunk
     need = working + 4 * slot * 2 * AHEAD + CHUNK_BYTES

@@ -19,7 +19,8 @@ import torch
 
 import slyther_cli
 from slyther_cli import app
-from slyther_cli.audio import wav
+from slyther_cli.audio import sinks, wav
+from slyther_cli.audio.writer import StemGroup
 from slyther_cli.checkpoints import store
 from slyther_cli.commands.output import Reporter
 from slyther_cli.errors import DeviceError, ModelError, UsageError
@@ -217,8 +218,10 @@ def test_collisions_are_refused_before_anything_is_done(capfd):
     code, _, err = run(capfd, "a", "b")
     assert code == 2 and "same file" in errors(err)[0] and not Path("separated").exists()
     assert run(capfd, "a", "b", "--filename", "{parent}_{track}_{stem}.{ext}")[0] == 0
-    code, _, err = run(capfd, "a/mix.wav", "a/mix_s1.wav", "-o", "a", "--force")
-    assert code == 2 and "replace the input" in errors(err)[0]
+    make("a/mix_s1.wav")
+    for how in (["a/mix.wav", "a/mix_s1.wav"], ["a"]):
+        code, _, err = run(capfd, *how, "-o", "a", "--force")
+        assert code == 2 and "replace the input" in errors(err)[0]
 
 
 def test_results_below_the_input_folder_are_no_inputs(capfd):
@@ -226,6 +229,51 @@ def test_results_below_the_input_folder_are_no_inputs(capfd):
     assert run(capfd, ".")[0] == 0
     code, out, _ = run(capfd, ".", "--force")
     assert code == 0 and out == ["separated/mix_s1.wav", "separated/mix_s2.wav"]
+    code, out, _ = run(capfd, "./**/*.wav", "--force")
+    assert code == 0 and out == ["separated/mix_s1.wav", "separated/mix_s2.wav"]
+    assert run(capfd, "./separated/mix_s1.wav", "-o", "separated")[0] == 0  # named: meant
+
+
+def test_recordings_below_the_output_folder_are_inputs(capfd):
+    Path("in").mkdir()
+    make("in/mix.wav")
+    for named in ("in", "in/*.wav", "./in/mix.wav"):
+        code, out, _ = run(capfd, named, "-o", ".", "--force")
+        assert code == 0 and out == ["mix_s1.wav", "mix_s2.wav"]
+
+
+def test_results_beside_the_recordings_are_no_inputs(capfd):
+    Path("calls").mkdir()
+    make("calls/mix.wav")
+    assert run(capfd, "calls", "-o", "calls")[0] == 0
+    made = left()
+    for how in ("--skip-existing", "--resume"):
+        for named in (["calls"], sorted(map(str, Path("calls").iterdir()))):
+            code, _, err = run(capfd, *named, "-o", "calls", how)
+            assert code == 0 and "calls/mix_s1.wav: the result of another recording, as are 1 more" in err
+    code, _, err = run(capfd, "calls", "-o", "calls")
+    assert code == 4 and "mix_s1.wav exists already" in errors(err)[0] and left() == made
+    make("calls/new.wav")
+    code, out, _ = run(capfd, "calls", "-o", "calls", "--skip-existing")
+    assert code == 0 and {"calls/new_s1.wav", "calls/new_s2.wav"} <= set(out)
+
+
+def test_scratch_files_of_a_killed_run_are_replaced(capfd, monkeypatch):
+    make(x=voices(2.0))
+    monkeypatch.setattr(sinks, "HELD", 0)
+
+    def killed(group, sync_names):
+        raise DeviceError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StemGroup, "commit", killed)
+        patch.setattr(StemGroup, "abort", lambda group: None)
+        for _ in range(2):
+            assert run(capfd, "mix.wav", "-o", "out")[0] == 6
+    there = sorted(p.name for p in Path("out").iterdir())
+    assert len(there) == 2 and all(name.endswith(".part") for name in there)
+    assert run(capfd, "mix.wav", "-o", "out")[0] == 0
+    assert sorted(p.name for p in Path("out").iterdir()) == ["mix_s1.wav", "mix_s2.wav"]
 
 
 def test_existing_results(capfd):

@@ -8,6 +8,7 @@ frame count, or Ogg streams joined one after another make it drop the end of a r
 import io
 import os
 import re
+import shlex
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,10 +106,11 @@ def inspect(path: Path, name: str) -> Opening:
             return _open_ogg(data, name)
         for at, mark, what in FOREIGN:
             if head[at : at + len(mark)] == mark:
-                source = name if name.startswith("/") else f"./{name}"
+                source = shlex.quote(name if name.startswith("/") else f"./{name}")
+                how = f"ffmpeg -i {source}" if name != "standard input" else "... | ffmpeg -i -"
                 raise InputError(
                     f"{name} is {what}, which is not read here: convert it first, "
-                    f"e.g. ffmpeg -i {source} -f wav - | slyther ... -"
+                    f"e.g. {how} -f wav - | slyther ... -"
                 )
         if head[:3] == b"ID3" or _mp3_frame(head, 0):
             return _open_mp3(data)

@@ -46,17 +46,67 @@ def expand_inputs(args: Sequence[str]) -> list[Input]:
             continue
         if not arg:
             raise UsageError("an input name is empty")
-        path = Path(arg)
-        if not os.path.lexists(path) and glob.has_magic(arg):
+        path = file_path(arg)
+        if is_pattern(arg):
             matches = sorted(glob.glob(arg, recursive=True))
             for match in matches or [arg]:
-                found += _expand_folder(Path(match))
+                found += _expand_folder(file_path(match))
         else:
             found += _expand_folder(path)
-    once: dict[str, Input] = {}
-    for item in found:
-        once.setdefault("-" if item == "-" else os.path.abspath(item), item)
-    return list(once.values())
+    return once(found)
+
+
+def file_path(text: str | os.PathLike[str]) -> Path:
+    """A path that is never taken for standard input, also of a file called "-"."""
+    path = Path(text)
+    return path.absolute() if str(path) == "-" else path
+
+
+def is_pattern(arg: str) -> bool:
+    """Whether an argument is a glob, and no file that is called so."""
+    return not os.path.lexists(arg) and glob.has_magic(arg)
+
+
+def once(inputs: Iterable[Input]) -> list[Input]:
+    """Each file once, the first time that it is named."""
+    found: dict[str, Input] = {}
+    for item in inputs:
+        found.setdefault("-" if item == "-" else os.path.abspath(item), item)
+    return list(found.values())
+
+
+def without_own_outputs(named: Sequence[str], inputs: Sequence[Input], folder: Path) -> list[Input]:
+    """``inputs``, which :func:`expand_inputs` found for ``named``, without what was found in the output
+    ``folder`` because that lies below a folder that was searched: an earlier run wrote it."""
+    target, literal, searched = os.path.realpath(folder), set(), []
+    for name in named:
+        if name == "-":
+            continue
+        if is_pattern(name):
+            parts = Path(name).parts
+            fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+            searched.append(os.path.realpath(Path(*parts[:fixed])))
+        elif os.path.isdir(name):
+            searched.append(os.path.realpath(name))
+        else:
+            literal.add(os.path.abspath(name))
+    if not any(target != root and _is_below(target, root) for root in searched):
+        return list(inputs)
+    return [i for i in inputs if i == "-" or os.path.abspath(i) in literal or not _is_below(_same(i), target)]
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(os.path.join(folder, ""))
+
+
+def results_among(inputs: Iterable[tuple[Input, Iterable[Path]]]) -> list[Input]:
+    """Of (input, its outputs) the inputs that are outputs of others: an earlier run wrote them."""
+    inputs = [(source, list(outputs)) for source, outputs in inputs]
+    made: dict[str, set[Input]] = {}
+    for source, outputs in inputs:
+        for path in outputs:
+            made.setdefault(_same(path), set()).add(source)
+    return [source for source, _ in inputs if source != "-" and made.get(_same(source), set()) - {source}]
 
 
 def _expand_folder(path: Path) -> list[Path]:

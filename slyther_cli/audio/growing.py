@@ -30,9 +30,10 @@ class GrowingStems(StemGroup):
     def abort(self) -> None:
         if self.frames_written:
             for sink in self._sinks:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, ValueError):  # a full disk; closed already
                     if isinstance(sink, Wav):
                         sink.cut(self.frames_written)
+                with contextlib.suppress(OSError, ValueError):
                     sink.close()
             self._temporary, self._made = [], []
         super().abort()

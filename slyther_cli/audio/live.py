@@ -143,6 +143,8 @@ def listen(stream: Bytes, name: str, channel: int | str, rate: int) -> LiveReade
                     return LiveReader(stream, fmt, None if open_end else size, name, channel, rate)
                 break
             body = take(size + size % 2)
+            if len(body) < size:
+                break
             if kind == b"fmt ":
                 fmt = body
             elif kind == b"ds64":

@@ -142,17 +142,3 @@ class StreamResampler:
             block = block[..., : max(self.total_out - self.frames_out, 0)]
         self.frames_out += block.shape[-1]
         return np.ascontiguousarray(block)
-
-
-def resample_blocks(
-    blocks: Iterable[FloatArray], rate_in: int, rate_out: int, total_out: int | None = None
-) -> Iterator[FloatArray]:
-    """A stream of [n] or [channels, n] blocks at another rate; see :class:`StreamResampler`."""
-    resampler: StreamResampler | None = None
-    for block in blocks:
-        if resampler is None:
-            channels = None if block.ndim == 1 else block.shape[0]
-            resampler = StreamResampler(rate_in, rate_out, total_out, channels=channels)
-        yield resampler.push(block)
-    if resampler is not None:
-        yield resampler.flush()

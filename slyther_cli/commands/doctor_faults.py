@@ -14,7 +14,7 @@ from pathlib import Path
 from slyther_cli.commands.output import size
 
 CPU_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
-LEAST_DISK = 5 << 30  # bytes; an hour of separation keeps 2.8 GB in its work file
+LEAST_DISK = 5 << 30  # bytes; an hour of separation keeps 1.4 GB in its work file
 LEAST_MEMORY = 1 << 30
 MEMORY_DISKS = ("tmpfs", "ramfs")
 
@@ -171,9 +171,9 @@ def _kind_of_disk(folder: Path) -> str:
 
 
 def memory() -> Iterator[str]:
-    from slyther_cli.longform.plan import _available
+    from slyther_cli.runtime import available_memory
 
-    free = _available()
+    free = available_memory()
     if free < LEAST_MEMORY:
         yield f"{size(free)} of memory are free: --memory-limit 300MB puts what can wait into a file"
 

@@ -114,7 +114,7 @@ sentence [speak] A sentence is spoken.
 
 file_done [separate transcribe speak] An input is done with: computed, skipped or planned.
   file          text    as it was named
-  status        text    done, skipped (its results are there), or planned (--dry-run)
+  status        text    done, skipped (results are there; without outputs: on the way), planned (--dry-run)
   outputs       object  stem or format -> path
   sample_rate   count   Hz, of the recording; 0 when it was not opened
   frames        count   length of the recording

@@ -110,6 +110,14 @@ MemoryLimit = Annotated[
 WorkDir = Annotated[
     Path | None, typer.Option(help="Folder for temporary files, by default the system's.", metavar="DIR")
 ]
+JobDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for temporary files, by default the system's; with --resume for the work that is kept, "
+        "by default in slyther's cache.",
+        metavar="DIR",
+    ),
+]
 
 # Jobs over recordings
 Inputs = Annotated[

@@ -323,7 +323,7 @@ class Reporter:
                 data(path)
         length = duration(event["seconds"])
         if status == "skipped":
-            self.say(f"{name}: skipped, its results are there")
+            self.say(f"{name}: skipped" + ", its results are there" * bool(event["outputs"]))
         elif status == "planned":
             self.say(f"{name}: {length} of sound, nothing written (dry run)")
         else:

@@ -59,7 +59,7 @@ def separate(
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     memory_limit: opt.MemoryLimit = None,
-    work_dir: opt.WorkDir = None,
+    work_dir: opt.JobDir = None,
     resume: opt.Resume = False,
     raw: opt.Raw = None,
     manifest: opt.Manifest = None,

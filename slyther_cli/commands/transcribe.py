@@ -120,7 +120,7 @@ def transcribe(
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     memory_limit: opt.MemoryLimit = None,
-    work_dir: opt.WorkDir = None,
+    work_dir: opt.JobDir = None,
     separate: Annotated[
         bool, typer.Option("--separate", help="Pull two speakers apart first, and tell who says what.")
     ] = False,

@@ -90,11 +90,6 @@ class Journal:
         self._safe = self._safe._replace(states=_moved(self._safe.states, device))
         return self._tape
 
-    @property
-    def token(self) -> str:
-        """A name for this job's files in other folders: the same in every run of it, and no other's."""
-        return f"slyther-{hashlib.sha256(os.fsencode(self.folder.absolute())).hexdigest()[:16]}"
-
     def start(self) -> Mark:
         """Where the engine begins (``sweep.Keeper``)."""
         return self._safe

@@ -4,7 +4,6 @@ computed.
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from slyther_cli.longform.ahead import AHEAD
 from slyther_cli.longform.journal import GAP_BYTES
 from slyther_cli.longform.sweep import TILE, tape_floats
 from slyther_cli.longform.tape import CHUNK_BYTES, chunk_slots
-from slyther_cli.runtime import temporary_folder
+from slyther_cli.runtime import available_memory, temporary_folder
 
 # Bytes that computing takes beside the tape, whatever the recording's length. Measured with all presets
 # (tests/test_longform_memory.py), rounded up: libraries and audio blocks, copies of the weights on their way
@@ -129,7 +128,7 @@ def swept(
             f"--memory-limit {_size(memory_limit)} is too small: this model needs {_size(working)} to work in"
         )
     for where in ("device", "memory") if cuda else ("memory",):
-        free = _available_on(device) if where == "device" else _available()
+        free = available_on(device) if where == "device" else available_memory()
         room = free // 2 if memory_limit is None else memory_limit - working
         if taken <= room and not resume and (where == "memory" or working + taken <= free):
             return replace(plan, tape=where)
@@ -164,18 +163,7 @@ def _check_disk(folder: Path, need: int, held: int) -> None:
         )
 
 
-def _available() -> int:
-    try:
-        with open("/proc/meminfo") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def _available_on(device: torch.device) -> int:
+def available_on(device: torch.device) -> int:
     """Bytes of a GPU that are free, with those that torch keeps at hand."""
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + held

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from slyther_cli.errors import DeviceError, UsageError
-from slyther_cli.longform.plan import BASE_BYTES, Plan, _available, _size, count_weights
-from slyther_cli.runtime import temporary_folder
+from slyther_cli.longform.plan import BASE_BYTES, Plan, _size, available_on, count_weights
+from slyther_cli.runtime import available_memory, temporary_folder
 
 FLOATS_PER_FILTER = 64
 """Floats held at the peak for a frame and filter: 40 measured with DPMamba XS and Sepformer, rounded up."""
@@ -35,7 +35,8 @@ def takes_whole(model) -> bool:
 def plan_whole(
     model, samples: int, memory_limit: int | None, work_dir: Path | None, resume: bool
 ) -> WholePlan:
-    """Raises DeviceError: the recording does not fit. UsageError: there is no work to resume."""
+    """On the model's device. Raises DeviceError: the recording does not fit. UsageError: there is no work to
+    resume."""
     if resume:
         raise UsageError("this model takes a recording whole and keeps no work: leave --resume out")
     c, frames = model.config, model.encoder.frames(samples)
@@ -43,7 +44,9 @@ def plan_whole(
     fixed = BASE_BYTES + 8 * weights
     a_frame = 4 * c.n_filters * FLOATS_PER_FILTER
     need = fixed + a_frame * frames
-    limit = memory_limit if memory_limit is not None else _available() // 2
+    device = model.decoder.weight.device
+    free = available_on(device) if device.type == "cuda" else available_memory()
+    limit = memory_limit if memory_limit is not None else free // 2
     if need > limit:
         most = max(0, (limit - fixed) // a_frame * c.stride // c.sample_rate)
         raise DeviceError(

@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from slyther_cli.audio.discover import Input, check_collisions, expand_inputs, shown
+from slyther_cli.audio.discover import (
+    Input,
+    check_collisions,
+    expand_inputs,
+    once,
+    results_among,
+    shown,
+    without_own_outputs,
+)
 from slyther_cli.audio.live import LiveReader
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Bytes, Source
@@ -19,7 +27,7 @@ from slyther_cli.audio.writer import sync_folder
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import InputError, OutputError, SlytherError, UsageError
 from slyther_cli.tasks.claims import Failures, Taken, claim, tidy, unused_goes
-from slyther_cli.tasks.listing import longest_first, once, part, read_manifest
+from slyther_cli.tasks.listing import longest_first, part, read_manifest
 from slyther_cli.tasks.results import Result, summarise
 from slyther_cli.tasks.resuming import check_source, is_unfinished
 from slyther_cli.tasks.setup import describe_error, out_of_memory
@@ -105,8 +113,13 @@ class Batch:
                 outputs[source] = self.outputs(source)
             except UsageError as error:  # a file name that the template cannot take
                 outputs[source] = InputError(f"{shown(source)}: {error}")
+        if self.existing != "replace":
+            inputs = self._without_results(inputs, outputs)
         check_collisions(
-            (source, path) for source, to in outputs.items() if isinstance(to, dict) for path in to.values()
+            (source, path)
+            for source, to in outputs.items()
+            if isinstance(to, dict) and source in inputs
+            for path in to.values()
         )
         several = len(inputs) > 1
         if self.shard is not None:
@@ -155,6 +168,18 @@ class Batch:
         if not inputs:
             raise UsageError("no input files")
         return inputs
+
+    def _without_results(
+        self, inputs: list[Input], outputs: dict[Input, Outputs | SlytherError]
+    ) -> list[Input]:
+        """Where results lie beside the recordings, the next run finds them; they are told and left out."""
+        made = results_among((i, to.values() if isinstance(to := outputs[i], dict) else ()) for i in inputs)
+        if made:
+            more = f", as are {len(made) - 1} more" if made[1:] else ""
+            text = f"the result of another recording{more}: left out"
+            self._tell("note", file=str(made[0]), text=text)
+        left_out = set(made)
+        return [i for i in inputs if i not in left_out]
 
     def _results(self, work: list[Work], shared: bool) -> Generator[tuple[Work, Result]]:
         if not shared:
@@ -215,7 +240,7 @@ class Batch:
 
     def _is_there(self, item: Work, outputs: Outputs) -> bool:
         paths, existing = [*outputs.values()], self.existing
-        if item.again:  # what is there is of the process that was lost
+        if item.again and existing != "replace":  # what is there is of the process that was lost
             existing = "skip" if all(os.path.lexists(path) for path in paths) else "replace"
         return can_skip(str(item.source), paths, existing, self.resume, self.work_dir)
 
@@ -233,7 +258,7 @@ class Batch:
                 return replace(result, notes=(*result.notes, *notes))
         except Taken:
             if self.existing == "skip" and not self.resume:
-                return self.result(name, "skipped", outputs, notes=("another slyther works on it",))
+                return self.result(name, "skipped", notes=("another slyther works on it",))
             first = shown(next(iter(outputs.values())))
             error = OutputError(
                 f"{first}: another slyther works on this job: wait for it, or leave it with --skip-existing"
@@ -328,13 +353,3 @@ def open_recording(
     stack.callback(reader.close)
     reader.name = held.name
     return held.path, reader
-
-
-def without_own_outputs(named: list[str], inputs: list[Input], folder: Path) -> list[Input]:
-    """Leave out what an earlier run wrote into an output folder that lies below an input folder."""
-    target = os.path.realpath(folder)
-    literal = {"-", *named}
-    if any(os.path.realpath(name) == target for name in named if name != "-"):
-        return inputs
-    below = os.path.join(target, "")
-    return [i for i in inputs if str(i) in literal or not os.path.realpath(i).startswith(below)]

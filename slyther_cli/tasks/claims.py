@@ -85,6 +85,13 @@ def _lock_of(outputs: Sequence[Path]) -> Path:
     return outputs[0].parent / f".slyther-{name}.lock"
 
 
+def part_name(outputs: Sequence[Path]) -> str:
+    """How the temporary files begin beside outputs that are claimed, the same in every run: what a killed one
+    left is found and replaced."""
+    names = b"\0".join(os.fsencode(path.absolute()) for path in outputs)
+    return f"slyther-{hashlib.sha256(names).hexdigest()[:16]}"
+
+
 def _make(folder: Path) -> list[Path]:
     """The folders that were missing, the deepest first."""
     missing = []

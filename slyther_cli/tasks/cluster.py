@@ -48,10 +48,10 @@ class Worker:
         except OSError as error:
             raise UsageError(f"a node of the cluster does not have {folder}: {error.strerror}") from None
         if job.memory_limit is None:
-            from slyther_cli.longform.plan import _available
+            from slyther_cli.runtime import available_memory
 
             beside = max(1, (os.cpu_count() or 1) // (job.threads or 1))
-            job.memory_limit = max(LEAST_MEMORY, _available() // 2 // beside)
+            job.memory_limit = max(LEAST_MEMORY, available_memory() // 2 // beside)
         self.job, self.stopped, self._last = job, False, 0.0
         self.told: queue.SimpleQueue[Any] = queue.SimpleQueue()
         job.tell = self._tell

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slyther_cli.audio.discover import Input, shown
+from slyther_cli.audio.discover import Input, file_path, shown
 from slyther_cli.audio.reader import HIGHEST_RATE, LOWEST_RATE
 from slyther_cli.errors import InputError, UsageError
 
@@ -45,7 +45,7 @@ def read_manifest(name: str) -> list[Path]:
     for number, entry in rows:
         if "\0" in entry:
             raise InputError(f"{label}: line {number} is no path: is this a manifest?")
-        paths.append(base / entry)
+        paths.append(file_path(base / entry))
     if not paths:
         raise InputError(f"{label}: the manifest names no recordings")
     return paths
@@ -71,14 +71,6 @@ def _column(text: str, label: str, name: str) -> list[tuple[int, str]]:
     if empty is not None:
         raise InputError(f"{label}: line {empty} has no {COLUMN}")
     return rows
-
-
-def once(inputs: Sequence[Input]) -> list[Input]:
-    """Each file once, the first time that it is named."""
-    found: dict[str, Input] = {}
-    for item in inputs:
-        found.setdefault("-" if item == "-" else os.path.abspath(item), item)
-    return list(found.values())
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 class Result:
     """What became of one input.
 
-    ``status``: "done"; "skipped", all its outputs were there; "planned", a dry run; "failed", see ``error``.
+    ``status``: "done"; "skipped", all its outputs were there, or, without ``outputs``, another
+    slyther makes them; "planned", a dry run; "failed", see ``error``.
     """
 
     source: str

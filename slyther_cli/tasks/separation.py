@@ -30,6 +30,7 @@ from slyther_cli.audio.spool import Rejoined, standard_input
 from slyther_cli.audio.writer import CLIPS, StemGroup, subtype_of
 from slyther_cli.errors import UsageError
 from slyther_cli.tasks.batch import Batch, Outputs, Turn, nobody, open_recording
+from slyther_cli.tasks.claims import part_name
 from slyther_cli.tasks.listing import parse_shard
 from slyther_cli.tasks.live import LiveStems, write_stems
 from slyther_cli.tasks.results import Result, SeparationResult
@@ -165,7 +166,7 @@ class Separation(Batch):
     model: Any = None
 
     def run(self, named: list[str]) -> list[Result]:
-        self.outputs(Path("track.wav"))  # a template that is always wrong is wrong before the first
+        self.outputs(Path("/folder/track.wav"))  # a template that is always wrong is wrong before the first
         return super().run(named)
 
     def outputs(self, source: Input) -> Outputs:
@@ -273,7 +274,7 @@ class Separation(Batch):
                     clip=self.clip,
                     frames=reader.source_frames,
                     metadata=self._metadata(),
-                    part=job.token if job is not None else None,
+                    part=part_name(list(outputs.values())),
                 )
             )
             mixture = None

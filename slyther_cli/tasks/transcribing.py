@@ -15,6 +15,7 @@ from slyther_cli.audio.live import LiveReader, listen, raw_header
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Rejoined, standard_input
 from slyther_cli.tasks.batch import Batch, Outputs, Turn, open_recording
+from slyther_cli.tasks.claims import part_name
 from slyther_cli.tasks.coverage import Coverage
 from slyther_cli.tasks.results import TranscriptionResult
 from slyther_cli.tasks.resuming import held_bytes, open_job, work_place
@@ -149,7 +150,7 @@ class Transcription(Batch):
             work = job or kept
             if work is not None and work.resumed:
                 notes.append("went on from the work of an earlier run")
-            part = work.token if work is not None else None
+            part = part_name(list(outputs.values()))
             sink = stack.enter_context(Sink(name, outputs, self.layout, self.keep, self.tell, part))
             coverage, likely = Coverage(reader.rate), self.recogniser.likely()
             if apart is not None:

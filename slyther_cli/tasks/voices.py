@@ -9,7 +9,6 @@ transcription keep their work as they do alone, and what is done is not done aga
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import json
 import os
@@ -48,8 +47,6 @@ class KeptVoices:
         from slyther_cli.longform.journal import job_name
 
         self.folder = work_place(work_dir) / f"{job_name(Path(source), outputs)}-voices"
-        digest = hashlib.sha256(os.fsencode(self.folder.absolute())).hexdigest()
-        self.token = f"slyther-{digest[:16]}"  # a name for its files in other folders, as a journal has
         path, asked = self.folder / FACTS, json.loads(json.dumps(facts))
         try:
             self.resumed = path.exists()
