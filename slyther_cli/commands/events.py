@@ -98,7 +98,7 @@ segment [transcribe] A piece of the transcript, final; in order of time.
   compression_ratio  number   as whisper's
   no_speech_prob     number   0, for whisper's readers
   words?             objects  {word, start, end, probability}
-  speaker?           text     S1 or S2, with --separate
+  speaker?           text     S1, S2, ..., with --separate and --channel each
 
 sentence [speak] A sentence is spoken.
   index         count   its number, from 0
