@@ -191,9 +191,9 @@ class Work(Kind):
             0.5,
         )
         book = speech_journal.Journal.__new__(speech_journal.Journal)
-        book.folder = self.home / "book"
+        book.folder, book.device = self.home / "book", "cpu"
         book.folder.mkdir()
-        book.write(0, said)
+        book.write(0, said, speech_journal.Verdict(), 1)
 
     def write(self, folder: Path, rng: random.Random) -> None:
         from safetensors.torch import save
@@ -218,7 +218,7 @@ class Work(Kind):
     def use(self, folder: Path) -> None:
         if (folder / "book").exists():
             book = speech_journal.Journal.__new__(speech_journal.Journal)
-            book.folder = folder / "book"
+            book.folder, book.device = folder / "book", "cpu"
             book.read(0)
             return
         with Journal(folder, "job", self.FACTS) as job:

@@ -139,6 +139,23 @@ def test_save_replaces_a_model_keeps_its_card_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["m"]
 
 
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_save_that_is_stopped_between_two_names_leaves_the_model(tmp_path, monkeypatch, at):
+    folder, rename, calls = save(tmp_path / "m"), os.rename, []
+
+    def stopped(*names):
+        calls.append(names)
+        if len(calls) == at + 1:
+            raise KeyboardInterrupt
+        rename(*names)
+
+    monkeypatch.setattr(store.os, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        save(folder, tiny(n_layers=1), config=CONFIG | {"n_layers": 1})
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == ["m"] and store.check(folder).config["n_layers"] == CONFIG["n_layers"]
+
+
 def test_save_fails_whole(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")

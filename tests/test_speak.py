@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,9 +15,11 @@ import torch
 from speak_tools import tiny_voices
 
 from slyther_cli.app import main
+from slyther_cli.checkpoints import store
 from slyther_cli.models.vall_m import Context
 from slyther_cli.models.vall_sampling import Said, Sampling, draw
-from slyther_cli.tasks.guard import judge_lengths, judge_words
+from slyther_cli.tasks import speech
+from slyther_cli.tasks.guard import Verdict, judge_lengths, judge_words
 from slyther_cli.tasks.prompt import recogniser
 
 TEXT = "Hello there. How are you today? I am well.\n\nThis is the end of it."
@@ -138,6 +142,58 @@ def test_a_stopped_book_is_gone_on_with_and_sounds_the_same(voices, tmp_path, mo
     assert (tmp_path / "b.wav").stat().st_ino == before
     assert len(calls) == 3 + 2  # four sentences, of which two were kept
     assert (tmp_path / "b.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
+
+
+def test_kept_work_is_of_these_weights_and_whole(voices, tmp_path, monkeypatch, capsys):
+    from slyther_cli.models.vall_sampling import Voicing
+
+    say, calls = Voicing.say, []
+
+    def dying(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return say(self, *arguments)
+
+    monkeypatch.setattr(Voicing, "say", dying)
+    doubt = lambda said, expected, rate: Verdict(("odd",), 1.0)  # noqa: E731
+    monkeypatch.setattr(speech, "judge_lengths", doubt)
+    base = [TEXT, "-m", voices / "aligned", "--retries", 0, "--guard", "lengths", "--json", "--resume"]
+    assert speak(*base, "-o", tmp_path / "b.wav") == 130
+    work = Path(os.environ["SLYTHER_CACHE"]) / "speech"
+    (folder,) = work.iterdir()
+    kept = sorted(folder.iterdir())
+    assert len(kept) == 2
+    held = tmp_path / "held"
+    shutil.copytree(folder, held)
+    kept[1].write_bytes(kept[1].read_bytes()[:-9])
+    capsys.readouterr()
+    assert speak(*base, "-o", tmp_path / "b.wav") == 3
+    assert "damaged" in capsys.readouterr().out and not folder.exists()
+    shutil.copytree(held, folder)
+    old = work / "abandoned"
+    old.mkdir()
+    os.utime(old, (1e9, 1e9))
+    assert speak(*base, "-o", tmp_path / "b.wav") == 0
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert done["doubtful"] == 4 and len(calls) == 3 + 2 and not old.exists()
+    calls.clear()
+    assert speak(*base, "-o", tmp_path / "c.wav") == 130
+    shutil.copytree(voices, tmp_path / "models")
+    network, config = store.load(tmp_path / "models/aligned")
+    with torch.no_grad():
+        next(network.parameters()).mul_(1.01)
+    store.save_like(config, tmp_path / "models/aligned", network)
+    again = [tmp_path / "models/aligned" if a == voices / "aligned" else a for a in base]
+    assert speak(*again, "-o", tmp_path / "c.wav") == 0
+    assert len(calls) == 3 + 4  # what is kept is of other weights
+
+
+def test_standard_output_is_16_bits(voices, tmp_path, capsys):
+    base = ["Hello.", "-m", voices / "aligned", "-q"]
+    for how in (["-o", "-", "--subtype", "24"], ["--raw", "-o", tmp_path / "a.raw", "--subtype", "float"]):
+        assert speak(*base, *how) == 2
+        assert "16 bits" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", ["aligned", "prefix"])

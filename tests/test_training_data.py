@@ -276,6 +276,18 @@ def test_a_voice_alone_and_voices_of_one_sex(pool):
     assert all(len(set(three.speakers(i))) == 3 for i in range(20))
 
 
+def test_one_sex_needs_the_sexes(pool, monkeypatch):
+    monkeypatch.setattr(pool, "sex", pool.sex | {"ann": ""})
+    mixer = Mixer(pool, MixingConfig(same_sex=1.0), 2, 3)
+    pairs = [mixer.speakers(i) for i in range(80)]
+    assert all(b in ("bob", "dan") for a, b in pairs if a in ("bob", "dan"))
+    assert {b for a, b in pairs if a == "ann"} > {"bob"}  # of unknown sex: anybody
+    monkeypatch.setattr(pool, "sex", dict.fromkeys(pool.sex, ""))
+    Mixer(pool, MixingConfig(), 2, 3)
+    with pytest.raises(InputError, match="column sex"):
+        Mixer(pool, MixingConfig(same_sex=0.1), 2, 3)
+
+
 def test_mixing_needs_speakers_and_sense(pool):
     with pytest.raises(InputError, match="4 speakers"):
         Mixer(pool, MixingConfig(), 5, 0)

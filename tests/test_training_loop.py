@@ -1,6 +1,7 @@
 """The loop: it learns, it resumes as if it had not stopped, it survives bad batches, peers agree."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -93,6 +94,37 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path, optimizer):
     finished = Toy()
     go(finished, tmp_path / "b", resume=True, optimizer=optimizer)  # nothing is left to do
     assert torch.equal(weights(finished), weights(whole))
+
+
+class Dropping(Toy):
+    """With dropout, and an alphabet."""
+
+    def __init__(self, alphabet="a", **how):
+        super().__init__(**how)
+        self.model, self.alphabet = nn.Sequential(self.model, nn.Dropout(0.3)), alphabet
+
+
+def test_dropout_goes_on_too(tmp_path):
+    whole, rest = Dropping(), Dropping()
+    go(whole, tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt):
+        go(Dropping(stop_at=17), tmp_path / "b")
+    go(rest, tmp_path / "b", resume=True)
+    assert torch.equal(weights(whole), weights(rest))
+    with pytest.raises(ModelError, match="the alphabet learnt from them"):
+        go(Dropping("b"), tmp_path / "b", resume=True)
+
+
+def test_a_resumed_run_takes_the_weight_decay_that_is_asked_for(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        go(Toy(stop_at=17), tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    norms = []
+    for run, decay in (("a", 0.0), ("b", 5.0)):
+        task = Toy()
+        go(task, tmp_path / run, resume=True, weight_decay=decay)
+        norms.append(float(weights(task).norm()))
+    assert norms[1] < 0.99 * norms[0]
 
 
 def test_a_stop_during_validation_saves_the_live_weights(tmp_path):

@@ -159,7 +159,9 @@ def test_what_is_good_already_weighs_less_where_asked():
 
     share = moved(saturate_db=20.0) / moved()
     assert share.tolist() == pytest.approx([1 / (1 + 10**-1.5), 0.5, 1 / (1 + 10**2)], rel=0.1)
-    loss, score = pit_loss(targets + level * noise, targets, saturate_db=60.0)
+    share = moved(floor_db=5.0) / moved()
+    assert share.tolist() == pytest.approx([0.5, 1 / (1 + 10**-1.5), 1], rel=0.1)
+    loss, score = pit_loss(targets + level * noise, targets, saturate_db=60.0, floor_db=-60.0)
     assert float(loss) == pytest.approx(-float(score[:2].mean()), abs=0.01)  # the third is above the ceiling
 
 

@@ -49,6 +49,7 @@ validate_minutes = 1000
 """
 
 
+MODEL = CONFIG[CONFIG.index("[model]") : CONFIG.index("[data]")]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -257,6 +258,7 @@ def test_a_causal_start_is_the_forward_half():
         ({"kernel_size": 16}, "twice the stride"),
         ({"n_layers": 0}, "more, not fewer"),
         ({"d_model": 32}, "keeps its d_model"),
+        ({"stride": "8"}, "stride must be int, not '8'"),
     ],
 )
 def test_starts_that_cannot_be(changes, says):
@@ -287,6 +289,7 @@ def test_starts_that_cannot_be(changes, says):
         ({"stride = 8": "stride = 7"}, r"\[model\] "),
         ({"d_model = 16": 'preset = "mamba-tasnet-xxl"'}, "unknown preset"),
         ({'name = "tiny"': 'architecture = "wavenet"'}, "unknown architecture"),
+        ({MODEL: '[model]\npreset = "conmamba-ctc-small"\n'}, "made to transcribe"),
         ({"[model]": "[model"}, "Expected"),
     ],
 )

@@ -14,6 +14,7 @@ from slyther_cli.models import registry
 from slyther_cli.models.vall_e import VallE, VallEConfig
 from slyther_cli.models.vall_m import Batch, Context
 from slyther_cli.models.vall_sampling import Sampling, Voicing
+from slyther_cli.tasks.guard import Verdict
 from slyther_cli.tasks.speech_journal import Journal
 
 SMALL = {"alphabet": "arpabet", "n_symbols": 20, "d_model": 16, "d_ffn": 24, "n_heads": 4, "n_layers": 2,
@@ -170,8 +171,11 @@ def test_it_speaks_as_vall_m_does(tmp_path, monkeypatch):
         logits = network.ar_predict_layer(y)[0, 5:]
     assert torch.equal(logits[:, :12].argmax(-1), said.codes[0]) and said.codes.shape[1] > 0
     journal = Journal("key")
-    journal.write(0, said)
-    assert torch.equal(journal.read(0).codes, said.codes)
+    journal.write(0, said, Verdict(("odd",), 0.5, "words"), 2)
+    kept, verdict, tries = journal.read(0)
+    assert torch.equal(kept.codes, said.codes) and (verdict.rank, tries) == ((False, 0.5), 2)
+    journal.write(1, said, Verdict(), 1)
+    journal.check(journal.read(0)[0].context)  # it has no states to lose
 
 
 def test_every_parameter_learns():

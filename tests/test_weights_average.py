@@ -39,8 +39,8 @@ def state(folder):
 
 
 @pytest.mark.parametrize("shares", [(), (1, 0, 3), (0.2, 5, 0.3)])
-def test_the_mean_by_shares(place, shares):
-    folder = average([place / n for n in "abc"], place / "mean", shares=shares)
+def test_the_mean_by_shares(place, tmp_path, shares):
+    folder = average([place / n for n in "abc"], tmp_path / "mean", shares=shares)
     shares = shares or (1, 1, 1)
     factor = (shares[0] + 2 * shares[1] + 6 * shares[2]) / sum(shares)
     one = store.load(place / "a")[0]
@@ -98,7 +98,8 @@ def test_what_cannot_be_shrunk(place, tmp_path, capsys):
     a = str(place / "a")
     for arguments, told, code in (
         (["nobody-knows", "-o", "x"], "nobody-knows", 5),
-        ([a, "-o", a], "the model itself", 2),
+        ([a, "-o", a], "is there already", 2),
+        ([a, "-o", str(place / "b")], "is there already", 2),
         ([a, "-o", str(tmp_path / "x"), "--to", "int4"], "choose float32", 2),
         ([a, "-o", str(tmp_path / "x"), "--only", "nothing"], "begins with 'nothing'", 2),
         ([a, "-o", str(tmp_path / "x"), "--to", "float16", "--only", "x"], "not as another type", 2),
@@ -120,6 +121,10 @@ def test_what_has_no_average(place, tmp_path, capsys):
     text = (other / "tokens.json").read_text()
     (other / "tokens.json").write_text(text.replace('"a"', '"z"'))
     a = str(place / "a")
+    before = state(place / "b")
+    assert main(["weights", "average", a, a, "-o", str(place / "b")]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert all(torch.equal(value, before[key]) for key, value in state(place / "b").items())
     for models, told, code in (
         ([a], "two models", 2),
         ([a, str(place / "live")], "causal", 5),

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from slyther_cli.audio.discover import shown
 from slyther_cli.checkpoints import store
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import ModelError, UsageError
@@ -29,11 +30,13 @@ def average(
     and settings are the first one's; scores are left out, for they are nobody's. Sums are in double
     precision, one model in memory beside them.
 
-    Raises UsageError: fewer than two models, shares that do not fit; ModelError: a model is damaged, of
-    another kind or size than the first, or writes in another alphabet; OutputError: cannot be written.
+    Raises UsageError: fewer than two models, shares that do not fit, ``output`` is there; ModelError: a model
+    is damaged, of another kind or size than the first, or writes in another alphabet; OutputError: cannot be
+    written.
     """
     if len(models) < 2:
         raise UsageError("an average takes two models or more")
+    check_free(output)
     parts = list(shares) or [1.0] * len(models)
     if len(parts) != len(models) or min(parts) < 0 or not 0 < sum(parts) < float("inf"):
         raise UsageError(f"{len(models)} models take {len(models)} shares of 0 or more, not all of them 0")
@@ -59,6 +62,12 @@ def average(
         metrics=None,
         averaged=[{"name": one, "share": part / sum(parts)} for one, part in zip(told, parts, strict=True)],
     )
+
+
+def check_free(output: str | os.PathLike[str]) -> None:
+    """Raises UsageError when something is in the new folder's place."""
+    if os.path.lexists(output):
+        raise UsageError(f"{shown(output)} is there already: give a new folder")
 
 
 def _compare(first: ModelConfig, other: ModelConfig) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from slyther_cli.checkpoints import store
+from slyther_cli.checkpoints.average import check_free
 from slyther_cli.checkpoints.config import CARD_FILE
 from slyther_cli.errors import ModelError, UsageError
 
@@ -21,7 +22,7 @@ def shrink(
     it is; return the new folder. It computes in float32 as before: files and downloads are smaller, no more.
     With int8, ``only`` tensors whose names begin so; all others as float16.
 
-    Raises UsageError: another type, nothing that begins so, or a folder onto itself; ModelError, OutputError:
+    Raises UsageError: another type, nothing that begins so, or ``output`` is there; ModelError, OutputError:
     as ``store`` does.
     """
     if to not in TYPES:
@@ -32,8 +33,7 @@ def shrink(
     if not any(key.startswith(only) for key in network.state_dict()):
         raise UsageError(f"no tensor of {about.name} begins with {only!r}")
     assert about.path is not None
-    if Path(output).resolve() == about.path.resolve():
-        raise UsageError(f"{output} is the model itself: give a new folder")
+    check_free(output)
     card = about.path / CARD_FILE
     try:
         words = card.read_text(encoding="utf-8") if card.is_file() else None

@@ -279,8 +279,8 @@ def _write_folder(folder: Path, fill: Any) -> None:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    new, old = temporary / "new", temporary / "old"
     try:
-        new, old = temporary / "new", temporary / "old"
         new.mkdir()
         fill(new)
         if not folder.exists():
@@ -294,11 +294,8 @@ def _write_folder(folder: Path, fill: Any) -> None:
                 f"{folder} is not replaced: it holds {shorten(min(foreign))}, which is no part of a model"
             )
         os.rename(folder, old)
-        try:
-            os.rename(new, folder)
-        except OSError:
-            if not folder.exists():
-                os.rename(old, folder)
-            raise
+        os.rename(new, folder)
     finally:
+        if old.exists() and not folder.exists():  # stopped between the two
+            os.rename(old, folder)
         shutil.rmtree(temporary, ignore_errors=True)

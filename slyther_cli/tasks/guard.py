@@ -28,11 +28,17 @@ Hear = Callable[[np.ndarray], str]
 
 @dataclass(frozen=True)
 class Verdict:
-    """``problems``: what is wrong, in a few words each. ``badness``: to choose the best of bad tries."""
+    """``problems``: what is wrong, in a few words each. ``badness``: to choose the best of bad tries, of the
+    lengths or, where a try was ``heard``, the share of wrong words."""
 
     problems: tuple[str, ...] = ()
     badness: float = 0.0
     heard: str | None = None
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """The lower the better; what was not worth listening to comes last."""
+        return self.heard is None, self.badness
 
 
 def judge_lengths(said: Said, expected: float, rate: float) -> Verdict:

@@ -17,6 +17,7 @@ from slyther_cli.errors import InputError, ModelError
 from slyther_cli.models.codec import Codec
 from slyther_cli.models.vall_m import VallM, frames_of
 from slyther_cli.text.phonemes import MARKS, spell
+from slyther_cli.text.pronunciations import Pronunciations
 
 SHORTEST, LONGEST, TAKEN = 1.0, 30.0, 10.0
 """Seconds of a prompt: at least, at most where its text is given, and what is taken of a longer one."""
@@ -32,7 +33,12 @@ def own_voice(folder: Path, model: VallM) -> Voice | None:
 
 
 def voice_of(
-    prompt: str | os.PathLike[str], text: str | None, model: VallM, codec: Codec, device: str
+    prompt: str | os.PathLike[str],
+    text: str | None,
+    model: VallM,
+    codec: Codec,
+    device: str,
+    lexicon: Pronunciations | None = None,
 ) -> tuple[Voice, list[str]]:
     """The voice of a recording, and notes. Without ``text`` our own recogniser writes down what is said; it
     also tells when, for models that ask.
@@ -44,7 +50,7 @@ def voice_of(
     if text is None:
         text = _heard(samples, codec.sample_rate, device)
         notes.append(f"the prompt says: {text}")
-    spelling = spell(text, model.config.alphabet)
+    spelling = spell(text, model.config.alphabet, lexicon)
     symbols = torch.tensor(spelling.symbols, dtype=torch.int64)
     if not len(symbols):
         raise InputError(f"{name}: no words to the prompt: give what is said in it with --prompt-text")

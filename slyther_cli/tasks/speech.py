@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 
+import slyther_cli
 from slyther_cli.audio.discover import check_extension, check_target
 from slyther_cli.audio.equalise import Equaliser
 from slyther_cli.audio.writer import subtype_of
-from slyther_cli.checkpoints.config import ModelConfig, read_config
+from slyther_cli.checkpoints.config import WEIGHTS_FILE, ModelConfig, read_config
 from slyther_cli.checkpoints.places import available
 from slyther_cli.errors import InputError, ModelError, UsageError
 from slyther_cli.models.codec import Codec, CodecDecoder
@@ -116,7 +117,7 @@ def speak(
         torch.set_num_threads(threads)
     text, tags = without_markup(text)
     notes = [f"markup is not understood here, left out: {', '.join(tags)}"] if tags else []
-    sentences = [s for s in split_sentences(text) if normalise(s.text).text]
+    sentences = [s for s in split_sentences(text) if any(map(str.isalnum, s.text)) or normalise(s.text).text]
     if not sentences:
         raise InputError("there is nothing to say: the text has no words")
     if resume and not replace and str(output) != "-" and Path(output).is_file():
@@ -137,15 +138,16 @@ def speak(
           "alphabet": network.config.alphabet, "sample_rate": codec.sample_rate, "guard": live})  # fmt: skip
     voice = own_voice(config.path, network) if config.path else None
     if prompt is not None:
-        voice, more = voice_of(prompt, prompt_text, network, codec, where)
+        voice, more = voice_of(prompt, prompt_text, network, codec, where, said)
         notes += more
     journal = None
     if resume:
-        about = [text, str(output), config.name, str(prompt), speed, seed, repr(sampling), guard, retries]
-        about += [said] if said else []
-        weights = [] if voice is None else voice.codes.tolist()
-        key = hashlib.sha256(repr((about, weights)).encode()).hexdigest()[:16]
-        journal = Journal(key)
+        assert config.path is not None
+        weights = hashlib.sha256((config.path / WEIGHTS_FILE).read_bytes()).hexdigest()
+        about = [text, str(output), weights, str(prompt), speed, seed, repr(sampling), guard, retries, said]
+        about += [] if voice is None else [None if part is None else part.tolist() for part in voice]
+        key = hashlib.sha256(repr((slyther_cli.__version__, about)).encode()).hexdigest()[:16]
+        journal = Journal(key, where)
     voicing = Voicing(network, voice, sampling or Sampling())
     colour = None if prompt is None else equaliser_for(voicing, codec, seed)
     job = _Job(network, codec, voicing, speed, seed, guard, retries, hear, colour, said)
@@ -254,13 +256,14 @@ class _Job:
                 if not spelling.spoken:
                     continue
                 known = journal.read(index) if journal else None
-                verdict, tries = Verdict(), 1
                 if known is not None:
-                    said = known
+                    said, verdict, tries = known
                 else:
+                    if journal:
+                        journal.check(context)
                     said, verdict, tries = self._sentence(index, spelling, context, carry)
                     if journal:
-                        journal.write(index, said)
+                        journal.write(index, said, verdict, tries)
                 context, carry = said.context, said.rest
                 pieces = [decoder.push(said.codes[None])[0]]
                 if sentence.last and index + 1 < len(sentences):
@@ -319,20 +322,20 @@ class _Job:
         """The first try that the guard believes, else the best one."""
         symbols = torch.tensor(spelling.symbols)
         best: tuple[Said, Verdict] | None = None
+        expected = self.voicing.expected_frames(symbols, self.speed) if self.guard != "none" else 0.0
         for attempt in range(self.retries + 1):
             drawn = hashlib.sha256(f"{self.seed} {index} {attempt}".encode()).digest()
             seed = int.from_bytes(drawn[:7], "big")
             said = self.voicing.say(symbols, context, seed, self.speed, carry)
             if self.guard == "none":
                 return said, Verdict(), 1
-            expected = self.voicing.expected_frames(symbols, self.speed)
             verdict = judge_lengths(said, expected, self.network.config.frame_rate)
             if self.hear and not verdict.problems and said.codes.shape[1]:
                 samples = self.codec.decode(said.codes[None])[0].float().cpu().numpy()
                 verdict = judge_words(spelling.words, self.hear(samples))
             if not verdict.problems:
                 return said, verdict, attempt + 1
-            if best is None or verdict.badness < best[1].badness:
+            if best is None or verdict.rank < best[1].rank:
                 best = said, verdict
         assert best is not None
         return *best, self.retries + 1

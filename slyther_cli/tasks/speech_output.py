@@ -98,11 +98,17 @@ def open_output(output: str, rate: int, format: str, subtype: str, raw: bool, re
             raise OutputError("there is no standard output to write to")
         if format != "wav":
             raise UsageError("standard output takes wav or --raw only: name a file with -o")
+        if subtype != "PCM_16":
+            raise UsageError(
+                "standard output takes 16 bits: leave --subtype out, or name a file"
+            )
         return Stream(sys.stdout.buffer, rate, raw)
     path = Path(output)
     if os.path.lexists(path) and not replace:
         raise OutputError(f"{shown(output)} is there already: --force replaces it")
     if raw:
+        if subtype != "PCM_16":
+            raise UsageError("--raw is 16 bits: leave --subtype out")
         try:
             return _RawFile(path, rate)
         except OSError as error:

@@ -2,8 +2,9 @@
 
 A task offers ``model`` (a module), ``loss(step) -> (scalar tensor, metric float)`` for the batch of that
 step, ``validate() -> dict`` with a ``score`` (higher is better), and ``export(folder, metrics)``, which
-writes weights in slyther's format. Batches are functions of the step number, so a resumed run goes on as if
-it had not stopped: with a schedule by steps and one worker, bit for bit.
+writes weights in slyther's format; perhaps ``alphabet``, a text that a resumed run must have as it was.
+Batches and dropout are functions of the step number, so a resumed run goes on as if it had not stopped: with
+a schedule by steps and one worker, bit for bit.
 """
 
 from __future__ import annotations
@@ -134,9 +135,11 @@ class Optimizers:
     def state(self) -> list[dict]:
         return [o.state_dict() for o in self.all]
 
-    def load(self, states: list[dict]) -> None:
+    def load(self, states: list[dict], weight_decay: float) -> None:
         for o, s in zip(self.all, states, strict=True):
             o.load_state_dict(s)
+            for group in o.param_groups:  # which come from the state; rates are set at every step
+                group["weight_decay"] = weight_decay
 
 
 class Peers:
@@ -210,6 +213,7 @@ class _Run:
         self.optimizers = Optimizers(self.model, c)
         self.averaged = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.step, self.spent, self.best, self.skipped = 0, 0.0, -math.inf, 0
+        self.alphabet = getattr(task, "alphabet", "")
         check_folder(folder, resume)
         if (folder / STATE).exists():
             self._load()
@@ -221,12 +225,17 @@ class _Run:
         try:
             saved = torch.load(path, weights_only=True, map_location=where)
             self.model.load_state_dict(saved["model"])
-            self.optimizers.load(saved["optimizers"])
+            self.optimizers.load(saved["optimizers"], self.c.weight_decay)
+            alphabet = saved.get("alphabet", self.alphabet)
             self.averaged, self.step = saved["averaged"], saved["step"]
             self.spent, self.best = saved["seconds"], saved["best"]
         except UNREADABLE as error:
             why = " ".join(str(error).split())[:160]
             raise ModelError(f"{path} cannot be resumed, it is damaged or another model's: {why}") from None
+        if alphabet != self.alphabet:
+            raise ModelError(
+                f"{path} cannot be resumed: its texts were other ones, and the alphabet learnt from them too"
+            )
 
     def _save(self) -> None:
         state = {
@@ -236,10 +245,14 @@ class _Run:
             "step": self.step,
             "seconds": self._seconds(),
             "best": self.best,
+            "alphabet": self.alphabet,
         }
-        partial = self.folder / f"{STATE}.{os.getpid()}"
+        partial = self.folder / f".{STATE}.part"
         try:
-            torch.save(state, partial)
+            with open(partial, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(partial, self.folder / STATE)
         except (OSError, RuntimeError) as error:  # torch's own writer says RuntimeError of a full disk
             why = getattr(error, "strerror", None) or "is the disk full?"
@@ -298,6 +311,7 @@ class _Run:
         losses: list[tuple[float, float]] = []
         try:
             while True:
+                torch.manual_seed((self.c.seed * 1_000_003 + self.step) * 1024 + self.peers.rank)  # dropout
                 with torch.autocast(self.where, torch.bfloat16, enabled=self.c.precision == "bf16"):
                     loss, metric = self.task.loss(self.step)
                 loss.backward()
@@ -325,7 +339,7 @@ class _Run:
                 if self.leads and now - last_valid > self.c.validate_minutes * 60:
                     self._validate()
                     last_valid = time.monotonic()
-                if self.leads and now - last_save > self.c.save_minutes * 60:
+                if self.leads and (last_valid > now or now - last_save > self.c.save_minutes * 60):
                     self._save()
                     last_save = time.monotonic()
         except BaseException as stop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import permutations
 
 import torch
@@ -50,7 +51,11 @@ def level_to(mixtures: Tensor, totals: Tensor) -> Tensor:
 
 
 def pit_loss(
-    estimates: Tensor, targets: Tensor, ceiling_db: float = 30.0, saturate_db: float = 0.0
+    estimates: Tensor,
+    targets: Tensor,
+    ceiling_db: float = 30.0,
+    saturate_db: float = 0.0,
+    floor_db: float = -math.inf,
 ) -> tuple[Tensor, Tensor]:
     """Negative PIT SI-SNR, examples already above the ceiling left out: (scalar loss, SI-SNR per example
     [batch]). A source of zeros has no SI-SNR: its example counts by the SNR of all stems together, for which
@@ -58,6 +63,7 @@ def pit_loss(
 
     ``saturate_db``, where above 0: -10 log10 of the noise and so much below the target instead of the noise
     alone, by which an example that good weighs half, better ones ever less (after Wisdom et al. 2020).
+    ``floor_db``: the same from below: an example that bad weighs half, worse ones ever less.
     """
     score, _ = best_assignment(pairwise_si_snr(estimates, targets))
     heard = (targets.square().sum(-1) > 0).all(1)
@@ -67,6 +73,8 @@ def pit_loss(
     worth = score
     if saturate_db > 0:
         worth = -10 * torch.log10(10 ** (-score / 10) + 10 ** (-saturate_db / 10))
+    if floor_db > -math.inf:
+        worth = 10 * torch.log10(10 ** (worth / 10) + 10 ** (floor_db / 10))
     weight = keep * torch.where(heard, 1.0, LONE)
     loss = -(worth * weight).sum() / keep.sum().clamp(min=1)
     return loss, score.detach()

@@ -72,7 +72,7 @@ class Mixer:
 
     The mixture is the sum of the sources, and of noise if there is any, and peaks at 0.9. Who says what how
     loud does not depend on rooms, noise and lines. Raises :class:`InputError` when the pool has fewer
-    speakers than an example.
+    speakers than an example, or nothing tells the sex that ``same_sex`` asks for.
     """
 
     def __init__(self, pool: SpeechPool, config: MixingConfig, n_speakers: int, seed: int):
@@ -83,6 +83,8 @@ class Mixer:
         weight = np.array([len(pool.speakers[n]) for n in self.names], float) ** config.speaker_power
         self.weight = weight / weight.sum()
         self.sex = np.array([pool.sex[n] for n in self.names])
+        if config.same_sex and not self.sex.astype(bool).any():
+            raise InputError("same_sex asks for manifests with the column sex")
 
     def example(self, index: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
         c, rng = self.config, np.random.default_rng([self.seed, index])
@@ -116,8 +118,9 @@ class Mixer:
 
     def _draw(self, rng: np.random.Generator) -> list[str]:
         chosen = rng.choice(len(self.names), self.n_speakers, replace=False, p=self.weight)
-        if self.config.same_sex and rng.random() < self.config.same_sex:
-            alike = np.flatnonzero(self.sex == self.sex[chosen[0]])
+        known = self.sex[chosen[0]]
+        if known and self.config.same_sex and rng.random() < self.config.same_sex:
+            alike = np.flatnonzero(self.sex == known)
             alike = alike[alike != chosen[0]]
             if len(alike) >= self.n_speakers - 1:
                 p = self.weight[alike] / self.weight[alike].sum()

@@ -9,6 +9,7 @@ and [loop]; see examples/train-transcribe.toml. Its paths are relative to its ow
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -100,7 +101,8 @@ def read_config(path: Path) -> RecognitionConfig:
     """The settings; without [model] and ``start_from``, of the preset conmamba-ctc-small. Raises
     :class:`UsageError` on anything that the file should not hold."""
     config = read_settings(path, RecognitionConfig)
-    if not (config.start_from or config.model or config.hubert):
+    own = (config.start_from, config.model, config.hubert, config.architecture != "conmamba")
+    if not any(own):
         config = replace(config, model=dict(registry.PRESETS["conmamba-ctc-small"][1]))
     return config
 
@@ -131,6 +133,7 @@ class RecognitionTask:
             model.start_from_s4d()
             if config.hubert:
                 model.take(hubert)
+        self.alphabet = _digest(self.tokenizer)
         self.speech, self.dev = (TranscribedSpeech(pool, self.tokenizer) for pool in pools)
         if not config.start_from:
             model.normalize.fit(self._features(model, i) for i in self._sample())
@@ -268,6 +271,12 @@ def forced(tokens: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     pad = torch.nn.utils.rnn.pad_sequence
     given = pad([torch.cat([bos, text]) for text in texts], batch_first=True)
     return given, pad([torch.cat([text, eos]) for text in texts], batch_first=True, padding_value=IGNORED)
+
+
+def _digest(tokenizer: CharTokenizer | SentencePieceTokenizer) -> str:
+    """A short text that is another one for another alphabet."""
+    surfaces = [tokenizer.surface(i) for i in range(tokenizer.size)]
+    return hashlib.sha256(repr(surfaces).encode()).hexdigest()[:16]
 
 
 def _tokenizer(c: TextConfig, lines: list[str], ends: bool) -> CharTokenizer | SentencePieceTokenizer:

@@ -34,11 +34,14 @@ class BatchConfig:
     """A batch holds about ``seconds`` of mixture; its examples' length is drawn from ``lengths`` (seconds),
     anew each step. ``saturate_db``: an example that good weighs half in the gradient, 0 is off (conversations
     come out better than mixtures, and their gradients are larger by as much as their errors are smaller).
+    ``floor_db``: one that bad weighs half, worse ones ever less; -100 is off (where the network does not know
+    who is who, its gradients are ten times those of what it separates well).
     Validation mixes ``dev_examples`` of ``dev_seconds``."""
 
     seconds: float = 12.0
     lengths: tuple[float, ...] = (2.0, 3.0, 4.0)
     saturate_db: float = 0.0
+    floor_db: float = -100.0
     dev_examples: int = 48
     dev_seconds: float = 4.0
 
@@ -115,8 +118,8 @@ class SeparationTask:
     def loss(self, step: int) -> tuple[Tensor, float]:
         """The PIT loss of that step's batch and its mean SI-SNR in dB."""
         mixtures, sources = self._batches(step)
-        stems, _ = self._stems(mixtures.to(self.device))
-        loss, scores = pit_loss(stems, sources.to(self.device), saturate_db=self.config.batch.saturate_db)
+        stems, b = self._stems(mixtures.to(self.device))[0], self.config.batch
+        loss, scores = pit_loss(stems, sources.to(self.device), saturate_db=b.saturate_db, floor_db=b.floor_db)
         return loss, float(scores.mean())
 
     def _stems(self, mixtures: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,6 +37,9 @@ def begin(old: MambaTasNet, changes: dict[str, Any], mixtures: Tensor, sources: 
         raise UsageError(
             f"start_from keeps its {', '.join(unknown)}; [model] can change {', '.join(CHANGES)}"
         )
+    for key, value in changes.items():
+        if type(value) is not type(like := getattr(old.config, key)):
+            raise UsageError(f"[model] {key} must be {type(like).__name__}, not {value!r}")
     settings = vars(old.config) | changes
     finer, rest = divmod(old.config.stride, settings["stride"]) if settings["stride"] > 0 else (0, 0)
     if rest or not finer:

@@ -48,7 +48,8 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
 
     ``kind`` has ``name``, ``architecture``, ``model`` (what is set apart from the preset's, or the
     architecture's, own values; "preset" in it names one), ``start_from`` and ``data``; maybe ``CHANGES``, the
-    settings that [model] may change in what ``start_from`` names.
+    settings that [model] may change in what ``start_from`` names. The default ``architecture`` says which
+    task is trained for.
     Raises :class:`UsageError` on anything that the file should not hold.
     """
     try:
@@ -74,6 +75,10 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     try:
         config = _from_preset(config)
         registry.parameter_count(config.architecture, config.model)
+        default: Any = kind()
+        task, wanted = registry.TASKS[config.architecture], registry.TASKS[default.architecture]
+        if task != wanted:
+            raise ModelError(f"{config.architecture} is made to {task}; what is trained here, to {wanted}")
     except ModelError as error:
         raise UsageError(f"{path}: [model] {error}") from None
     return config
