@@ -12,6 +12,7 @@ import torch
 from damage import damaged, damaged_json
 from damage_base import Kind
 
+from slyther_cli.audio.discover import once
 from slyther_cli.errors import SlytherError, UsageError
 from slyther_cli.longform.journal import Journal, _checksum
 from slyther_cli.models import registry
@@ -84,14 +85,14 @@ class Settings(Kind):
         from slyther_cli.training import recognition, separation, speech
         from slyther_cli.training.settings import read_settings
 
-        caught = None
-        for kind in (separation.SeparationConfig, recognition.RecognitionConfig, speech.SpeechConfig):
+        kinds, caught = (separation.SeparationConfig, recognition.RecognitionConfig, speech.SpeechConfig), []
+        for kind in kinds:
             try:
                 read_settings(folder / "c.toml", kind)
             except SlytherError as error:
-                caught = error
-        if caught:
-            raise caught
+                caught.append(error)
+        if len(caught) == len(kinds):  # it fits no training
+            raise caught[0]
 
 
 class Options(Kind):
@@ -160,7 +161,7 @@ class Batch(Kind):
         from slyther_cli.tasks import listing
 
         (path,) = folder.iterdir()
-        found = listing.once(listing.read_manifest(str(path)))
+        found = once(listing.read_manifest(str(path)))
         assert sorted(listing.longest_first(found)) == list(range(len(found)))
 
 

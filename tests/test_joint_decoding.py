@@ -1,5 +1,6 @@
 """Joint CTC/attention search against the best of all texts, on networks small enough to try them all."""
 
+import functools
 import itertools
 import json
 import math
@@ -15,6 +16,8 @@ from slyther_cli.checkpoints import store
 from slyther_cli.models import registry
 from slyther_cli.models.conmamba import ConMamba, ConMambaConfig
 from slyther_cli.models.speech_mamba import SpeechMamba, SpeechMambaConfig
+from slyther_cli.tasks import recogniser
+from slyther_cli.text.arpa import write_arpa
 from slyther_cli.text.joint import (
     BOS,
     EOS,
@@ -25,6 +28,7 @@ from slyther_cli.text.joint import (
     joint_search,
     joint_stream,
 )
+from slyther_cli.text.kneser_ney import train
 from slyther_cli.text.tokens import CharTokenizer
 
 VOCAB, FRAMES, D = 6, 5, 8
@@ -288,10 +292,24 @@ def test_the_command_decodes_jointly(tmp_path, monkeypatch, capfd):
         assert " ".join(word["word"].strip() for word in got) == f"{tones.SAID} {tones.SAID}"
         for word, (start, end) in zip(got, words, strict=True):
             assert abs(word["start"] - start) <= 0.04 and abs(word["end"] - end) <= 0.04
+        write_arpa(train([tones.SAID.upper()], 2), "upper.arpa")
         for how, told in (
             (("--model", "tones", "--decode", "joint"), "has no decoder"),
             (("--model", "joint", "--decode", "joint", "--lm-weight", "1"), "need a language model"),
             (("--model", "joint", "--decode", "best"), "greedy, beam, joint"),
+            (("--model", "joint", "--decode", "joint", "--lm", "upper.arpa"), "to be in upper case"),
         ):
             code, out, err = tones.run(capfd, "talk.wav", *how)
             assert code in (2, 4) and told in err
+
+
+def test_words_end_at_the_seams(tmp_path, monkeypatch, capfd):
+    """A recording in several pieces, with letters: no space is heard between two of them."""
+    tones.cache(tmp_path / "cache")
+    with_decoder(tmp_path / "cache")
+    monkeypatch.setattr(recogniser, "joint_stream", functools.partial(joint_stream, longest=60))
+    with tones.at_home(tmp_path, monkeypatch, tmp_path / "cache"):
+        said, quiet = tones.spoken("abide")[0], np.zeros(10_000, np.float32)
+        tones.make(x=np.concatenate([said, quiet] * 6))
+        code, out, _ = tones.run(capfd, "talk.wav", "--model", "joint", "--decode", "joint", "-q")
+        assert code == 0 and out.split() == ["abide"] * 6

@@ -40,7 +40,7 @@ from slyther_cli.training.lexicon import align, learn_rules
         ("½ cup, 2½ cups, 2 1/2; 10²", "one half cup, two and one half cups, two and one half; ten squared"),
         ("at -5 °C, .5 kg, v1.2.3", "at minus five degrees celsius, zero point five kilograms, "
          "v one point two point three"),
-        ("'90s; the 80s; a 90s timer", "nineties; the eighties; a ninety seconds timer"),
+        ("'90s; the 80s; a 90s timer", "nineties; the eighties; a ninety second timer"),
         ("5G, 5g, 5M, iPhone 5S", "five g, five grams, five million, iphone five s"),
         ("CHAPTER XI.", "chapter eleven."),
         ("Chapter I of vol. II: Henry VIII's war", "chapter one of volume two: henry the eighth's war"),
@@ -57,11 +57,98 @@ from slyther_cli.training.lexicon import align, learn_rules
         ("if a < b, 3>2 and c >= -1; a -> b, <y> or x<y>z said\n> he", "if a less than b, three greater than "
          "two and c greater than or equal to minus one; a b, y or x y z said he"),
         ("# A heading of file.txt", "a heading of file dot txt"),
+        ("It lasted 1:23:45, or 0:00:05; at 12:30:15",
+         "it lasted one hour twenty three minutes and forty five seconds, or five seconds; at twelve "
+         "thirty and fifteen seconds"),
+        ("5€ or 5 £ or 100¥; 1.50 €, 5-10 €, 5 million €, $5 £6",
+         "five euros or five pounds or one hundred yen; one euro and fifty cents, five to ten euros, five "
+         "million euros, five dollars six pounds"),
+        ("p<0.05; >50% and <10%; age > 50, >=5",
+         "p less than zero point zero five; more than fifty percent and less than ten percent; age greater"
+         " than fifty, at least five"),
+        ("2^10, 50¢, 1,000-2,000, 1.5-2 kg",
+         "two to the power of ten, fifty cents, one thousand to two thousand, one point five to two "
+         "kilograms"),
+        ("1/2 lb, 2 1/2 lbs, 3/4 h and 2½ in. of it",
+         "half a pound, two and a half pounds, three quarters of an hour and two and a half inches of it"),
+        ("the 1,000th, 2,500th and 30th", "the one thousandth, two thousand five hundredth and thirtieth"),
+        ("5/6/21, 13/06/2021, 2024/01/15, 13.06.2021",
+         "may sixth, twenty twenty one, june thirteenth, twenty twenty one, january fifteenth, twenty "
+         "twenty four, june thirteenth, twenty twenty one"),
+        ("9/11, 24/7, 13/14/2021",
+         "nine eleven, twenty four seven, thirteen slash fourteen slash twenty twenty one"),
+        ("3 March 2021; the 7th of Dec 1941; Dec 7, Apr 1; Sept. 11; Dec 1941; a 3 May visit",
+         "the third of march, twenty twenty one; the seventh of december, nineteen forty one; december "
+         "seventh, april first; september eleventh; december nineteen forty one; a may third visit"),
+        ("80s music. The 60s, the 70s and 80s; the 1980's, in her 30s",
+         "eighties music. the sixties, the seventies and eighties; the nineteen eighties, in her thirties"),
+        ("Henry V; Elizabeth I, World War I began",
+         "henry the fifth; elizabeth the first, world war one began"),
+        ("Charles I was king. I told Mary I was ill. King John I saw.",
+         "charles the first was king. i told mary i was ill. king john the first saw."),
+        ("a $20 bill, £5 notes, a 10 km run, a 10-km walk, a $5 million fine",
+         "a twenty dollar bill, five pound notes, a ten kilometer run, a ten kilometer walk, a five "
+         "million dollar fine"),
+        ("16:9, 3:2, a ratio of 3:20; 60:40; John 3:2",
+         "sixteen to nine, three to two, a ratio of three to twenty; sixty forty; john three two"),
+        ("UCLA, YMCA, NASA, COVID; do NOT", "u c l ay, y m c ay, nasa, covid; do not"),
+        ("UCLA.", "u c l ay."),
+        ("5%-10%, 2-3 p.m., 9:00-11:30, 0<x<1, 2**3", "five percent to ten percent, two to three p m, "
+         "nine o'clock to eleven thirty, zero less than x less than one, two to the power of three"),
+        ("4155550123, 1 000 000, 10 000; 100 200 300",
+         "four one five five five five zero one two three, one million, ten thousand; one hundred two "
+         "hundred three hundred"),
+        ("He arrived at 7 p.m. Then he left the U.S. She did not, by 7 Dec. He did.",
+         "he arrived at seven p m. then he left the u s. she did not, by the seventh of december. he did."),
+        ("6 ft. tall, 10 min. and stir, 12 oz. of gold, 5 lb.",
+         "six feet tall, ten minutes and stir, twelve ounces of gold, five pounds."),
+        ("## 3 Methods", "three methods"),
+        ("# 2024 in review", "twenty twenty four in review"),
+        ("**We** are *the* #1 in C#", "we are the number one in c sharp"),
+        ("$1234567890123456; 0.12345678901234567",
+         "one two three four five six seven eight nine zero one two three four five six dollars; "
+         "zero point one two three four five six seven eight nine zero one two three four five six seven"),
         ("St. Mary's St., 12 Oak Dr. and Dr. Hale", "saint mary's street, twelve oak drive and doctor hale"),
     ],
 )  # fmt: skip
 def test_what_is_written_is_said_as_it_is_read(text, said):
     assert normalise(text).text == said
+
+
+@pytest.mark.parametrize(
+    ("text", "left_out"),
+    [
+        ("a -> b, 5 * x, $ and \\ ☺", "☺>*$\\"),
+        ("a 5* hotel", "*"),
+        ('a well-known **bold** `word`, "said" snake_case (he)', ""),
+        ("p<0.05, 2^10, 5 €, ~5, 5 ≤ 6 ± 1 ≠ 2", ""),
+    ],
+)
+def test_what_is_left_out_is_told(text, left_out):
+    assert normalise(text).dropped == left_out
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("He arrived at 7 p.m. Then he left.", ["He arrived at 7 p.m.", "Then he left."]),
+        ("He lives in the U.S. She does not.", ["He lives in the U.S.", "She does not."]),
+        ("The U.S. Navy and J. R. Smith met the U.N. Council.", None),
+        ("Apple Inc. The end. He said no. So did I.",
+         ["Apple Inc.", "The end.", "He said no.", "So did I."]),
+        ("It is 6 ft. tall, 5 lb. 3 oz. of No. 5, says Dr. No in Dec. 1941.", None),
+        ("## 3. Methods", None),
+    ],
+)  # fmt: skip
+def test_full_stops_of_abbreviations(text, sentences):
+    assert [s.text for s in split_sentences(text)] == (sentences or [text])
+
+
+def test_quoted_lines():
+    assert [s.text for s in split_sentences("> He saw\n> 5 of us.\n>> And me")] == [
+        "He saw 5 of us.",
+        ">> And me",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -178,6 +265,18 @@ def test_long_texts_take_time_in_proportion():
 
     small = seconds(2000)
     assert seconds(40000) < 20 * 5 * max(small, 0.01)
+
+
+@pytest.mark.parametrize(
+    "piece", [",000", "1", "0.1", ",", "a.", "1-", "Mr. ", "  ", "." * 9 + "x", "$", "'"]
+)
+def test_odd_texts_take_time_in_proportion(piece):
+    """Half a minute and more where a rule looks at all the rest of the text from every place in it."""
+    text = piece * (30000 // len(piece)) + "x"
+    began = time.process_time()
+    normalise(text)
+    list(split_sentences(text))
+    assert time.process_time() - began < 5
 
 
 SAID = Pronunciations(

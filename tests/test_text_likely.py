@@ -8,12 +8,17 @@ from hypothesis import strategies as st
 from tones import make, run
 
 from slyther_cli.text import likely
-from slyther_cli.text.likely import DENSE, SURE, Likely, like_speech
-from slyther_cli.text.segments import Segment
+from slyther_cli.text.likely import DENSE, SURE, Likely
+from slyther_cli.text.segments import Segment, Segmenter
 from slyther_cli.text.words import Word
 
 RATE = 16_000
 SAID = ["hello", "abide", "all"]
+
+
+def like_speech(segment):
+    """Of a segment that stands alone."""
+    return Likely(RATE).of([segment]) == [segment]
 
 
 def segment(words, seconds, start=0.0):
@@ -37,9 +42,9 @@ def test_sure_or_dense_is_speech(pairs, seconds):
     sure = sum(len(text) * p for text, p in pairs) / letters
     dense = letters / (seconds + 0.8)
     if abs(sure - SURE) > 1e-6 and abs(dense - DENSE) > 1e-3:
-        assert like_speech(one, RATE) == (sure > SURE or dense > DENSE)
+        assert like_speech(one) == (sure > SURE or dense > DENSE)
     moved = segment(pairs, seconds, start=86_400)
-    assert like_speech(moved, RATE) == like_speech(one, RATE) or abs(dense - DENSE) < 0.01
+    assert like_speech(moved) == like_speech(one) or abs(dense - DENSE) < 0.01
 
 
 def test_what_goes_is_counted():
@@ -51,6 +56,52 @@ def test_what_goes_is_counted():
     assert "4 words were left out, the first at 7 s" in parting.note()
     everything = Likely(RATE, everything=True)
     assert everything.of([music]) == [music] and everything.note() is None
+
+
+def spoken(pairs, start=0.0, letter=0.19, gap=0.05):
+    """Words of (text, probability), ``letter`` seconds a letter."""
+    found = []
+    for text, p in pairs:
+        end = start + letter * len(text)
+        found.append(Word(text, round(start * RATE), round(end * RATE), p))
+        start = end + gap
+    return found
+
+
+def kept(said, **layout):
+    """The words that are left of all."""
+    segmenter, parting = Segmenter(RATE, **layout), Likely(RATE)
+    segments = [one for word in said for one in segmenter.feed([word])] + segmenter.finish()
+    return [word for one in segments for word in parting.of([one])], segments
+
+
+@pytest.mark.parametrize("width", [8, 20])
+def test_the_width_of_lines_loses_no_words(width):
+    """Speech of which not every line is dense or sure by itself."""
+    pairs = [("which", 0.8), ("brought", 0.7), ("them", 0.9), ("nearer", 0.3), ("still", 0.5), ("so", 0.4)]
+    said = spoken(pairs)
+    (whole,), _ = kept(said)
+    lines, segments = kept(said, max_line_width=width, max_line_count=1)
+    assert [word for one in lines for word in one.words] == said == [*whole.words]
+    assert not all(like_speech(one) for one in segments)
+
+
+def test_a_pause_begins_anew():
+    """What was said before it does not count, nor what another voice said."""
+    sure, not_sure = spoken([("nearer", 0.9)] * 3), [("it", 0.3), ("was", 0.3)]
+    last = sure[-1].end / RATE
+    for gap, left in ((0.79, 2), (0.81, 1)):
+        after = Segment(tuple(spoken(not_sure, last + gap, letter=0.5)))
+        assert len(Likely(RATE).of([Segment(tuple(sure), cut=True), after])) == left
+    other = Segment(tuple(word._replace(speaker="S2") for word in spoken(not_sure, last + 0.1, letter=0.5)))
+    assert len(Likely(RATE).of([Segment(tuple(sure)), other])) == 1
+
+
+@given(words, words, st.floats(0.5, 7), st.floats(0.5, 7), st.floats(0, 2), st.booleans())
+def test_what_passes_alone_passes_anywhere(first, second, a, b, gap, cut):
+    one, two = segment(first, a), segment(second, b, start=a + gap)
+    passed = Likely(RATE).of([one._replace(cut=cut), two])
+    assert all(part in [x._replace(cut=False) for x in passed] for part in (one, two) if like_speech(part))
 
 
 @pytest.fixture(scope="module")

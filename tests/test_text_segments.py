@@ -76,6 +76,14 @@ def test_well_behaved_times_are_left_alone():
     assert [one.text for one in segments] == ["one two three", "four five six seven"]
 
 
+def test_a_segment_tells_whether_its_length_ended_it():
+    segmenter = Segmenter(RATE, max_line_width=9, max_line_count=1)
+    words = spoken("one two three four", gaps={3: 900})
+    found = segmenter.feed(words[:3]) + segmenter.settle(words[2].end + 900) + segmenter.feed(words[3:])
+    found += segmenter.finish()
+    assert [(one.text, one.cut) for one in found] == [("one two", True), ("three", False), ("four", False)]
+
+
 def test_a_pause_ends_a_segment():
     words = spoken("a b c d", gaps={2: 500})
     assert texts(words, pause=0.5) == ["a b", "c d"]

@@ -115,10 +115,53 @@ def test_speakers_are_labelled_and_never_share_a_cue():
     assert [one["speaker"] for one in data["segments"]] == ["S1", "S2"]
 
 
-def test_no_cue_beyond_max_seconds():
-    one = segment(0, " a b c d", (" a", 0, 1), (" b", 2, 3), (" c", 4, 5), (" d", 6, 6.5))
-    cues = text("vtt", [one], max_line_width=99, max_line_count=9, max_seconds=3).split("\n\n")[1:-1]
-    assert cues == ["00:00.000 --> 00:03.000\na b", "00:04.000 --> 00:06.500\nc d"]
+LAYOUTS = [
+    {}, {"max_words_per_line": 1}, {"max_line_width": 3, "max_line_count": 1}, {"highlight_words": True},
+    {"max_line_width": 6, "max_line_count": 2, "highlight_words": True},
+]  # fmt: skip
+turns = st.lists(
+    st.tuples(st.sampled_from(["S1", "S2", "S3"]), st.integers(0, 9), st.integers(1, 6)), max_size=20
+)
+
+
+def talk(turns):
+    """Segments of several speakers, each in order of time for itself, all by their start."""
+    at, found = dict.fromkeys(("S1", "S2", "S3"), 0), []
+    for speaker, gap, count in turns:
+        first = at[speaker] + gap
+        words = [(f" {speaker.lower()}w{first + i}", first + i, first + i + 0.75) for i in range(count)]
+        at[speaker] = first + count
+        found.append(segment(0, "".join(word[0] for word in words), *words, speaker=speaker))
+    return sorted(found, key=lambda one: one["start"])
+
+
+@pytest.mark.parametrize("options", LAYOUTS)
+@given(turns)
+@settings(max_examples=60, deadline=None)
+def test_cues_of_several_speakers_are_in_order(options, turns):
+    found = talk(turns)
+    blocks = text("srt", found, **options).split("\n\n")[:-1]
+    starts = [block.split("\n")[1].split(" ")[0] for block in blocks]
+    assert starts == sorted(starts)
+    assert [block.split("\n")[0] for block in blocks] == [str(i + 1) for i in range(len(blocks))]
+    if not options.get("highlight_words"):
+        said = " ".join(line for block in blocks for line in block.split("\n")[2:]).split()
+        words = [word["word"].strip() for one in found for word in one["words"]]
+        assert sorted(word for word in said if word[0] != "[") == sorted(words)
+
+
+def test_a_cue_waits_only_for_other_speakers():
+    one = segment(0, " a b", (" a", 0, 1), (" b", 2, 3))
+    form = subtitles.make_format("srt", max_words_per_line=1)
+    assert form.add(one).count("-->") == 1  # the other is open
+    talk = subtitles.make_format("vtt", max_words_per_line=1)
+    first = talk.add(one | {"speaker": "S1"})
+    second = talk.add(segment(1, " c", (" c", 1, 5), speaker="S2"))
+    assert first.count("-->") == 1 and second == ""  # c is open, and begins before b
+    assert [line for piece in talk.tail() for line in piece.split("\n") if line[:1] == "["] == [
+        "[S2] c",
+        "[S1] b",
+    ]
 
 
 @given(st.integers(0, 400_000_000))

@@ -16,6 +16,9 @@ from slyther_cli.checkpoints import store
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.tasks import recogniser, setup
 from slyther_cli.text import subtitles
+from slyther_cli.text.arpa import write_arpa
+from slyther_cli.text.kneser_ney import train
+from slyther_cli.text.tokens import CharTokenizer
 
 pytestmark = pytest.mark.usefixtures("place")
 
@@ -274,6 +277,39 @@ def test_the_beam_and_its_language_model(capfd, models):
     for lm in ("bad.arpa", "gone.arpa", "."):
         code, out, err = run(capfd, "talk.wav", "--lm", lm)
         assert code == 5 and not out and lm in errors(err)[0]
+
+
+def test_a_language_model_in_another_writing(capfd):
+    """Every word would be unknown to it, and the text one endless word."""
+    make()
+    for name, text in (("lower", SAID), ("upper", SAID.upper()), ("greek", "γεια σου κοσμε")):
+        write_arpa(train([text] * 3, 2), f"{name}.arpa")
+    assert run(capfd, "talk.wav", "--lm", "lower.arpa")[1] == SAID + "\n"
+    for name, words in (
+        ("upper", "alphabet, which is in lower case: it seems to be in upper case"),
+        ("greek", "is it of another language?"),
+    ):
+        for how in ((), ("--decode", "beam")):
+            code, out, err = run(capfd, "talk.wav", "--lm", f"{name}.arpa", *how)
+            assert code == 2 and not out and f"{name}.arpa" in errors(err)[0] and words in errors(err)[0]
+
+
+def test_only_a_language_model_that_cannot_be_written_is_refused():
+    small, large = CharTokenizer("abc'"), CharTokenizer("ABC'")
+    mixed = train(["aa BB CC AC BA AB CA ' <unk> DD EE FF"], 1)
+    for alphabet in (small, large):
+        recogniser.check_writing(mixed, "mixed", alphabet, "m")
+    with pytest.raises(UsageError, match="in upper case: it seems to be in lower case"):
+        recogniser.check_writing(train(["ab ba cab"], 1), "lm", large, "m")
+
+
+def test_whispers_verbose(capfd):
+    make()
+    for value in ("True", "False"):
+        code, out, err = run(capfd, "talk.wav", "--verbose", value)
+        assert code == 2 and not out and "--verbose takes no value here: use -q or -v" in errors(err)[0]
+    make("False", x=tones.spoken("all")[0], format="WAV", subtype="FLOAT")
+    assert run(capfd, "False")[1] == "all\n"
 
 
 def test_the_language_model_matters(capfd):

@@ -1,20 +1,16 @@
-"""`slyther transcribe` with sound that comes live, several voices, bad input, full disks, kills."""
+"""`slyther transcribe` with several voices, bad input, full disks, kills."""
 
-import io
 import json
-import os
 import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import bad_recordings
 import numpy as np
 import pytest
-import soundfile as sf
 import tones
 import torch
 from tones import SAID, errors, left, make, run, stdin
@@ -25,8 +21,6 @@ from slyther_cli.models import registry
 from slyther_cli.tasks import recogniser, separation
 from slyther_cli.tasks.claims import FAILURES
 from slyther_cli.tasks.coverage import Coverage
-from slyther_cli.tasks.recogniser import Recogniser
-from slyther_cli.tasks.setup import choose_model
 
 RATE = 16_000
 
@@ -52,106 +46,6 @@ def place(tmp_path, monkeypatch, models):
 
 def events(out, kind):
     return [told for line in out.splitlines() if (told := json.loads(line))["event"] == kind]
-
-
-# Live
-
-
-class Pipe:
-    """Standard input that gets its bytes piece by piece, and is never closed before ``end``."""
-
-    def __init__(self, monkeypatch):
-        read, self.write = os.pipe()
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(open(read, "rb")))  # noqa: SIM115
-
-    def put(self, data):
-        while data:
-            data = data[os.write(self.write, data) :]
-
-    def end(self):
-        os.close(self.write)
-
-
-def as_wav(x, rate=RATE):
-    file = io.BytesIO()
-    sf.write(file, x, rate, format="WAV", subtype="PCM_16")
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("rate", [16_000, 44_100])
-@pytest.mark.parametrize("how", [(), ("--decode", "beam", "--beam", 4)])
-def test_live_is_what_the_file_gives(capfd, monkeypatch, rate, how):
-    x, _ = tones.spoken(SAID, rate)
-    x = np.concatenate([x, np.zeros(2 * rate, np.float32), x])
-    Path("talk.wav").write_bytes(as_wav(x, rate))
-    whole = run(capfd, "talk.wav", "-m", "live", "-f", "json", *how)[1]
-    stdin(monkeypatch, "talk.wav")
-    code, out, err = run(capfd, "-", "-m", "live", "-f", "json", "-v", *how)
-    assert code == 0 and "words come while the sound does" in err and left() == ["talk.wav"]
-    assert json.loads(whole)["text"] == f" {SAID} {SAID}"
-    assert json.loads(out)["text"] == json.loads(whole)["text"]
-    times = [[(s["start"], s["end"]) for s in json.loads(t)["segments"]] for t in (out, whole)]
-    assert times[0] == times[1]
-
-
-def test_words_come_while_the_sound_does(capfd, monkeypatch):
-    """The first segment is there before the last sound is; what is heard so far is told as partial."""
-    x, _ = tones.spoken(SAID)
-    first = as_wav(np.concatenate([x, np.zeros(2 * RATE, np.float32)]))[:-1]
-    pipe, seen, fed = Pipe(monkeypatch), [], threading.Event()
-    put = recogniser.TextStream.feed
-
-    def feed(self, log_probs):
-        done = put(self, log_probs)
-        seen.extend(one.text for one in done)
-        fed.set()
-        return done
-
-    monkeypatch.setattr(recogniser.TextStream, "feed", feed)
-
-    def speak():
-        pipe.put(first[:4] + b"\xff\xff\xff\xff" + first[8:40] + b"\xff\xff\xff\xff")  # an open end
-        for at in range(44, len(first), 3200):
-            fed.clear()
-            pipe.put(first[at : at + 3200])
-            fed.wait(1.0)  # so that the pieces do not come together
-        end = time.monotonic() + 60
-        while not seen and time.monotonic() < end:
-            time.sleep(0.01)
-        heard.append(list(seen))
-        pipe.end()
-
-    heard: list = []
-    thread = threading.Thread(target=speak)
-    thread.start()
-    code, out, _ = run(capfd, "-", "-m", "live", "--json", "-q")
-    thread.join()
-    assert code == 0 and heard == [[SAID]]
-    assert [told["text"] for told in events(out, "segment")] == [" " + SAID]
-    partial = [told["text"].strip() for told in events(out, "partial")]
-    assert partial[0] == "h" and partial[-1] == SAID and len(partial) > 10
-    assert all(SAID.startswith(text) for text in partial)
-
-
-def test_raw_samples(capfd, monkeypatch):
-    x, _ = tones.spoken(SAID)
-    Path("raw").write_bytes((x * 30_000).astype("<i2").tobytes())
-    for model in ("live", "tones"):
-        stdin(monkeypatch, "raw")
-        assert run(capfd, "-", "-m", model, "--raw", 16000)[:2] == (0, SAID + "\n")
-    code, _, err = run(capfd, "talk.wav", "--raw", 16000)
-    assert code == 2 and "standard input" in errors(err)[0]
-    stdin(monkeypatch, "raw")
-    code, _, err = run(capfd, "-", "-m", "live")  # no header
-    assert code == 4 and "not a sound file" in errors(err)[0]
-
-
-def test_a_stream_without_end_does_not_grow(models):
-    """An hour of talk, live: what is held back is what was said since the last pause."""
-    live = Recogniser(choose_model("transcribe", "live", "live"))
-    x = np.concatenate([tones.spoken(SAID)[0], np.zeros(2 * RATE, np.float32)])
-    texts = [one.text for done, _ in live.live(x.copy() for _ in range(20)) for one in done]
-    assert texts == [SAID] * 20
 
 
 # Several voices

@@ -1,6 +1,7 @@
 """`slyther transcribe --separate --resume`: killed anywhere, it goes on, and gives the same files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from tones import left, make, run
 from slyther_cli.checkpoints import store
 from slyther_cli.longform import journal
 from slyther_cli.models import registry
-from slyther_cli.tasks import recogniser, separation
+from slyther_cli.tasks import recogniser, resuming, separation
 from slyther_cli.tasks.coverage import Coverage
+from slyther_cli.tasks.voices import KeptVoices
+from slyther_cli.text.kneser_ney import train
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,59 @@ def test_work_of_another_job_is_not_taken(capfd, monkeypatch):
     make(text="all deal")
     code, _, err = run(capfd, *kept)
     assert code == 4 and "another recording, model or options" in tones.errors(err)[0]
+
+
+def test_work_under_another_language_model_is_not_taken(capfd, monkeypatch, models):
+    """The file has the same name, and other content; or the model's own settings have changed."""
+    make()
+    lm = shutil.copy(models / "taught" / "lm.bin", "lm.bin")
+    stop_at(monkeypatch, recogniser, "encode_whole", recogniser.encode_whole, 2, 0)
+    kept = (*HOW, "-o", "out", "--resume", "--work-dir", "work", "--lm", lm)
+    assert run(capfd, *kept)[0] == 130
+    train(["all deal"], 2).save("lm.bin")
+    code, _, err = run(capfd, *kept)
+    assert code == 4 and "another recording, model or options" in tones.errors(err)[0]
+    shutil.copy(models / "taught" / "lm.bin", "lm.bin")
+    config = models / "tones" / "config.json"
+    text = config.read_text()
+    config.write_text(json.dumps(json.loads(text) | {"word_lead_ms": 40}))
+    try:
+        code, _, err = run(capfd, *kept)
+    finally:
+        config.write_text(text)
+    assert code == 4 and "another recording, model or options" in tones.errors(err)[0]
+    code, _, err = run(capfd, *kept)
+    assert code == 0 and "went on from the work" in err and not left("work")
+
+
+def test_killed_while_the_work_of_a_finished_job_is_removed(capfd, monkeypatch):
+    """Before the facts go, the job is done again from what is kept; after it, nothing is."""
+    make()
+    kept = (*HOW, "-o", "out", "--resume", "--work-dir", "work")
+    remove = KeptVoices.remove
+
+    def killed(self):
+        if self.resumed or (self.folder / "s1.jsonl").exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(KeptVoices, "remove", killed)
+    assert run(capfd, *kept)[0] == 130
+    monkeypatch.setattr(KeptVoices, "remove", remove)
+    first = {name: Path("out", name).read_bytes() for name in left("out") if name.startswith("talk")}
+    assert len(first) == 5 and left("work")
+    code, _, err = run(capfd, *kept)
+    assert code == 0 and "went on from the work" in err and not left("work")
+    assert {name: Path("out", name).read_bytes() for name in first} == first
+    facts = next(Path("work").glob("*"), None)
+    assert facts is None
+    folder = resuming.voices_folder("talk.wav", [Path("out", "talk.txt")], Path("work"))
+    folder.mkdir(parents=True)
+    (folder / "s1.jsonl").write_text("of another job")
+    assert not resuming.is_unfinished("talk.wav", [Path("out", "talk.txt")], Path("work"))
+    how = ("talk.wav", "--separate", "-o", "out", "--resume", "--work-dir", "work", "--force")
+    code, _, err = run(capfd, *how)
+    assert code == 0 and "went on" not in err and not left("work")
+    assert Path("out/talk.txt").read_bytes() == first["talk.txt"]
 
 
 def test_coverage_is_kept():

@@ -71,7 +71,8 @@ def transcribe(
             "--max-line-width",
             "--max_line_width",
             min=1,
-            help="Characters in a line of srt and vtt; by default a cue is one line, of up to 84.",
+            help="Characters in a line of srt and vtt, by default up to 84; of a segment in all formats, by "
+            "default 42.",
         ),
     ] = None,
     max_line_count: Annotated[
@@ -80,7 +81,8 @@ def transcribe(
             "--max-line-count",
             "--max_line_count",
             min=1,
-            help="Lines in a cue of srt and vtt; by default up to 2, with --max-line-width.",
+            help="Lines in a cue of srt and vtt, with --max-line-width, and of a segment in all formats; by "
+            "default up to 2.",
         ),
     ] = None,
     max_words_per_line: Annotated[
@@ -154,6 +156,8 @@ def transcribe(
     download, 6 device or memory, 130 and 143 when stopped by a signal.
     """
     limit, inputs = opt.parse_size(memory_limit), opt.named(inputs, manifest)
+    if any(name in ("True", "False") and not os.path.lexists(name) for name in inputs):
+        raise UsageError("--verbose takes no value here: use -q or -v")
     words, highlighted = _flag(word_times), _flag(whisper_highlight)
     existing = opt.existing(force, skip_existing)
     opt.check_contradictions(quiet=quiet, verbose=verbose)

@@ -5,9 +5,11 @@ blocks of samples -> longform.encode_whole -> CTC log-probabilities -> text.Text
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,14 @@ from slyther_cli.text.compiled import CompiledBeam, beam_decoder
 from slyther_cli.text.ctc import BeamDecoder, GreedyDecoder
 from slyther_cli.text.joint import WITH_LM, WITHOUT_LM, JointOptions, has_ends, joint_stream
 from slyther_cli.text.likely import Likely
+from slyther_cli.text.ngram import SPECIAL, NGram
 from slyther_cli.text.segments import Segment, Segmenter
 from slyther_cli.text.stream import TextStream
-from slyther_cli.text.tokens import CharTokenizer, load_tokenizer
+from slyther_cli.text.tokens import CharTokenizer, Tokenizer, load_tokenizer
 from slyther_cli.text.words import WordStream
 
 LM_FILE = "lm.bin"
+SAMPLE, WRITABLE = 1000, 0.05  # words of a language model that are looked at; share that must be writable
 CHUNK = 256  # frames whose log-probabilities are computed at once: a large alphabet takes memory
 PAUSE = 0.8  # seconds without a token that end a segment, and a sentence for the language model
 LIVE_DELAY = 3.0  # seconds that a beam may keep back a word of live speech
@@ -111,7 +115,8 @@ class Recogniser:
         self.rate, self.hop, self.causal = int(c.sample_rate), 4 * int(c.hop), bool(c.causal)
         self.pause = round(PAUSE * self.rate / self.hop)  # frames
         self.lead = self._lead()
-        self.lm, self.lm_name = self._language_model(lm, decode)
+        self.lm_path = self._lm_path(lm, decode)
+        self.lm, self.lm_name = self._language_model(own=lm == "auto")
         self.joint = self._joint(beam, lm_weight, word_bonus) if decode == "joint" else None
         self.decoding = Decoding() if self.joint else self._decoding(decode, beam, lm_weight, word_bonus)
 
@@ -125,6 +130,14 @@ class Recogniser:
             return ["greedy decoding"]
         scored = f"language model {self.lm_name}, weight {d.lm_weight:g}" if self.lm else "no language model"
         return [f"beam of {d.beam}, {scored}"]
+
+    @cached_property
+    def lm_digest(self) -> str | None:
+        """SHA-256 of the language model's file, if there is one."""
+        if self.lm_path is None:
+            return None
+        with open(self.lm_path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def plan(self, samples: int, **options: Any) -> Plan:
         """See ``longform.recognition.plan_recognition``."""
@@ -152,7 +165,8 @@ class Recogniser:
                 for tokens in joint_stream(
                     self.model, frames, self.joint, tokenizer=self.tokenizer, lm=self.lm
                 ):
-                    yield from likely.of(text.segmenter.feed(text.words.feed(tokens)))
+                    words = text.words.feed(tokens) + text.words.finish()  # no space is heard at a seam
+                    yield from likely.of(text.segmenter.feed(words))
             for memory in frames:
                 for log_probs in self._log_probs(memory):
                     yield from likely.of(text.feed(log_probs))
@@ -258,17 +272,23 @@ class Recogniser:
         except (RuntimeError, MemoryError) as error:
             raise (out_of_memory(error) or error) from None
 
-    def _language_model(self, lm: str, decode: str | None) -> tuple[Any, str]:
+    def _lm_path(self, lm: str, decode: str | None) -> Path | None:
         assert self.config.path is not None
         own = self.config.path / LM_FILE
         if lm == "none" or (lm == "auto" and (decode == "greedy" or not own.is_file())):
-            return None, ""
+            return None
         if decode == "greedy":
             raise UsageError("--lm needs the beam: leave out --decode greedy")
+        return own if lm == "auto" else Path(lm)
+
+    def _language_model(self, own: bool) -> tuple[NGram | None, str]:
+        if self.lm_path is None:
+            return None, ""
         from slyther_cli.text.arpa import load_language_model
 
-        path = own if lm == "auto" else Path(lm)
-        return load_language_model(path), f"of {self.config.name}" if lm == "auto" else shown(path)
+        found, name = load_language_model(self.lm_path), shown(self.lm_path)
+        check_writing(found, name, self.tokenizer, self.config.name)
+        return found, f"of {self.config.name}" if own else name
 
     def _joint(self, beam: int | None, lm_weight: float | None, word_bonus: float | None) -> JointOptions:
         if not hasattr(self.model, "seq_lin"):
@@ -309,3 +329,36 @@ class Recogniser:
         for key, value in given.items():
             found = replace(found, **{key: value})  # type: ignore[arg-type]
         return replace(found, beam=beam or found.beam)
+
+
+def check_writing(lm: NGram, name: str, alphabet: Tokenizer, model: str) -> None:
+    """Raises UsageError if hardly a word of the language model ``name`` can be written in the alphabet of
+    ``model``: all that is said would be unknown to it, and one endless unknown word."""
+    count = len(lm.words)
+    places = np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(int)
+    names = [lm.words[i].decode("utf-8", "replace") for i in places]
+    words = [word for word in names if word not in SPECIAL]
+    if not words or _writable(words, alphabet) >= WRITABLE:
+        return
+    of = f"the language model {name}: hardly any of its words (as {words[len(words) // 2][:50]!r})"
+    for case, other in (("lower", "upper"), ("upper", "lower")):
+        if _writable([getattr(word, case)() for word in words], alphabet) >= WRITABLE:
+            raise UsageError(
+                f"{of} can be written in {model}'s alphabet, which is in {case} case: it seems to be in "
+                f"{other} case; make it again from a text in {case} case, or rewrite the words of the ARPA "
+                "file so"
+            )
+    raise UsageError(f"{of} can be written in {model}'s alphabet: is it of another language?")
+
+
+def _writable(words: list[str], alphabet: Tokenizer) -> float:
+    """The share of the words that the alphabet can write."""
+
+    def can(word: str) -> bool:
+        try:
+            alphabet.encode(word)
+        except ValueError:
+            return False
+        return True
+
+    return sum(map(can, words)) / len(words)

@@ -26,6 +26,8 @@ from slyther_cli.errors import InputError
 if TYPE_CHECKING:
     from slyther_cli.longform.journal import Journal
 
+VOICES_FACTS = "voices.json"
+
 
 def work_place(work_dir: Path | None) -> Path:
     """Where the work of jobs lies: ``--work-dir``, else a folder of the cache, which outlasts a restart."""
@@ -46,9 +48,10 @@ def check_source(source: str) -> None:
 def is_unfinished(source: str, outputs: list[Path], work_dir: Path | None) -> bool:
     """Whether an earlier run began this job and did not end it, though its outputs may be there already.
 
-    The tape is what goes first when a job has ended.
+    The tape, and of several voices the facts, are what goes first when a job has ended.
     """
-    return _tape(source, outputs, work_dir).exists()
+    facts = voices_folder(source, outputs, work_dir) / VOICES_FACTS
+    return _tape(source, outputs, work_dir).exists() or facts.exists()
 
 
 def held_bytes(source: str, outputs: list[Path], work_dir: Path | None) -> int:
@@ -57,6 +60,13 @@ def held_bytes(source: str, outputs: list[Path], work_dir: Path | None) -> int:
         return _tape(source, outputs, work_dir).stat().st_blocks * 512
     except OSError:
         return 0
+
+
+def voices_folder(source: str, outputs: list[Path], work_dir: Path | None) -> Path:
+    """Where a job with several voices keeps its work (``tasks.voices``); in it VOICES_FACTS, what it is."""
+    from slyther_cli.longform.journal import job_name
+
+    return work_place(work_dir) / f"{job_name(Path(source), outputs)}-voices"
 
 
 def _tape(source: str, outputs: list[Path], work_dir: Path | None) -> Path:

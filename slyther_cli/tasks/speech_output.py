@@ -99,9 +99,7 @@ def open_output(output: str, rate: int, format: str, subtype: str, raw: bool, re
         if format != "wav":
             raise UsageError("standard output takes wav or --raw only: name a file with -o")
         if subtype != "PCM_16":
-            raise UsageError(
-                "standard output takes 16 bits: leave --subtype out, or name a file"
-            )
+            raise UsageError("standard output takes 16 bits: leave --subtype out, or name a file")
         return Stream(sys.stdout.buffer, rate, raw)
     path = Path(output)
     if os.path.lexists(path) and not replace:

@@ -21,7 +21,7 @@ from slyther_cli.tasks.results import TranscriptionResult
 from slyther_cli.tasks.resuming import held_bytes, open_job, work_place
 from slyther_cli.tasks.separation import Separation
 from slyther_cli.tasks.setup import pick_device, sample_rate
-from slyther_cli.tasks.sink import Row, Sink, row_of
+from slyther_cli.tasks.sink import Row, Sink, Stop, row_of
 from slyther_cli.tasks.streams import BLOCK
 from slyther_cli.tasks.voices import ByChannel, KeptVoices, Separated, voices
 from slyther_cli.text.likely import Likely
@@ -193,7 +193,8 @@ class Transcription(Batch):
         facts = job_facts(source, model, first.config.name, {"channel": self.channel}, self.device)
         hearing = job_facts(source, self.recogniser.model, self.config.name, {}, self.device)["model"]
         search = {key: None if value is None else str(value) for key, value in self.search.items()}
-        text = {"words": self.words, **self.layout, **search}
+        own = {key: self.config.extra.get(key) for key in ("decoding", "word_lead_ms")}
+        text = {"words": self.words, **self.layout, **search, **own, "lm_sha256": self.recogniser.lm_digest}
         return KeptVoices(name, outputs, self.work_dir, facts | {"recogniser": hearing, "text": text})
 
     def _stem(
@@ -231,21 +232,27 @@ class Transcription(Batch):
         if self.dry_run:
             return TranscriptionResult(name, "planned", outputs, reader.source_rate, plan=lines)
         width, count = self.layout["max_line_width"], self.layout["max_line_count"]
-        likely = self.recogniser.likely()
+        likely, stop = self.recogniser.likely(), Stop()
+        blocks = stop.until(ready for _, ready in reader.blocks())
         with Sink(name, outputs, self.layout, self.keep, self.tell) as sink:
-            for done, partial in self.recogniser.live(
-                (ready for _, ready in reader.blocks()), width, count, likely
-            ):
-                for segment in done:
-                    sink.put(*row_of(segment, reader.rate, self.words, None))
-                text = partial.text if partial else ""
-                if partial and text != shown:
-                    times = {key: round(getattr(partial, key) / reader.rate, 3) for key in ("start", "end")}
-                    self._tell("partial", file=name, **times, text=" " + text)
-                shown = text
+            with stop:
+                for done, partial in self.recogniser.live(blocks, width, count, likely):
+                    for segment in done:
+                        sink.put(*row_of(segment, reader.rate, self.words, None))
+                    text = partial.text if partial else ""
+                    if partial and text != shown:
+                        start, end = (round(at / reader.rate, 3) for at in (partial.start, partial.end))
+                        self._tell("partial", file=name, start=start, end=end, text=" " + text)
+                    shown = text
+            if stop.by is not None and not reader.source_frames:  # nothing was heard
+                raise stop.by
             sink.commit()
         notes = [*reader.notes, *filter(None, [likely.note()])]
-        return self._done(name, reader, sink, notes, lines, started)
+        result = self._done(name, reader, sink, notes, lines, started)
+        if stop.by is not None:  # no one else will tell that it is done
+            self._tell("file_done", **result.as_event())
+            raise stop.by
+        return result
 
     def _done(
         self,

@@ -87,7 +87,8 @@ def transcribe(
     ``language``      "en" or None: the models know English.
     ``words``         whether json has the words of a segment, with their times.
     ``max_line_width``, ``max_line_count``, ``max_words_per_line``, ``highlight_words``
-                      as whisper has them, for srt and vtt; see ``text.subtitles``.
+                      as whisper has them, for srt and vtt; see ``text.subtitles``. The first two also
+                      bound the segments of every format.
     ``channel``       "mix" (the mean), a number from 1 up, or "each": what is said in each channel, labelled
                       "S1", "S2", as in recordings of telephone calls.
     ``device``        "auto", "cpu", "cuda", "cuda:N". ``threads`` sets torch's number for the process.

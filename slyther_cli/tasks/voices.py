@@ -25,12 +25,11 @@ from slyther_cli.audio.reader import AudioReader
 from slyther_cli.errors import OutputError, UsageError
 from slyther_cli.runtime import temporary_folder
 from slyther_cli.tasks.coverage import Coverage
-from slyther_cli.tasks.resuming import work_place
+from slyther_cli.tasks.resuming import VOICES_FACTS, voices_folder
 from slyther_cli.tasks.separation import Separation
 from slyther_cli.tasks.setup import count_speakers
 from slyther_cli.tasks.sink import Row, row_of
 
-FACTS = "voices.json"
 Transcribe = Callable[
     [Path, Path, AudioReader, str, Coverage, Callable[[float], None]], Generator[Any, None, None]
 ]
@@ -44,10 +43,8 @@ class KeptVoices:
     """
 
     def __init__(self, source: str, outputs: list[Path], work_dir: Path | None, facts: dict[str, Any]):
-        from slyther_cli.longform.journal import job_name
-
-        self.folder = work_place(work_dir) / f"{job_name(Path(source), outputs)}-voices"
-        path, asked = self.folder / FACTS, json.loads(json.dumps(facts))
+        self.folder = voices_folder(source, outputs, work_dir)
+        path, asked = self.folder / VOICES_FACTS, json.loads(json.dumps(facts))
         try:
             self.resumed = path.exists()
             if self.resumed and json.loads(path.read_text(encoding="utf-8")) != asked:
@@ -55,6 +52,8 @@ class KeptVoices:
                     f"the unfinished work in {self.folder} is of another recording, model or options; remove "
                     "that folder to start anew, or leave out --resume"
                 )
+            if not self.resumed:  # what a run left that was killed while it removed its work
+                self.remove()
             self.folder.mkdir(parents=True, exist_ok=True)
             _put(path, json.dumps(asked))
         except ValueError:
@@ -65,7 +64,8 @@ class KeptVoices:
             raise OutputError(f"{shown(self.folder)}: cannot hold the work files: {error.strerror}") from None
 
     def remove(self) -> None:
-        """The result is in its place."""
+        """The result is in its place. The facts go first: without them there is no work to go on from."""
+        (self.folder / VOICES_FACTS).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

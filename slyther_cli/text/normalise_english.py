@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
 from typing import NamedTuple
+
+from slyther_cli.text.dictionary import lexicon
+from slyther_cli.text.english_amounts import AMOUNTS, FIRST, LONG_UNITS
+from slyther_cli.text.english_numbers import A, Rules, number, ordinal, roman, spell_digits, stop_after
+from slyther_cli.text.english_times import TIMES
+from slyther_cli.text.sentences import ENDING
 
 MARKS = ",.?!;:"
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
-MONTHS = "january february march april may june july august september october november december".split()  # noqa: SIM905
 
 _ABBREVIATIONS = {
     "mr": "mister", "mrs": "missus", "ms": "miz", "dr": "doctor", "prof": "professor", "st": "saint",
@@ -28,34 +32,24 @@ _ABBREVIATIONS = {
     "aug": "august", "sep": "september", "sept": "september", "oct": "october", "nov": "november",
     "dec": "december", "approx": "approximately", "dept": "department", "est": "established",
 }  # fmt: skip
-_UNITS = {
-    "km": "kilometer", "m": "meter", "cm": "centimeter", "mm": "millimeter", "kg": "kilogram", "g": "gram",
-    "mg": "milligram", "l": "liter", "ml": "milliliter", "ft": "foot", "in": "inch", "lb": "pound",
-    "lbs": "pound", "oz": "ounce", "h": "hour", "hr": "hour", "hrs": "hour", "min": "minute", "s": "second",
-    "sec": "second", "ms": "millisecond", "hz": "hertz", "khz": "kilohertz", "mhz": "megahertz",
-    "ghz": "gigahertz", "kb": "kilobyte", "mb": "megabyte", "gb": "gigabyte", "tb": "terabyte", "w": "watt",
-    "kw": "kilowatt", "v": "volt", "mph": "mile per hour", "km/h": "kilometer per hour",
-    "m/s": "meter per second",
-    "°": "degree", "°c": "degree Celsius", "°f": "degree Fahrenheit",
-}  # fmt: skip
-_MONEY = {"$": ("dollar", "cent"), "£": ("pound", "penny"), "€": ("euro", "cent"), "¥": ("yen", "")}
 _SYMBOLS = {"&": " and ", "@": " at ", "%": " percent ", "+": " plus ", "=": " equals ",
             "×": " times ", "÷": " divided by ", "§": " section ", "°": " degrees ", "©": " copyright ",
             "™": "", "®": "", "/": " slash "}  # fmt: skip
-_A = "\x01"  # the letter, until it is known whether its name is wanted; no text brings one
 _BEFORE_RANGES = re.compile("pp?|pages?|lines?|verses?|years?|ad|in|from|between|of|about|some|around", re.I)
-_LONG_UNITS = "|".join(
-    unit for unit in _UNITS if len(unit) > 1 and unit.isalpha() and unit not in ("in", "ms")
-)
-_AFTER_RANGES = re.compile(rf"\s*(?:%|°|(?:{_LONG_UNITS}|ad|bce?|ce)\b)", re.I)
+_AFTER_RANGES = re.compile(rf"\s*(?:%|°|(?:{LONG_UNITS}|ad|bce?|ce)\b)", re.I)
 _CALLING = "call calling dial dialling dialing phone telephone tel fax ring text number".split()  # noqa: SIM905
-_NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
-_SCALE = r"(?:\s+(hundred|thousand|million|billion|trillion)\b|(k|mn?|bn?|tn?)\b)?"
-_SCALES = {"k": "thousand", "m": "million", "b": "billion", "t": "trillion"}
 _ROMAN = r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})\b"
 _PARTS = "chapter part book act scene section volume canto war appendix figure table".replace(" ", "|")
 _KINGS = "Henry Louis Charles George Edward Richard William James Philip Francis Frederick Napoleon Alexander"
-_RULERS = frozenset(f"{_KINGS} Peter Nicholas Ivan Otto Elizabeth Mary Catherine John Paul Pius Leo".split())
+_POPES = "John Paul Pius Leo Benedict Gregory Clement Innocent Urban Boniface Julius Adrian Sixtus"
+_OTHERS = "Peter Nicholas Ivan Otto Elizabeth Mary Catherine Ferdinand Leopold Wilhelm Ramesses Darius"
+_RULERS = frozenset(f"{_KINGS} {_POPES} {_OTHERS}".split())
+_WORDS_IN_CAPITALS = frozenset(
+    "NO NOT AND BUT THE YOU ALL ANY ARE NOW YES HER HIS OUR MY DO TOO WHY HOW".split()  # noqa: SIM905
+)
+_SAID = frozenset("covid crispr jpeg json yaml norad brics jaxa isro potus scotus flotus fomo".split())  # noqa: SIM905
+_SILENT = '-_`"'
+_UNSAID = re.compile(rf"[^A-Za-z'{re.escape(MARKS)}{A}\s{re.escape(_SILENT)}]")
 
 
 class Normalised(NamedTuple):
@@ -72,21 +66,22 @@ def normalise(text: str, letter_a: str = "ay") -> Normalised:
     recognisers write "a".
     """
     text, dropped = _plain_characters(text)
+    text = re.sub(r"\s*\n\s*", "\n", re.sub(r"[^\S\n]+", " ", text)).strip()
     for pattern, say in _ROMANS:
         text = pattern.sub(say, text)
-    if text.upper() == text:
+    if text.upper() == text and not _lone_acronym(text):
         text = text.lower()
     for pattern, say in _RULES:
         text = pattern.sub(say, text)
     for symbol, words in _SYMBOLS.items():
         text = text.replace(symbol, words)
     text = _ACRONYM.sub(lambda m: _acronym(m[0]), text)
-    text = re.sub(r"[^a-z'" + re.escape(MARKS) + _A + r"\s]", " ", text.lower()).replace(_A, letter_a)
+    dropped = "".join(dict.fromkeys(dropped + "".join(_UNSAID.findall(text))))
+    text = re.sub(rf"[^a-z'{re.escape(MARKS)}{A}\s]", " ", text.lower()).replace(A, letter_a)
     text = re.sub(r"(?<![a-z])'+|'+(?![a-z])", " ", text)  # quotes, not apostrophes
     text = " ".join(text.split())
     text = re.sub(rf"\s*([{MARKS}])", r"\1", text)
-    text = re.sub(rf"[{MARKS}]*([.?!])[{MARKS}]*", r"\1", text)  # of several marks the strongest
-    text = re.sub(r"[,;:]+([,;:])", r"\1", text)
+    text = re.sub(rf"[{MARKS}]{{2,}}", lambda m: m[0].rstrip(",;:")[-1:] or m[0][-1], text)
     text = re.sub(rf"([{MARKS}])(?=[^\s])", r"\1 ", text).lstrip(MARKS + " ")
     return Normalised(text, dropped)
 
@@ -113,81 +108,10 @@ def _plain_characters(text: str) -> tuple[str, str]:
 
 _QUOTES = {"’": "'", "‘": "'", "ʼ": "'", "“": " ", "”": " ", "„": " ", "«": " ", "»": " ", "…": ".", "–": "-",
            "—": ", ", "―": ", ", "‐": "-", "‑": "-", "−": "-", '"': " ", "·": " ", "•": " ",
-           "⁄": "/"}  # fmt: skip
+           "⁄": "/", "≤": "<=", "≥": ">=", "≠": " is not equal to ", "≈": " approximately ",
+           "±": " plus or minus ", "¢": " cents "}  # fmt: skip
 _LIGATURES = {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
               "đ": "d", "þ": "th", "ð": "th"}  # fmt: skip
-
-
-def number(digits: str, to: str = "cardinal") -> str:
-    """A number in words: "1,234.5" -> "one thousand two hundred thirty four point five"."""
-    from num2words import num2words
-
-    plain = digits.replace(",", "")
-    if to == "cardinal" and (len(plain.partition(".")[0]) > 15 or re.match(r"0\d", plain)):
-        return spell_digits(plain)
-    whole, point, fraction = plain.partition(".")
-    if to == "cardinal" and point:
-        return f"{_words(num2words(int(whole)))} point {spell_digits(fraction)}"
-    return _words(num2words(int(whole), to=to))
-
-
-def spell_digits(digits: str) -> str:
-    """ "90.4" -> "nine zero point four"."""
-    names = "zero one two three four five six seven eight nine".split()  # noqa: SIM905
-    return " ".join("point" if d == "." else names[int(d)] for d in digits)
-
-
-def year(digits: str) -> str:
-    """ "1999" -> "nineteen ninety nine", "1905" -> "nineteen oh five"."""
-    return number(digits, to="year")
-
-
-def _words(said: str) -> str:
-    return said.replace("-", " ").replace(",", "").replace(" and ", " ")
-
-
-def _plural(unit: str, count: str) -> str:
-    if count in ("1", "1.0"):
-        return unit
-    head, *rest = unit.split(" ", 1)
-    head = {"foot": "feet", "inch": "inches", "penny": "pence", "yen": "yen", "hertz": "hertz"}.get(
-        head, head if head.endswith("hertz") else head + "s"
-    )
-    return " ".join([head, *rest])
-
-
-def _money(m: re.Match[str]) -> str:
-    sign, amount, scale = m[1], m[2], m[3] or (m[4] and _SCALES[m[4][0].lower()])
-    unit, part = _MONEY[sign]
-    whole, _, cents = amount.partition(".")
-    if scale:
-        return f" {number(amount)} {scale} {_plural(unit, '2')} "
-    if len(cents) == 2 and part:
-        said = f"{number(whole)} {_plural(unit, whole.replace(',', ''))}"
-        if int(cents):
-            said += f" and {number(str(int(cents)))} {_plural(part, str(int(cents)))}"
-        return f" {said} "
-    return f" {number(amount)} {_plural(unit, amount)} "
-
-
-def _date(year_: str, month: int, day: int, whole: str) -> str:
-    if not (1 <= month <= 12 and 1 <= day <= 31):
-        return whole
-    return f" {MONTHS[month - 1]} {number(str(day), 'ordinal')}, {year(year_)} "
-
-
-def _clock(m: re.Match[str]) -> str:
-    hour, minute, half = int(m[1]), int(m[2]), m[3]
-    if hour > 24 or minute > 59:
-        return m[0]
-    tail = f" {_A if half in 'aA' else 'p'} m " if half else " "
-    if not minute:
-        return f" {number(str(hour))}" + (tail if half else " o'clock ")
-    return f" {number(str(hour))} {'oh ' if minute < 10 else ''}{number(str(minute))}{tail}"
-
-
-def _hour(m: re.Match[str]) -> str:
-    return f" {number(m[1])} {_A if m[2] in 'aA' else 'p'} m "
 
 
 def _by_digit(m: re.Match[str]) -> str:
@@ -206,50 +130,29 @@ def _telephone(m: re.Match[str]) -> str:
     return f"{m[1] or ''} {spell_digits(m[2])}, {spell_digits(m[3])}"
 
 
-def _month_day(m: re.Match[str]) -> str:
-    return f"{m[1]} {number(m[2], 'ordinal')}{', ' + year(m[3]) if m[3] else ''}"
-
-
-def _unit(m: re.Match[str]) -> str:
-    unit = m[2].lower()
-    if m[2] == "M":
-        return f" {number(m[1])} million "
-    alone = m[2] in ("in", "s", "m") and " " in m[0]  # "5 in a row"
-    if unit not in _UNITS or alone or m[2] in ("G", "S", "H"):  # 5G, 5S, 4H
-        return m[0]
-    return f" {number(m[1])} {_plural(_UNITS[unit], m[1])} "
-
-
-def _roman(numeral: str) -> int:
-    values = [{"I": 1, "V": 5, "X": 10}[c] for c in numeral]
-    return sum(-a if a < b else a for a, b in zip(values, [*values[1:], 0], strict=True))
-
-
-def _fraction(m: re.Match[str]) -> str:
-    whole, top, bottom = m[1], int(m[2]), int(m[3])
-    if not (1 <= top < bottom <= 20):
-        return f"{whole or ''} {m[2]} slash {m[3]}"
-    part = {2: "half", 4: "quarter"}.get(bottom) or number(m[3], "ordinal")
-    if top > 1:
-        part = "halves" if bottom == 2 else part + "s"
-    return f" {number(whole)} and {number(m[2])} {part} " if whole else f" {number(m[2])} {part} "
-
-
-def _standing_number(m: re.Match[str]) -> str:
-    digits = m[0]
-    if re.fullmatch(r"1[1-9]\d\d|20[1-9]\d", digits):
-        return f" {year(digits)} "
-    return f" {number(digits)} "
-
-
 def _acronym(word: str) -> str:
-    """Capitals: said as a word when long enough and with a vowel, else letter by letter."""
+    """Capitals: said as a word when the dictionary has it, or when it is long; else letter by letter."""
     plain = word.removesuffix("s") if word.endswith("s") else word
     tail = "s" if plain != word else ""
-    if len(plain) > 3 and re.search("[AEIOUY]", plain):
+    if plain in _WORDS_IN_CAPITALS or (len(plain) > 3 and re.search("[AEIOUY]", plain) and _is_word(plain)):
         return word.lower()
-    said = " ".join(plain.lower()).replace("a", _A)
+    said = " ".join(plain.lower()).replace("a", A)
     return f" {said}{chr(39) + tail if tail else ''} "
+
+
+def _letters(initials: str) -> str:
+    return f" {' '.join(initials.replace('.', '').lower()).replace('a', A)} "
+
+
+def _is_word(capitals: str) -> bool:
+    word = capitals.lower()
+    return len(word) > 5 or word in _SAID or word in lexicon()[0]
+
+
+def _lone_acronym(text: str) -> bool:
+    """Whether a text is nothing but "UCLA."; of a text all in capitals nothing can be told."""
+    word = text.strip(MARKS + " ")
+    return word.isascii() and word.isalpha() and len(word) > 1 and not _is_word(word)
 
 
 def _address(m: re.Match[str]) -> str:
@@ -261,28 +164,63 @@ def _address(m: re.Match[str]) -> str:
 
 def _after_name(m: re.Match[str]) -> str:
     """ "Henry the eighth", "Chapter 4"."""
-    n = str(_roman(m[2]))
-    return f"{m[1]}the {number(n, 'ordinal')}" if m[1].strip() in _RULERS else m[1] + n
+    n = str(roman(m[2]))
+    return f"{m[1]}the {ordinal(n)}" if m[1].strip() in _RULERS else m[1] + n
 
 
-_ACRONYM = re.compile(r"\b[A-Z]{2,}s?\b(?!')")
-_MONTH_NAMES = (
-    "|".join(m.capitalize() for m in MONTHS) + "|" + "|".join(f"{m[:3].capitalize()}\\.?" for m in MONTHS)
+def _ruler(m: re.Match[str]) -> str:
+    """ "Henry V", "Elizabeth I"; but "I told Mary I saw it": what stands around must tell."""
+    if m[2] == "I":
+        titled = re.search(r"\b(?:King|Queen|Pope|Emperor|Empress|Tsar|Czar|Kaiser)\s+$", _before(m))
+        first = not _before(m).strip() or re.search(r"[.!?:;]\s+$", _before(m))
+        did = first and _HE_DID.match(m.string, m.end())  # "Charles I was": no pronoun begins so
+        if not (titled or did or _AFTER_FIRST.match(m.string, m.end())):
+            return m[0]
+    return f"{m[1]}the {ordinal(roman(m[2]))}"
+
+
+def _before(m: re.Match[str], length: int = 40) -> str:
+    return m.string[max(0, m.start() - length) : m.start()]
+
+
+def _compared(m: re.Match[str]) -> str:
+    return f" {'less' if m[1] == '<' else 'greater'} than {'or equal to ' if m[2] else ''}"
+
+
+def _bound(m: re.Match[str]) -> str:
+    """ ">50", "<=3": of one number."""
+    more = m[1] == ">"
+    return f" {('at least' if more else 'at most') if m[2] else ('more' if more else 'less') + ' than'} "
+
+
+_AFTER_FIRST = re.compile(
+    r"'s\b|\s*(?:[.,;:!?)]|$)|\s+(?:of|and|in|to|on|from|at|by|with|for|is|has|became|ruled|reigned|died|"
+    r"succeeded|began)\b"
 )
-Say = Callable[[re.Match[str]], str]
-_ROMANS: list[tuple[re.Pattern[str], Say]] = [
+_HE_DID = re.compile(
+    r"\s+(?:was|had|did|made|took|gave|came|went|married|lost|won|founded|ordered|sent|granted)\b"
+)
+_ACRONYM = re.compile(r"\b[A-Z]{2,}s?\b(?!')")
+_ROMANS: Rules = [
     (re.compile(rf"\b((?:[A-Z][a-z]+|(?i:{_PARTS}|vol\.))\s+)({_ROMAN})"), _after_name),
+    (re.compile(rf"\b((?:{'|'.join(sorted(_RULERS))})\s+)([IVX])\b(?!'[a-rt-z]|\.\s*[A-Z])"), _ruler),
+    (re.compile(r"\b(World War\s+)([IVX])\b(?!'[a-rt-z]|\s+(?:am|have|do|don't)\b)"),
+     lambda m: f"{m[1]}{roman(m[2])}"),
     (re.compile(rf"\b((?:{_PARTS.title()}|{_PARTS.upper()})\s+)([VX]|I(?!\s+(?!of\b|and\b|to\b)[a-z]))\b(?!')"),
-     lambda m: f"{m[1]}{_roman(m[2])}"),  # not "Part I liked"
+     lambda m: f"{m[1]}{roman(m[2])}"),  # not "Part I liked"
 ]  # fmt: skip
-_RULES: list[tuple[re.Pattern[str], Say]] = [
+_SIGNED = r"-?[.$£€¥]?\d"
+_BEFORE_NUMBERS: Rules = [
+    (re.compile(r"^#{1,6}\s+|^\*\s+|\s#+\s*$", re.M), lambda m: ""),  # Markdown's headings and items
+    (re.compile(r"~~+"), lambda m: ""),
+    (re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*]{1,300})(?<!\s)\1(?![\w*])"), lambda m: m[2]),  # emphasis
+    *FIRST,
     (re.compile(r"\bNos?\.\s*(?=\d)"), lambda m: "number "),
     (re.compile(r"\bpp\.\s*(?=\d)"), lambda m: "pages "),
     (re.compile(r"\bp\.\s*(?=\d)"), lambda m: "page "),
+    (re.compile(r"\b([CF])#(?!\w)"), lambda m: f"{m[1]} sharp"),
     (re.compile(r"#(?=\s?\d)"), lambda m: " number "),
     (re.compile(r"#(?=[A-Za-z])"), lambda m: " hashtag "),
-    (re.compile(r"(?<!\w)'(\d0)s\b|(?<=\bthe )([2-9]0)s\b"),
-     lambda m: re.sub("y$", "ies", number(m[1] or m[2]))),
     (re.compile(r"\b\(?(\d{3})\)?[-. ](\d{3})[-.](\d{4})\b"), _by_digit),
     (re.compile(r"(?<![\w+])\+\d{1,3}(?:[ -]?\(?\d{2,4}\)?){2,5}(?![\w-])"),
      _by_digit),  # +44 20 7946 0958
@@ -291,33 +229,30 @@ _RULES: list[tuple[re.Pattern[str], Say]] = [
      _by_digit),  # ZIP codes, ISBN
     (re.compile(r"(?:\b([A-Za-z]+\.?:?\s+))?(?<![\w.,$£€¥(-])(\d{3})-(\d{4})(?![\w-]|[.,]\d)"), _telephone),
     (re.compile(r"(?<=\bcall )(?:911|112|999)\b(?!\s+[a-z])|(?<=\bdial )(?:911|112|999)\b", re.I), _by_digit),
+    (re.compile(r"(?<![\w.,$£€¥])(?!\d+000000\b)\d{10,}(?!\d|[.,]\d|\s?[$£€¥%])"), _by_digit),
+    (re.compile(r"\b(?:https?://|www\.)[^\s,;!?]+|\b[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+"), _address),
+    *TIMES,
     (re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}(?![\d.])"),
      lambda m: f" {' point '.join(map(number, m[0].split('.')))} "),
     (re.compile(r"(?<![\w.])\.(?=\d)"), lambda m: "0."),
     (re.compile(r"(?<=\d)\s*\*\s*(?=\d)"), lambda m: " times "),
-    (re.compile(r"(?:(?<=\b\w)\s+|(?<=\d)\s*)([<>])(=?)(?:\s+(?=[\w-])|(?=-?\d))"),
-     lambda m: f" {'less' if m[1] == '<' else 'greater'} than {'or equal to ' if m[2] else ''}"),
-    (re.compile(r"\b(?:https?://|www\.)[^\s,;!?]+|\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), _address),
-    (re.compile(r"\b(\d{4})-(\d{2})-(\d{2})\b"), lambda m: _date(m[1], int(m[2]), int(m[3]), m[0])),
-    (re.compile(r"\b(\d{1,2})/(\d{1,2})/(\d{4})\b"), lambda m: _date(m[3], int(m[1]), int(m[2]), m[0])),
-    (re.compile(r"\b(\d{1,2}):(\d{2})(?::\d{2})?(?:\s*([ap])\.?m\b\.?)?", re.I), _clock),
-    (re.compile(r"\b(\d{1,2})\s*([ap])\.?m\b\.?", re.I), lambda m: _hour(m)),
-    (re.compile(rf"\b({_MONTH_NAMES})\s+(\d{{1,2}})(?:st|nd|rd|th)?(?:,?\s+(\d{{4}}))?\b"), _month_day),
-    (re.compile(r"(?<![\w.])-(?=[$£€¥]?\d)"), lambda m: " minus "),
-    (re.compile(r"([$£€¥])([\d,.]*\d)-[$£€¥]?(?=\d)"), lambda m: f"{m[2]} to {m[1]}"),
-    (re.compile(rf"([$£€¥])\s?({_NUMBER}){_SCALE}", re.I), _money),
-    (re.compile(r"\b(1[1-9]\d0|20\d0)s\b"), lambda m: re.sub("y$", "ies", year(m[1])) + (
-        "" if year(m[1]).endswith("y") else "s")),
-    (re.compile(r"(?<![\w.,-])(\d+)(?:-|\s-\s)(?=\d+\b(?!-))"), lambda m: f"{m[1]} to "),
-    (re.compile(rf"({_NUMBER})\s?(km/h|m/s|°[CFcf]?|[a-zA-Z]{{1,3}})(?![a-zA-Z/])"),
-     _unit),
-    (re.compile(r"\b(\d+)(?:st|nd|rd|th)\b", re.I), lambda m: number(m[1][:12], "ordinal")),
-    (re.compile(r"(?:(?<![\w./,])(\d+)\s+)?\b(\d{1,2})/(\d{1,2})\b"), _fraction),
-    (re.compile(rf"{_NUMBER}"), _standing_number),
+    (re.compile(r"(?<=[A-Za-z\d)])\s*(?:\^|(?<=\d)\*\*(?=\d))\s*(?=[-(]?[A-Za-z\d])"),
+     lambda m: " to the power of "),
+    (re.compile(r"(?:(?<=\b\w)\s+|(?<=[\d%])\s*)([<>])(=?)(?:\s+(?=[\w-])|(?=-?\d))"), _compared),
+    (re.compile(r"(?<=\d)([<>])(=?)(?=[A-Za-z]\b(?!>))"), _compared),
+    (re.compile(rf"(?:(?<=\w)(?<!<\w) ?|(?<=[%)]) ?)([<>])(=?) ?(?={_SIGNED})"), _compared),
+    (re.compile(r"(?<=%)\s?-\s?(?=\d)"), lambda m: " to "),
+    (re.compile(rf"(?:^|(?<=[\s(\[,;:/]))([<>])(=?)(?={_SIGNED})"), _bound),
+    (re.compile(r"(?<!\w)~ ?(?=[$£€¥]?\d)"), lambda m: " about "),
+]  # fmt: skip
+_RULES: Rules = [
+    *_BEFORE_NUMBERS,
+    *AMOUNTS,
     (re.compile(r"\b(e\.g\.|i\.e\.)", re.I), lambda m: "for example" if m[1][0] in "eE" else "that is"),
-    (re.compile(r"\b([A-Za-z])\.(?:([A-Za-z])\.)+"), lambda m: _acronym(m[0].replace(".", "").upper())),
+    (re.compile(r"\b([A-Za-z])\.(?:([A-Za-z])\.)+"),
+     lambda m: _letters(m[0]) + stop_after(m)),
     (re.compile(rf"\b({'|'.join(_ABBREVIATIONS)})\.(?=\s|,|$)", re.I), lambda m: _abbreviation(m)),
-    (re.compile(r"\b([A-Z])\.(?=\s+[A-Z])"), lambda m: _acronym(m[1])),
+    (re.compile(r"\b([A-Z])\.(?=\s+[A-Z])"), lambda m: _letters(m[1]) + stop_after(m)),
     (re.compile(r"(?<=\w\w)\.(?=[a-z]{2,4}\b)"), lambda m: " dot "),
     (re.compile(r"[()\[\]{}]"), lambda m: ", "),
     (re.compile(r"\s+-+\s+|--+"), lambda m: ", "),
@@ -329,10 +264,12 @@ _WORDS_TOO = frozenset(("no", "est", "sen", "mar", "fig"))
 
 def _abbreviation(m: re.Match[str]) -> str:
     word = m[1].lower()
-    rest = m.string[m.end() :].lstrip()
+    rest = m.string[m.end() : m.end() + 40].lstrip()
     if word in _WORDS_TOO and (m[1] != m[1].capitalize() or word == "no" or not rest):
         return m[0]
-    after_name = re.search(r"[A-Z][\w']*\s+$", m.string[: m.start()])
-    if word in _ROADS and after_name and not rest[:1].isupper():  # "12 Main St., Boston", not "St. Mary"
-        return _ROADS[word] + ("" if rest else ".")
-    return _ABBREVIATIONS[word] + ("" if rest else ".")
+    after_name = re.search(r"[A-Z][\w']*\s+$", _before(m))
+    stop = "" if rest and not (word in ENDING and stop_after(m)) else "."
+    road = after_name and (stop or not rest[:1].isupper())  # "12 Main St., Boston", not "St. Mary"
+    if word in _ROADS and road:
+        return _ROADS[word] + stop
+    return _ABBREVIATIONS[word] + stop

@@ -8,13 +8,12 @@ Dictionary, which comes with slyther, and for words that it does not have, spell
 
 from __future__ import annotations
 
-import lzma
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slyther_cli.errors import ModelError
+from slyther_cli.text.dictionary import lexicon
 from slyther_cli.text.letter_rules import apply_rules
 from slyther_cli.text.normalise_english import LETTERS, MARKS, normalise
 
@@ -98,7 +97,7 @@ def shorten(text: str, limit: int = 40) -> str:
 
 def pronounce(word: str) -> tuple[tuple[str, ...], bool]:
     """The phones of a word in small letters, and whether the dictionary has it."""
-    words, _ = _lexicon()
+    words, _ = lexicon()
     if word in words:
         return tuple(words[word].split()), True
     if word.endswith("'s") and word[:-2] in words:
@@ -112,7 +111,7 @@ def pronounce(word: str) -> tuple[tuple[str, ...], bool]:
 
 
 def _by_rule(word: str) -> tuple[str, ...]:
-    _, rules = _lexicon()
+    _, rules = lexicon()
     phones: list[str] = []
     for phone in apply_rules(rules, word):
         if not phones or phone != phones[-1] or phone[-1].isdigit():
@@ -125,15 +124,6 @@ def _by_rule(word: str) -> tuple[str, ...]:
         first = next((i for i in vowels if phones[i][:2] != "AH"), vowels[0])
         phones[first] = phones[first][:-1] + "1"
     return tuple(phones)
-
-
-@lru_cache(maxsize=1)
-def _lexicon() -> tuple[dict[str, str], dict[str, str]]:
-    """Words and rules -> phones."""
-    text = lzma.decompress((Path(__file__).parent / "lexicon_en.xz").read_bytes()).decode()
-    words, _, rules = text.partition("\n\n")
-    pairs = (line.partition(" ") for line in words.split("\n") if not line.startswith("#"))
-    return {w: p for w, _, p in pairs}, {k: p for k, _, p in (r.partition(" ") for r in rules.split("\n"))}
 
 
 def espeak_missing() -> str:

@@ -19,9 +19,11 @@ _LEANING = (
 
 
 class Segment(NamedTuple):
-    """Words that are shown together. ``start``, ``end``: samples, the end exclusive."""
+    """Words that are shown together. ``start``, ``end``: samples, the end exclusive. ``cut``: it ends for its
+    length, in the middle of what is said."""
 
     words: tuple[Word, ...]
+    cut: bool = False
 
     @property
     def start(self) -> int:
@@ -126,7 +128,7 @@ class Segmenter:
             self._open.append(word)
             while not self._fits(self._open):
                 cut = self._cut()
-                done.append(Segment(tuple(self._open[:cut])))
+                done.append(Segment(tuple(self._open[:cut]), cut=True))
                 del self._open[:cut]
             if word.text.endswith(_SENTENCE_END) and self._fills_a_line():
                 done += self.finish()

@@ -4,13 +4,15 @@ Segments are dictionaries as whisper's json has them (``Segment.as_dict`` makes 
 in seconds, ``text``, and perhaps ``words`` of word, start, end; of ours, perhaps ``speaker``. The first
 segment says whether there are words. Compared, byte for byte, with the output of openai/whisper 20250625.
 Two differences, where whisper's files would be broken or it has nothing: an arrow is rewritten also
-in text that is laid out from words; and speakers are labelled ("[S1] text").
+in text that is laid out from words; and speakers are labelled ("[S1] text"), their cues in order of start.
 """
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import json
+import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -58,7 +60,7 @@ class CueMaker:
     ``max_line_width`` characters. With both ``max_line_width`` and ``max_line_count``, cues are filled across
     segments up to that many lines, until more than 3 s lie between the starts of two words; else
     every segment starts a new cue, and so does every ``max_words_per_line``-th word in it.
-    Ours: another speaker starts a new cue; and no cue grows beyond ``max_seconds``, if that is given.
+    Ours: another speaker starts a new cue.
     """
 
     def __init__(
@@ -66,11 +68,10 @@ class CueMaker:
         max_line_width: int | None = None,
         max_line_count: int | None = None,
         max_words_per_line: int | None = None,
-        max_seconds: float | None = None,
     ) -> None:
         self.across = max_line_width is not None and max_line_count is not None
         self.width, self.count = max_line_width or UNLIMITED, max_line_count
-        self.words, self.max_seconds = max_words_per_line or UNLIMITED, max_seconds
+        self.words = max_words_per_line or UNLIMITED
         self._by_words: bool | None = None
         self._parts: list[Part] = []
         self._label = ""
@@ -88,12 +89,13 @@ class CueMaker:
             yield Cue(segment["start"], segment["end"], label, text)
             return
         for i, word in enumerate(segment["words"]):
-            begins = bool(self._parts) and (
-                (not self.across and i % self.words == 0)
-                or label != self._label
-                or (self.max_seconds is not None and word["end"] - self._parts[0].start > self.max_seconds)
-            )
+            begins = bool(self._parts) and ((not self.across and i % self.words == 0) or label != self._label)
             yield from self._place(Part(word["start"], word["end"], word["word"]), label, begins)
+
+    @property
+    def start(self) -> float:
+        """Seconds where the open cue begins; infinite if there is none."""
+        return self._parts[0].start if self._parts else math.inf
 
     def finish(self) -> Iterator[Cue]:
         """The open cue, if there is one."""
@@ -161,33 +163,48 @@ class Tsv(Format):
 
 
 class _Cues(Format):
-    """What srt and vtt share. ``highlight_words``: a cue for each word, with the word underlined."""
+    """What srt and vtt share. ``highlight_words``: a cue for each word, with the word underlined.
+
+    Segments of several speakers overlap, and one may be several cues: a speaker's cue waits until no other
+    can begin before it. Without speakers nothing waits.
+    """
 
     hours, mark = True, ","
 
     def __init__(self, highlight_words: bool = False, **layout: Any) -> None:
         self._maker, self._highlight = CueMaker(**layout), highlight_words
-        self._numbers = itertools.count(1)
+        self._numbers, self._order = itertools.count(1), itertools.count()
+        self._waiting: list[tuple[float, int, Cue]] = []  # a heap, by start
 
     def add(self, segment: Mapping[str, Any]) -> str:
-        return "".join(map(self._shown, self._maker.feed(segment)))
+        self._wait(self._maker.feed(segment))
+        return "".join(self._shown(min(segment["start"], self._maker.start)))
 
     def tail(self) -> Iterator[str]:
-        return map(self._shown, self._maker.finish())
+        self._wait(self._maker.finish())
+        return self._shown(math.inf)
 
-    def _shown(self, cue: Cue) -> str:
-        if not (self._highlight and cue.parts):
-            return self._block(self._time(cue.start), self._time(cue.end), cue.label + cue.text)
-        blocks, last = [], self._time(cue.start)
-        texts = [part.text for part in cue.parts]
+    def _wait(self, cues: Iterable[Cue]) -> None:
+        for cue in cues:
+            for block in self._words(cue) if self._highlight and cue.parts else (cue,):
+                start = block.start if cue.label else -math.inf
+                heapq.heappush(self._waiting, (start, next(self._order), block))
+
+    def _shown(self, until: float) -> Iterator[str]:
+        """The blocks of the cues that begin so early, in seconds."""
+        while self._waiting and self._waiting[0][0] <= until:
+            cue = heapq.heappop(self._waiting)[2]
+            yield self._block(self._time(cue.start), self._time(cue.end), cue.label + cue.text)
+
+    def _words(self, cue: Cue) -> Iterator[Cue]:
+        """A cue for each of its words, and for each gap between two."""
+        last, texts = cue.start, [part.text for part in cue.parts]
         for i, part in enumerate(cue.parts):
-            start, end = self._time(part.start), self._time(part.end)
-            if start != last:
-                blocks.append(self._block(last, start, cue.label + cue.text))
+            if self._time(part.start) != self._time(last):
+                yield Cue(last, part.start, cue.label, cue.text)
             text = "".join([*texts[:i], _underlined(part.text), *texts[i + 1 :]])
-            blocks.append(self._block(start, end, cue.label + text))
-            last = end
-        return "".join(blocks)
+            yield Cue(part.start, part.end, cue.label, text)
+            last = part.end
 
     def _time(self, seconds: float) -> str:
         return timestamp(seconds, hours=self.hours, mark=self.mark)
@@ -248,7 +265,7 @@ FORMATS = ("txt", "vtt", "srt", "tsv", "json")  # "all": each of them
 
 def make_format(name: str, *, language: str = "en", folder: Path | None = None, **layout: Any) -> Format:
     """The format of that name. ``layout``: highlight_words, max_line_width, max_line_count,
-    max_words_per_line, max_seconds, which only srt and vtt heed. Raises ValueError for an unknown name."""
+    max_words_per_line, which only srt and vtt heed. Raises ValueError for an unknown name."""
     if name in ("srt", "vtt"):
         return {"srt": Srt, "vtt": Vtt}[name](**layout)
     if name == "json":

@@ -119,7 +119,9 @@ class SeparationTask:
         """The PIT loss of that step's batch and its mean SI-SNR in dB."""
         mixtures, sources = self._batches(step)
         stems, b = self._stems(mixtures.to(self.device))[0], self.config.batch
-        loss, scores = pit_loss(stems, sources.to(self.device), saturate_db=b.saturate_db, floor_db=b.floor_db)
+        loss, scores = pit_loss(
+            stems, sources.to(self.device), saturate_db=b.saturate_db, floor_db=b.floor_db
+        )
         return loss, float(scores.mean())
 
     def _stems(self, mixtures: Tensor) -> tuple[Tensor, Tensor]:

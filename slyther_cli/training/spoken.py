@@ -22,7 +22,7 @@ from slyther_cli.training.data import read_mono, read_table
 from slyther_cli.training.phone_times import parse_phones, symbol_durations
 
 LEVEL_DB = -25.0
-FORMAT = 1
+FORMAT = 2  # of what is kept in the cache
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,18 @@ class SpokenCodes:
         names = ", ".join(map(str, manifests))
         if not rows:
             raise InputError(f"no utterance of split {split!r} with a transcript in {names}")
-        plan = _Plan([path for path, _ in rows], [row for _, row in rows], alphabet, aligned)
-        codes, index = _encoded(plan, codec, codec_key, cache, on_progress)
+        codes, ends = _encoded([path for path, _ in rows], codec, codec_key, cache, on_progress)
         self.items: list[Spoken] = []
         start = 0
-        for (end, symbols, durations), (_, row) in zip(index, rows, strict=True):
+        for end, (_, row) in zip(ends, rows, strict=True):
+            symbols, durations = spell(row["transcript"], alphabet).symbols, None
+            if aligned and symbols:
+                phones = parse_phones(row.get("phones") or "")
+                durations = symbol_durations(symbols, phones, end - start, codec.frame_rate)
             fits = seconds[0] <= (end - start) / codec.frame_rate <= seconds[1]
-            if symbols and fits and (durations or not aligned):
-                lasting = np.array(durations) if durations else None
+            if symbols and fits and (durations is not None or not aligned):
                 speaker, text = row.get("speaker", ""), row["transcript"]
-                self.items.append(Spoken(np.array(symbols), codes[start:end], lasting, speaker, text))
+                self.items.append(Spoken(np.array(symbols), codes[start:end], durations, speaker, text))
             start = end
         self.left_out = len(rows) - len(self.items)
         if not self.items:
@@ -139,65 +141,50 @@ def _rows(manifest: Path, split: str) -> list[dict[str, str]]:
     return [r for r in rows if r["split"] == split and r.get("transcript", "").strip()]
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """The files, their rows of the manifest, and what is made of their texts."""
-
-    paths: list[Path]
-    rows: list[dict[str, str]]
-    alphabet: str
-    aligned: bool
-
-    def key(self, codec_key: str) -> str:
-        about: list = [FORMAT, codec_key, self.alphabet, self.aligned]
-        for path, row in zip(self.paths, self.rows, strict=True):
-            try:
-                stat = path.stat()
-            except OSError as error:
-                raise InputError(f"{path}: {error.strerror}") from None
-            about.append([str(path), stat.st_size, stat.st_mtime_ns, row["transcript"], row.get("phones")])
-        return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+def _key(paths: list[Path], codec_key: str) -> str:
+    """A short hash of all that the codes depend on."""
+    about: list = [FORMAT, codec_key]
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from None
+        about.append([str(path), stat.st_size, stat.st_mtime_ns])
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
 def _encoded(
-    plan: _Plan, codec: Codec, codec_key: str, cache: Path, on_progress: Callable[[int, int], None]
-) -> tuple[np.ndarray, list]:
-    """Codes of all files, one after the other [frames, n_codebooks]; and where each ends, its symbols and
-    their durations ([] if they do not fit)."""
-    stem = cache / f"codes-{plan.key(codec_key)}"
+    paths: list[Path], codec: Codec, codec_key: str, cache: Path, on_progress: Callable[[int, int], None]
+) -> tuple[np.ndarray, list[int]]:
+    """Codes of all files, one after the other [frames, n_codebooks], and where each ends."""
+    stem = cache / f"codes-{_key(paths, codec_key)}"
     try:
         if not stem.with_suffix(".json").exists():
-            _encode(plan, codec, stem, on_progress)
-        index = json.loads(stem.with_suffix(".json").read_text())
-        shape = (index[-1][0], codec.n_codebooks)
-        return np.memmap(stem.with_suffix(".codes"), np.uint16, "r", shape=shape), index
+            _encode(paths, codec, stem, on_progress)
+        ends = json.loads(stem.with_suffix(".json").read_text())
+        return np.memmap(
+            stem.with_suffix(".codes"), np.uint16, "r", shape=(ends[-1], codec.n_codebooks)
+        ), ends
     except OSError as error:
         raise OutputError(f"{cache}: cannot hold the encoded speech: {error.strerror or error}") from None
 
 
-def _encode(plan: _Plan, codec: Codec, stem: Path, on_progress: Callable[[int, int], None]) -> None:
+def _encode(paths: list[Path], codec: Codec, stem: Path, on_progress: Callable[[int, int], None]) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     where = next(codec.parameters()).device
-    index: list = []
-    total = 0
+    ends: list[int] = []
     file = tempfile.NamedTemporaryFile(dir=stem.parent, suffix=".codes", delete=False)  # noqa: SIM115
     try:
         with file:
-            for path, row in zip(plan.paths, plan.rows, strict=True):
+            for path in paths:
                 samples = at_level(read_mono(path, codec.sample_rate))
                 codes = codec.encode(torch.from_numpy(samples)[None].to(where))[0].T
                 file.write(codes.cpu().numpy().astype(np.uint16).tobytes())
-                total += len(codes)
-                symbols = spell(row["transcript"], plan.alphabet).symbols
-                durations = None
-                if plan.aligned and symbols:
-                    phones = parse_phones(row.get("phones") or "")
-                    durations = symbol_durations(symbols, phones, len(codes), codec.frame_rate)
-                index.append([total, symbols, [] if durations is None else durations.tolist()])
-                on_progress(len(index), len(plan.paths))
+                ends.append((ends[-1] if ends else 0) + len(codes))
+                on_progress(len(ends), len(paths))
         os.replace(file.name, stem.with_suffix(".codes"))
         partial = stem.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps(index))
+        partial.write_text(json.dumps(ends))
         os.replace(partial, stem.with_suffix(".json"))
     finally:
         Path(file.name).unlink(missing_ok=True)
