@@ -94,8 +94,6 @@ class CodecTraining:
 def read_config(path: Path) -> CodecTraining:
     """Raises :class:`UsageError` on anything that the file should not hold."""
     config = read_settings(path, CodecTraining)
-    if config.architecture != "spectral-codec":
-        raise UsageError(f"{path}: only a spectral-codec can be trained, not a {config.architecture}")
     if config.losses.decoder_only and not config.start_from:
         raise UsageError(f"{path}: decoder_only needs start_from: an encoder that is trained")
     return config
