@@ -16,7 +16,6 @@ from slyther_cli.models import registry
 from slyther_cli.training.evaluate import (
     SCORES,
     conditions,
-    evaluate_alone,
     evaluate_mixtures,
     evaluate_separation,
     score_example,
@@ -89,17 +88,17 @@ def test_what_is_parted_by_band_is_gained_between_the_sexes(manifest, tmp_path):
 
 def test_a_voice_alone_is_in_one_stem_or_torn(manifest, tmp_path):
     events = []
-    how = {"cache": tmp_path / "cache", "seconds": 0.6, "examples": 12}
-    groups = evaluate_alone(Bands(), [manifest], on_event=events.append, **how)["groups"]
+    how = {"examples": 12, "mixing": conditions(alone=True)}
+    groups = run(Bands(), manifest, tmp_path, on_event=events.append, **how)["groups"]
     assert groups["women"]["torn"] == groups["men"]["torn"] == 0 and groups["all"]["apart_db"]["mean"] > 10
     assert groups["women"]["examples"] + groups["men"]["examples"] == groups["all"]["examples"] == 12
     for event in events:
         assert event["group"] == ("women" if SPEAKERS[event["name"]][1] == "F" else "men")
     assert events[-1]["mean"] == pytest.approx(groups["all"]["apart_db"]["mean"], abs=1e-3)
-    torn = evaluate_alone(Echo(), [manifest], **how)["groups"]["all"]
+    torn = run(Echo(), manifest, tmp_path, **how)["groups"]["all"]
     assert torn["torn"] == 1 and torn["apart_db"] == {"mean": 0, "low": 0, "high": 0}
     with pytest.raises(UsageError):
-        evaluate_alone(Echo(), [manifest], **how | {"examples": 0})
+        run(Echo(), manifest, tmp_path, **how | {"examples": 0})
 
 
 def test_conditions_are_heard_by_the_same_voices(manifest, tmp_path):

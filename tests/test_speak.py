@@ -17,7 +17,7 @@ from speak_tools import tiny_voices
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
 from slyther_cli.models.vall_m import Context
-from slyther_cli.models.vall_sampling import Said, Sampling, draw
+from slyther_cli.models.vall_sampling import Said, Sampling, Voicing, draw
 from slyther_cli.tasks import speech
 from slyther_cli.tasks.guard import Verdict, judge_lengths, judge_words
 from slyther_cli.tasks.prompt import recogniser
@@ -120,11 +120,8 @@ def test_speed_and_json(voices, tmp_path, capsys):
     assert speak("Hello.", "-m", voices / "prefix", "--speed", 2, "-o", tmp_path / "x.wav") == 2
 
 
-def test_a_stopped_book_is_gone_on_with_and_sounds_the_same(voices, tmp_path, monkeypatch):
-    from slyther_cli.models.vall_sampling import Voicing
-
-    base = [TEXT, "-m", voices / "aligned", "-q", "--retries", 0]
-    assert speak(*base, "-o", tmp_path / "whole.wav") == 0
+def stopped_at_the_third(monkeypatch) -> list[int]:
+    """Ctrl-C at the third sentence that is said; an entry for each that was begun."""
     say, calls = Voicing.say, []
 
     def dying(self, *arguments):
@@ -134,6 +131,13 @@ def test_a_stopped_book_is_gone_on_with_and_sounds_the_same(voices, tmp_path, mo
         return say(self, *arguments)
 
     monkeypatch.setattr(Voicing, "say", dying)
+    return calls
+
+
+def test_a_stopped_book_is_gone_on_with_and_sounds_the_same(voices, tmp_path, monkeypatch):
+    base = [TEXT, "-m", voices / "aligned", "-q", "--retries", 0]
+    assert speak(*base, "-o", tmp_path / "whole.wav") == 0
+    calls = stopped_at_the_third(monkeypatch)
     assert speak(*base, "-o", tmp_path / "b.wav", "--resume") == 130
     assert not (tmp_path / "b.wav").exists()
     assert speak(*base, "-o", tmp_path / "b.wav", "--resume") == 0
@@ -145,17 +149,7 @@ def test_a_stopped_book_is_gone_on_with_and_sounds_the_same(voices, tmp_path, mo
 
 
 def test_kept_work_is_of_these_weights_and_whole(voices, tmp_path, monkeypatch, capsys):
-    from slyther_cli.models.vall_sampling import Voicing
-
-    say, calls = Voicing.say, []
-
-    def dying(self, *arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return say(self, *arguments)
-
-    monkeypatch.setattr(Voicing, "say", dying)
+    calls = stopped_at_the_third(monkeypatch)
     doubt = lambda said, expected, rate: Verdict(("odd",), 1.0)  # noqa: E731
     monkeypatch.setattr(speech, "judge_lengths", doubt)
     base = [TEXT, "-m", voices / "aligned", "--retries", 0, "--guard", "lengths", "--json", "--resume"]

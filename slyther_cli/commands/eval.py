@@ -132,8 +132,7 @@ def separate(
             report = evaluate.evaluate_mixtures(network, mixtures, examples, seed, on_event=tell)
         else:
             mixing = evaluate.conditions(**around)
-            score = evaluate.evaluate_alone if alone else evaluate.evaluate_separation
-            report = around | score(
+            report = around | evaluate.evaluate_separation(
                 network, manifest or [], split, examples or EXAMPLES, seconds, seed, mixing, on_event=tell
             )
     finally:

@@ -117,8 +117,8 @@ class Batch:
             inputs = self._without_results(inputs, outputs)
         check_collisions(
             (source, path)
-            for source, to in outputs.items()
-            if isinstance(to, dict) and source in inputs
+            for source in inputs
+            if isinstance(to := outputs[source], dict)
             for path in to.values()
         )
         several = len(inputs) > 1

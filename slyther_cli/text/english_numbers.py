@@ -59,6 +59,11 @@ def _words(said: str) -> str:
     return said.replace("-", " ").replace(",", "").replace(" and ", " ")
 
 
+def before(m: re.Match[str], length: int = 40) -> str:
+    """So many characters before a match."""
+    return m.string[max(0, m.start() - length) : m.start()]
+
+
 def stop_after(m: re.Match[str]) -> str:
     """The full stop that is an abbreviation's and the sentence's at once."""
     ends = m[0].endswith(".") and (m.end() == len(m.string) or begins_sentence(m.string, m.end()))

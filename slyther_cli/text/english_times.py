@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from slyther_cli.text.english_numbers import A, Rules, decade, number, ordinal, stop_after, year
+from slyther_cli.text.english_numbers import A, Rules, before, decade, number, ordinal, stop_after, year
 
 MONTHS = "january february march april may june july august september october november december".split()  # noqa: SIM905
 
@@ -25,10 +25,6 @@ _BOOKS = (
     "Timothy Titus Hebrews James Peter Jude Revelation"
 ).replace(" ", "|")
 _VERSES = re.compile(rf"\b(?:{_BOOKS})\s+$")
-
-
-def _before(m: re.Match[str], length: int = 24) -> str:
-    return m.string[max(0, m.start() - length) : m.start()]
 
 
 def _month(name: str) -> str:
@@ -74,7 +70,7 @@ def _day_month(m: re.Match[str]) -> str:
 
 def _clock(m: re.Match[str]) -> str:
     hour, minute, half = int(m[1]), int(m[2]), m[3]
-    if minute > 59 or _RATIOS.search(_before(m)):
+    if minute > 59 or _RATIOS.search(before(m, 24)):
         return m[0]
     if hour > 24:  # minutes and seconds, or shares: "sixty forty"
         return f" {number(m[1])} {'oh ' if 0 < minute < 10 else ''}{number(str(minute))} "
@@ -91,7 +87,7 @@ def _with_seconds(m: re.Match[str]) -> str:
     hours, minutes, seconds, half = int(m[1]), int(m[2]), m[3].removeprefix("0"), m[4]
     if minutes > 59 or float(seconds) >= 60:
         return m[0]
-    if half or (hours <= 24 and _BEFORE_CLOCKS.search(_before(m))):
+    if half or (hours <= 24 and _BEFORE_CLOCKS.search(before(m, 24))):
         shown = f"{'oh ' if minutes < 10 else ''}{number(str(minutes))}" if minutes else "o'clock"
         clock = f"{number(str(hours))} {shown}"
         more = f" and {_counted(seconds, 'second')}" if float(seconds) else ""
@@ -112,7 +108,7 @@ def _hour(m: re.Match[str]) -> str:
 
 
 def _ratio(m: re.Match[str]) -> str:
-    between = " " if _VERSES.search(_before(m)) else " to "
+    between = " " if _VERSES.search(before(m, 24)) else " to "
     return f" {between.join(map(number, m[0].split(':')))} "
 
 

@@ -12,7 +12,16 @@ from typing import NamedTuple
 
 from slyther_cli.text.dictionary import lexicon
 from slyther_cli.text.english_amounts import AMOUNTS, FIRST, LONG_UNITS
-from slyther_cli.text.english_numbers import A, Rules, number, ordinal, roman, spell_digits, stop_after
+from slyther_cli.text.english_numbers import (
+    A,
+    Rules,
+    before,
+    number,
+    ordinal,
+    roman,
+    spell_digits,
+    stop_after,
+)
 from slyther_cli.text.english_times import TIMES
 from slyther_cli.text.sentences import ENDING
 
@@ -171,16 +180,12 @@ def _after_name(m: re.Match[str]) -> str:
 def _ruler(m: re.Match[str]) -> str:
     """ "Henry V", "Elizabeth I"; but "I told Mary I saw it": what stands around must tell."""
     if m[2] == "I":
-        titled = re.search(r"\b(?:King|Queen|Pope|Emperor|Empress|Tsar|Czar|Kaiser)\s+$", _before(m))
-        first = not _before(m).strip() or re.search(r"[.!?:;]\s+$", _before(m))
+        titled = re.search(r"\b(?:King|Queen|Pope|Emperor|Empress|Tsar|Czar|Kaiser)\s+$", before(m))
+        first = not before(m).strip() or re.search(r"[.!?:;]\s+$", before(m))
         did = first and _HE_DID.match(m.string, m.end())  # "Charles I was": no pronoun begins so
         if not (titled or did or _AFTER_FIRST.match(m.string, m.end())):
             return m[0]
     return f"{m[1]}the {ordinal(roman(m[2]))}"
-
-
-def _before(m: re.Match[str], length: int = 40) -> str:
-    return m.string[max(0, m.start() - length) : m.start()]
 
 
 def _compared(m: re.Match[str]) -> str:
@@ -267,7 +272,7 @@ def _abbreviation(m: re.Match[str]) -> str:
     rest = m.string[m.end() : m.end() + 40].lstrip()
     if word in _WORDS_TOO and (m[1] != m[1].capitalize() or word == "no" or not rest):
         return m[0]
-    after_name = re.search(r"[A-Z][\w']*\s+$", _before(m))
+    after_name = re.search(r"[A-Z][\w']*\s+$", before(m))
     stop = "" if rest and not (word in ENDING and stop_after(m)) else "."
     road = after_name and (stop or not rest[:1].isupper())  # "12 Main St., Boston", not "St. Mary"
     if word in _ROADS and road:

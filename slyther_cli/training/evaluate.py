@@ -93,45 +93,35 @@ def evaluate_separation(
     :func:`conditions` says, or of voices alone. Stems are compared with what the microphone hears of each
     voice, without the noise. ``cache``: folder for
     the resampled speech. ``on_event`` gets an "example" after each. Returns what :func:`summarise` does, and
-    how the mixtures were made. Raises :class:`InputError`: the speech cannot be used. :class:`UsageError`:
-    numbers without a meaning.
+    how the mixtures were made; with ``conditions(alone=True)`` the groups are "all", "women" and "men", each
+    {"examples", "apart_db": {"mean", "low", "high"}, "torn": the share with less than 10 dB}. Raises
+    :class:`InputError`: the speech cannot be used. :class:`UsageError`: numbers without a meaning.
     """
-    mixer = _mixer(model, manifests, split, examples, seconds, seed, mixing or conditions(), cache)
+    from slyther_cli.checkpoints.places import cache_dir
+
+    if examples < 1 or seconds < 0.1:
+        raise UsageError("to evaluate takes one example or more, of 0.1 s or more")
+    rate, n = model.config.sample_rate, model.config.n_speakers
+    pool = SpeechPool(manifests, split, rate, cache or cache_dir() / "training")
+    mixer = Mixer(pool, mixing or conditions(), n, seed)
+    made = {"split": split, "seconds_each": seconds, "seed": seed, "speakers": len(pool.speakers)}
+    if mixer.config.alone == 1:
+        return {**made, **_score_alone(model, mixer, examples, seconds, on_event)}
 
     def mixtures() -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
         for index in range(examples):
             who = mixer.speakers(index)
-            yield (
-                "+".join(who),
-                _group(mixer.pool, who),
-                *mixer.example(index, round(seconds * mixer.pool.rate)),
-            )
+            yield "+".join(who), _group(pool, who), *mixer.example(index, round(seconds * rate))
 
-    scores = _score(model, mixtures(), mixer.pool.rate, examples, on_event)
-    return {**_made(mixer, split, seconds), **summarise(scores, seed)}
+    scores = _score(model, mixtures(), rate, examples, on_event)
+    return {**made, **summarise(scores, seed)}
 
 
-def evaluate_alone(
-    model,
-    manifests: Sequence[Path],
-    split: str = "test",
-    examples: int = 300,
-    seconds: float = 4.0,
-    seed: int = 0,
-    mixing: MixingConfig | None = None,
-    *,
-    cache: Path | None = None,
-    on_event: Callable[[Event], None] | None = None,
+def _score_alone(
+    model, mixer: Mixer, examples: int, seconds: float, on_event: Callable[[Event], None] | None
 ) -> Event:
     """Whether a voice that nobody else speaks beside stays in one stem: how many dB its loudest stem is above
-    all others together.
-
-    Arguments and errors as of :func:`evaluate_separation`; ``mixing`` is by default that of
-    ``conditions(alone=True)``. Returns {"examples", "seconds", "groups": {"all" | "women" | "men":
-    {"examples", "apart_db": {"mean", "low", "high"}, "torn": the share with less than 10 dB}}}.
-    """
-    mixing = mixing or conditions(alone=True)
-    mixer = _mixer(model, manifests, split, examples, seconds, seed, mixing, cache)
+    all others together."""
     rate = mixer.pool.rate
     groups: dict[str, list[float]] = {ALL: []}
     for index in range(examples):
@@ -146,42 +136,17 @@ def evaluate_alone(
             done = {"event": "example", "index": index + 1, "examples": examples, "name": who}
             on_event({**done, "group": group, "apart_db": apart, "mean": float(np.mean(groups[ALL]))})
     return {
-        **_made(mixer, split, seconds),
         "examples": examples,
         "seconds": round(examples * seconds, 3),
         "groups": {
             name: {
                 "examples": len(values),
-                "apart_db": _mean(values, seed),
+                "apart_db": _mean(values, mixer.seed),
                 "torn": round(float(np.mean(np.less(values, TORN_DB))), 4),
             }
             for name, values in sorted(groups.items())
         },
     }
-
-
-def _mixer(
-    model,
-    manifests: Sequence[Path],
-    split: str,
-    examples: int,
-    seconds: float,
-    seed: int,
-    mixing: MixingConfig,
-    cache: Path | None,
-) -> Mixer:
-    from slyther_cli.checkpoints.places import cache_dir
-
-    if examples < 1 or seconds < 0.1:
-        raise UsageError("to evaluate takes one example or more, of 0.1 s or more")
-    pool = SpeechPool(manifests, split, model.config.sample_rate, cache or cache_dir() / "training")
-    return Mixer(pool, mixing, model.config.n_speakers, seed)
-
-
-def _made(mixer: Mixer, split: str, seconds: float) -> Event:
-    """How the mixtures were made."""
-    speakers = len(mixer.pool.speakers)
-    return {"split": split, "seconds_each": seconds, "seed": mixer.seed, "speakers": speakers}
 
 
 def evaluate_mixtures(
