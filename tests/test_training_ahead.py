@@ -1,9 +1,11 @@
 """Batches made ahead of their step."""
 
+import os
 import threading
 import time
 
 import pytest
+import torch
 
 from slyther_cli.training import ahead
 from slyther_cli.training.ahead import DEPTH, Ahead
@@ -33,6 +35,20 @@ def test_a_batch_is_that_of_its_step(device, monkeypatch):
     assert len(threads) == 1 if device == "cpu" else 1 < len(threads) <= 3
 
 
-def test_a_run_may_begin_anywhere():
-    batches = Ahead(lambda step: step)
-    assert [batches(7), batches(8), batches(3)] == [7, 8, 3]
+@pytest.mark.parametrize("device, processes", [("cpu", True), ("cuda:0", False), ("cuda:0", True)])
+@pytest.mark.filterwarnings("ignore:.*(pin_memory|fork)")
+def test_a_run_may_begin_anywhere(device, processes, monkeypatch):
+    monkeypatch.setattr(ahead.os, "cpu_count", lambda: 4)
+
+    def make(step):
+        return torch.tensor([step, os.getpid() if step < 9 else 1 // 0])
+
+    batches = Ahead(make, device, processes)
+    found = [batches(step).tolist() for step in (7, 8, 3, 4)]
+    assert [step for step, _ in found] == [7, 8, 3, 4]
+    own = all(who == os.getpid() for _, who in found)
+    assert own == (device == "cpu" or not processes)
+    for step in range(5, 9):
+        batches(step)
+    with pytest.raises(ZeroDivisionError):
+        batches(9)

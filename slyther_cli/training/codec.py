@@ -150,7 +150,7 @@ class CodecTask:
             self._start()
         self.mel = MelDistance(codec.sample_rate).to(device)
         self.distance = MelDistance(codec.sample_rate, linear=config.losses.linear).to(device)
-        self._batches = Ahead(self.batch, device)
+        self._batches = Ahead(self.batch, device, processes=True)
 
     @torch.no_grad()
     def _start(self) -> None:

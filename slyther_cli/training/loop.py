@@ -298,8 +298,8 @@ class _Run:
             self.optimizers.zero()
             self.skipped += 1
         decay = min(self.c.average, (1 + self.step) / (10 + self.step))
-        for key, value in self.model.state_dict().items():
-            self.averaged[key].lerp_(value, 1 - decay)
+        live = self.model.state_dict()
+        torch._foreach_lerp_(list(self.averaged.values()), [live[k] for k in self.averaged], 1 - decay)
         self.step += 1
         return float(norm)
 

@@ -6,19 +6,23 @@ and one with them at four times that of float32. So the run's precision decides.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 
 def orthogonalise(g: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
-    """[rows, columns] -> about the nearest matrix with singular values near one, iterated in ``dtype``."""
+    """[..., rows, columns] -> about the nearest matrices with singular values near one, iterated in
+    ``dtype``."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = g.T if g.shape[0] > g.shape[1] else g
-    x = (x / (x.norm() + 1e-7)).to(dtype)
+    tall = g.shape[-2] > g.shape[-1]
+    x = g.mT if tall else g
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(steps):
-        s = x @ x.T
+        s = x @ x.mT
         x = a * x + (b * s + c * (s @ s)) @ x
-    return (x.T if g.shape[0] > g.shape[1] else x).to(g.dtype)
+    return (x.mT if tall else x).to(g.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -38,11 +42,25 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                m = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                m.lerp_(p.grad, 1 - group["momentum"])
-                update = orthogonalise(p.grad.lerp(m, group["momentum"]), dtype=self.dtype)
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update, alpha=-group["lr"] * max(1.0, p.shape[0] / p.shape[1]) ** 0.5)
+            for alike in self._alike(group["params"]):
+                grads = [p.grad for p in alike]
+                moments = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in alike]
+                torch._foreach_lerp_(moments, grads, 1 - group["momentum"])
+                updates = torch._foreach_lerp(grads, moments, group["momentum"])
+                if len(alike) > 1:
+                    updates = orthogonalise(torch.stack(updates), dtype=self.dtype).unbind()
+                else:
+                    updates = [orthogonalise(updates[0], dtype=self.dtype)]
+                rows, columns = alike[0].shape
+                torch._foreach_mul_(alike, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(alike, updates, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+
+    @staticmethod
+    def _alike(params: list[Tensor]) -> list[list[Tensor]]:
+        """Those with a gradient; on a GPU, where launching a kernel takes longer than so small a product, all
+        of one shape together."""
+        groups: dict[Any, list[Tensor]] = {}
+        for i, p in enumerate(params):
+            if p.grad is not None:
+                groups.setdefault(p.shape if p.is_cuda else i, []).append(p)
+        return list(groups.values())

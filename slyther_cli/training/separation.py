@@ -90,7 +90,7 @@ class SeparationTask:
             model = self._begin(model)
         self.model = model.to(device)
         self.dev_mixer = Mixer(dev, MixingConfig(speed=(1.0,)), n, DEV_SEED)
-        self._batches = Ahead(self.batch, device)
+        self._batches = Ahead(self.batch, device, processes=True)
         self._scale = 1.0  # of the exported stems; validation measures it
 
     def _begin(self, old: torch.nn.Module) -> torch.nn.Module:
@@ -118,10 +118,9 @@ class SeparationTask:
     def loss(self, step: int) -> tuple[Tensor, float]:
         """The PIT loss of that step's batch and its mean SI-SNR in dB."""
         mixtures, sources = self._batches(step)
-        stems, b = self._stems(mixtures.to(self.device))[0], self.config.batch
-        loss, scores = pit_loss(
-            stems, sources.to(self.device), saturate_db=b.saturate_db, floor_db=b.floor_db
-        )
+        mixtures, sources = (x.to(self.device, non_blocking=True) for x in (mixtures, sources))
+        stems, b = self._stems(mixtures)[0], self.config.batch
+        loss, scores = pit_loss(stems, sources, saturate_db=b.saturate_db, floor_db=b.floor_db)
         return loss, float(scores.mean())
 
     def _stems(self, mixtures: Tensor) -> tuple[Tensor, Tensor]:
