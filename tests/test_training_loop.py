@@ -203,6 +203,25 @@ def test_muon_makes_matrices_nearly_orthogonal():
     assert torch.isfinite(orthogonalise(torch.zeros(4, 4))).all()
 
 
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
+def test_matrices_of_one_shape_step_together_as_they_do_alone(shape, monkeypatch):
+    def stepped(together):
+        g = torch.Generator().manual_seed(2)
+        weights = [nn.Parameter(torch.randn(*shape, generator=g)) for _ in range(3)]
+        idle = nn.Parameter(torch.ones(*shape))  # without a gradient
+        muon = Muon([*weights, idle], lr=0.1, weight_decay=0.01)
+        if together:
+            monkeypatch.setattr(Muon, "_alike", staticmethod(lambda params: [params[:3]]))
+        for _ in range(3):
+            for p in weights:
+                p.grad = torch.randn(*shape, generator=g)
+            muon.step()
+        assert torch.equal(idle, torch.ones(*shape))
+        return torch.stack([p.detach() for p in weights])
+
+    torch.testing.assert_close(stepped(True), stepped(False))
+
+
 def test_muon_takes_the_inner_matrices_only():
     model = Toy().model
     both = Optimizers(model, LoopConfig(optimizer="muon"))

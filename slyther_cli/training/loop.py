@@ -113,8 +113,9 @@ class Optimizers:
             names = ", ".join(sorted(unused))
             raise UsageError(f"lr_of: of AdamW's parameters without a rate yet none begins with {names}")
         groups = [{"params": params, "lr": rate} for rate, params in rest.items()]
+        fused = next(model.parameters()).is_cuda  # one kernel instead of hundreds
         self.all: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=c.weight_decay)
+            torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=c.weight_decay, fused=fused)
         ]
         if matrices:
             dtype = torch.bfloat16 if c.precision == "bf16" else torch.float32

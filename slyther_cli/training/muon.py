@@ -43,14 +43,12 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure=None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for alike in self._alike(group["params"]):
-                grads = [p.grad for p in alike]
+                grads = [p.grad for p in alike if p.grad is not None]
                 moments = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in alike]
                 torch._foreach_lerp_(moments, grads, 1 - group["momentum"])
-                updates = torch._foreach_lerp(grads, moments, group["momentum"])
-                if len(alike) > 1:
-                    updates = orthogonalise(torch.stack(updates), dtype=self.dtype).unbind()
-                else:
-                    updates = [orthogonalise(updates[0], dtype=self.dtype)]
+                steps = torch._foreach_lerp(grads, moments, group["momentum"])
+                whole = steps[0] if len(steps) == 1 else torch.stack(steps)
+                updates = orthogonalise(whole, dtype=self.dtype).view(-1, *alike[0].shape).unbind()
                 rows, columns = alike[0].shape
                 torch._foreach_mul_(alike, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(alike, updates, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
