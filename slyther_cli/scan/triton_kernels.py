@@ -53,20 +53,6 @@ def channel_vector(P, c, mask):
         return tl.zeros_like(c).to(tl.float32)
 
 
-@triton.jit
-def load_row(P, p_b, p_t, item, s, length, at, mask, REVERSE: tl.constexpr):
-    """Row of step ``s`` of a sequence, in its own type."""
-    return tl.load(P + item * p_b + row_of(s, length, REVERSE) * p_t + at, mask=mask, other=0.0)
-
-
-@triton.jit
-def step_size(delta, bias, SOFTPLUS: tl.constexpr):
-    dt = delta.to(tl.float32) + bias
-    if SOFTPLUS:
-        dt = softplus(dt)
-    return dt
-
-
 @triton.jit(do_not_specialize=NO_LENGTH)
 def local_forward(
     U, DELTA, A, B, BIAS, START, DT, length, dim, chunk, chunks,
@@ -82,19 +68,15 @@ def local_forward(
     bias = channel_vector(BIAS, c, mc)
     h = tl.zeros([NP, BD], tl.float32)
     total = tl.zeros([BD], tl.float32)
-    first, last = part * chunk, part * chunk + chunk - 1
-    delta = load_row(DELTA, delta_b, delta_t, item, first, length, c, mc, REVERSE)
-    x = load_row(U, u_b, u_t, item, first, length, c, mc, REVERSE)
-    b = load_row(B, B_b, B_t, item, first, length, n, mn, REVERSE)
-    for s in range(first, last + 1):
-        coming = tl.minimum(s + 1, last)
-        next_delta = load_row(DELTA, delta_b, delta_t, item, coming, length, c, mc, REVERSE)
-        next_x = load_row(U, u_b, u_t, item, coming, length, c, mc, REVERSE)
-        next_b = load_row(B, B_b, B_t, item, coming, length, n, mn, REVERSE)
-        dt = step_size(delta, bias, SOFTPLUS)
-        h = h * tl.exp2(dt[None, :] * a2) + (dt * x.to(tl.float32))[None, :] * b.to(tl.float32)[:, None]
+    for s in range(part * chunk, part * chunk + chunk):
+        row = row_of(s, length, REVERSE)
+        dt = tl.load(DELTA + item * delta_b + row * delta_t + c, mask=mc, other=0.0).to(tl.float32) + bias
+        if SOFTPLUS:
+            dt = softplus(dt)
+        x = tl.load(U + item * u_b + row * u_t + c, mask=mc, other=0.0).to(tl.float32)
+        b = tl.load(B + item * B_b + row * B_t + n, mask=mn, other=0.0).to(tl.float32)
+        h = h * tl.exp2(dt[None, :] * a2) + (dt * x)[None, :] * b[:, None]
         total += dt
-        delta, x, b = next_delta, next_x, next_b
     tl.store(START + (item * chunks + part + 1) * N * dim + tile, h, mask=mask)
     tl.store(DT + (item * chunks + part) * dim + c, total, mask=mc)
 
@@ -115,26 +97,18 @@ def local_backward(
     r = tl.zeros([NP, BD], tl.float32)
     total = tl.zeros([BD], tl.float32)
     first, last = part * chunk, tl.minimum(part * chunk + chunk, length) - 1
-    delta = load_row(DELTA, delta_b, delta_t, item, last, length, c, mc, REVERSE)
-    dy = load_row(DY, dy_b, dy_t, item, last, length, c, mc, REVERSE)
-    cc = load_row(C, C_b, C_t, item, last, length, n, mn, REVERSE)
-    if Z is not None:
-        z = load_row(Z, z_b, z_t, item, last, length, c, mc, REVERSE)
     for i in range(0, last - first + 1):
-        coming = tl.maximum(last - i - 1, first)
-        next_delta = load_row(DELTA, delta_b, delta_t, item, coming, length, c, mc, REVERSE)
-        next_dy = load_row(DY, dy_b, dy_t, item, coming, length, c, mc, REVERSE)
-        next_cc = load_row(C, C_b, C_t, item, coming, length, n, mn, REVERSE)
-        g = dy.to(tl.float32)
+        row = row_of(last - i, length, REVERSE)
+        dt = tl.load(DELTA + item * delta_b + row * delta_t + c, mask=mc, other=0.0).to(tl.float32) + bias
+        if SOFTPLUS:
+            dt = softplus(dt)
+        g = tl.load(DY + item * dy_b + row * dy_t + c, mask=mc, other=0.0).to(tl.float32)
         if Z is not None:
-            next_z = load_row(Z, z_b, z_t, item, coming, length, c, mc, REVERSE)
-            gate = z.to(tl.float32)
-            g *= gate * sigmoid(gate)
-            z = next_z
-        dt = step_size(delta, bias, SOFTPLUS)
-        r = (r + g[None, :] * cc.to(tl.float32)[:, None]) * tl.exp2(dt[None, :] * a2)
+            z = tl.load(Z + item * z_b + row * z_t + c, mask=mc, other=0.0).to(tl.float32)
+            g *= z * sigmoid(z)
+        cc = tl.load(C + item * C_b + row * C_t + n, mask=mn, other=0.0).to(tl.float32)
+        r = (r + g[None, :] * cc[:, None]) * tl.exp2(dt[None, :] * a2)
         total += dt
-        delta, dy, cc = next_delta, next_dy, next_cc
     tl.store(END + (item * chunks + part - 1) * N * dim + tile, r, mask=mask)
     tl.store(DT + (item * chunks + part) * dim + c, total, mask=mc)
 
@@ -180,32 +154,24 @@ def output_forward(
     a2 = tl.load(A + c[None, :] * N + n[:, None], mask=mask, other=0.0) * LOG2E
     bias, skip = channel_vector(BIAS, c, mc), channel_vector(D, c, mc)
     h = tl.load(START + (item * chunks + part) * N * dim + tile, mask=mask, other=0.0)
-    first, last = part * chunk, tl.minimum(part * chunk + chunk, length) - 1
-    delta = load_row(DELTA, delta_b, delta_t, item, first, length, c, mc, REVERSE)
-    x = load_row(U, u_b, u_t, item, first, length, c, mc, REVERSE)
-    b = load_row(B, B_b, B_t, item, first, length, n, mn, REVERSE)
-    cc = load_row(C, C_b, C_t, item, first, length, n, mn, REVERSE)
-    if Z is not None:
-        z = load_row(Z, z_b, z_t, item, first, length, c, mc, REVERSE)
-    for s in range(first, last + 1):
-        coming = tl.minimum(s + 1, last)
-        next_delta = load_row(DELTA, delta_b, delta_t, item, coming, length, c, mc, REVERSE)
-        next_x = load_row(U, u_b, u_t, item, coming, length, c, mc, REVERSE)
-        next_b = load_row(B, B_b, B_t, item, coming, length, n, mn, REVERSE)
-        next_cc = load_row(C, C_b, C_t, item, coming, length, n, mn, REVERSE)
-        if MARKS is not None:  # noqa: SIM102 - known when this is compiled
-            if s % TILE == 0:
-                tl.store(MARKS + (item * marks + s // TILE) * N * dim + tile, h, mask=mask)
-        dt, u = step_size(delta, bias, SOFTPLUS), x.to(tl.float32)
-        h = h * tl.exp2(dt[None, :] * a2) + (dt * u)[None, :] * b.to(tl.float32)[:, None]
-        y = tl.sum(h * cc.to(tl.float32)[:, None], 0) + skip * u
-        if Z is not None:
-            next_z = load_row(Z, z_b, z_t, item, coming, length, c, mc, REVERSE)
-            gate = z.to(tl.float32)
-            y *= gate * sigmoid(gate)
-            z = next_z
-        tl.store(Y + (item * length + row_of(s, length, REVERSE)) * dim + c, y, mask=mc)
-        delta, x, b, cc = next_delta, next_x, next_b, next_cc
+    end = tl.minimum(part * chunk + chunk, length)
+    for s0 in range(part * chunk, end, TILE):
+        if MARKS is not None:
+            tl.store(MARKS + (item * marks + s0 // TILE) * N * dim + tile, h, mask=mask)
+        for s in range(s0, tl.minimum(s0 + TILE, end)):
+            row = row_of(s, length, REVERSE)
+            dt = tl.load(DELTA + item * delta_b + row * delta_t + c, mask=mc, other=0.0).to(tl.float32) + bias
+            if SOFTPLUS:
+                dt = softplus(dt)
+            x = tl.load(U + item * u_b + row * u_t + c, mask=mc, other=0.0).to(tl.float32)
+            b = tl.load(B + item * B_b + row * B_t + n, mask=mn, other=0.0).to(tl.float32)
+            cc = tl.load(C + item * C_b + row * C_t + n, mask=mn, other=0.0).to(tl.float32)
+            h = h * tl.exp2(dt[None, :] * a2) + (dt * x)[None, :] * b[:, None]
+            y = tl.sum(h * cc[:, None], 0) + skip * x
+            if Z is not None:
+                z = tl.load(Z + item * z_b + row * z_t + c, mask=mc, other=0.0).to(tl.float32)
+                y *= z * sigmoid(z)
+            tl.store(Y + (item * length + row) * dim + c, y, mask=mc)
     if part == chunks - 1:
         tl.store(LAST + item * dim * N + c[None, :] * N + n[:, None], h, mask=mask)
 
@@ -238,67 +204,52 @@ def output_backward(
     for k in range(0, tiles):
         s0 = first + (tiles - 1 - k) * TILE
         steps = tl.minimum(TILE, end - s0)
-        delta = load_row(DELTA, delta_b, delta_t, item, s0, length, c, mc, REVERSE)
-        x = load_row(U, u_b, u_t, item, s0, length, c, mc, REVERSE)
-        b = load_row(B, B_b, B_t, item, s0, length, n, mn, REVERSE)
         h = tl.load(MARKS + (item * marks + s0 // TILE) * N * dim + tile, mask=mask, other=0.0)
-        before = h
         tl.debug_barrier()  # the tile before has been read by every thread
         for i in range(0, steps):
-            s = s0 + tl.minimum(i + 1, steps - 1)
-            next_delta = load_row(DELTA, delta_b, delta_t, item, s, length, c, mc, REVERSE)
-            next_x = load_row(U, u_b, u_t, item, s, length, c, mc, REVERSE)
-            next_b = load_row(B, B_b, B_t, item, s, length, n, mn, REVERSE)
             tl.store(slot + i * N * dim, h, mask=mask)
-            before = h
-            dt = step_size(delta, bias, SOFTPLUS)
-            h = h * tl.exp2(dt[None, :] * a2) + (dt * x.to(tl.float32))[None, :] * b.to(tl.float32)[:, None]
-            delta, x, b = next_delta, next_x, next_b
+            row = row_of(s0 + i, length, REVERSE)
+            dt = tl.load(DELTA + item * delta_b + row * delta_t + c, mask=mc, other=0.0).to(tl.float32) + bias
+            if SOFTPLUS:
+                dt = softplus(dt)
+            x = tl.load(U + item * u_b + row * u_t + c, mask=mc, other=0.0).to(tl.float32)
+            b = tl.load(B + item * B_b + row * B_t + n, mask=mn, other=0.0).to(tl.float32)
+            h = h * tl.exp2(dt[None, :] * a2) + (dt * x)[None, :] * b[:, None]
         tl.debug_barrier()
-        # delta, x and b are now those of the tile's last step, h is the state after it, ``before`` before it
-        s = s0 + steps - 1
-        cc = load_row(C, C_b, C_t, item, s, length, n, mn, REVERSE)
-        dy = load_row(DY, dy_b, dy_t, item, s, length, c, mc, REVERSE)
-        if Z is not None:
-            z = load_row(Z, z_b, z_t, item, s, length, c, mc, REVERSE)
         for i in range(0, steps):
             row = row_of(s0 + steps - 1 - i, length, REVERSE)
+            raw = tl.load(DELTA + item * delta_b + row * delta_t + c, mask=mc, other=0.0).to(tl.float32)
+            raw += bias
+            dt = raw
+            if SOFTPLUS:
+                dt = softplus(raw)
+            x = tl.load(U + item * u_b + row * u_t + c, mask=mc, other=0.0).to(tl.float32)
+            b = tl.load(B + item * B_b + row * B_t + n, mask=mn, other=0.0).to(tl.float32)
+            cc = tl.load(C + item * C_b + row * C_t + n, mask=mn, other=0.0).to(tl.float32)
+            g = tl.load(DY + item * dy_b + row * dy_t + c, mask=mc, other=0.0).to(tl.float32)
             out = (item * length + row) * dim + c
-            sums = ((block * tl.num_programs(2) + item) * length + row) * N + n
-            j = tl.maximum(steps - 2 - i, 0)
-            next_delta = load_row(DELTA, delta_b, delta_t, item, s0 + j, length, c, mc, REVERSE)
-            next_x = load_row(U, u_b, u_t, item, s0 + j, length, c, mc, REVERSE)
-            next_b = load_row(B, B_b, B_t, item, s0 + j, length, n, mn, REVERSE)
-            next_cc = load_row(C, C_b, C_t, item, s0 + j, length, n, mn, REVERSE)
-            next_dy = load_row(DY, dy_b, dy_t, item, s0 + j, length, c, mc, REVERSE)
-            next_before = tl.load(slot + j * N * dim, mask=mask, other=0.0)
-            raw = delta.to(tl.float32) + bias
-            dt = step_size(delta, bias, SOFTPLUS)
-            u, g, bs, cs = x.to(tl.float32), dy.to(tl.float32), b.to(tl.float32), cc.to(tl.float32)
             if Z is not None:
-                next_z = load_row(Z, z_b, z_t, item, s0 + j, length, c, mc, REVERSE)
-                gate = z.to(tl.float32)
-                sg = sigmoid(gate)
-                y = tl.sum(h * cs[:, None], 0) + skip * u
-                tl.store(DZ + out, g * y * sg * (1.0 + gate * (1.0 - sg)), mask=mc)
-                g *= gate * sg
-                z = next_z
-            r += g[None, :] * cs[:, None]
+                z = tl.load(Z + item * z_b + row * z_t + c, mask=mc, other=0.0).to(tl.float32)
+                sg = sigmoid(z)
+                y = tl.sum(h * cc[:, None], 0) + skip * x
+                tl.store(DZ + out, g * y * sg * (1.0 + z * (1.0 - sg)), mask=mc)
+                g *= z * sg
+            r += g[None, :] * cc[:, None]
+            sums = ((block * tl.num_programs(2) + item) * length + row) * N + n
             tl.store(DC + sums, tl.sum(g[None, :] * h, 1), mask=mn)
-            tl.store(DB + sums, tl.sum(r * (dt * u)[None, :], 1), mask=mn)
-            rb = tl.sum(r * bs[:, None], 0)
+            tl.store(DB + sums, tl.sum(r * (dt * x)[None, :], 1), mask=mn)
+            rb = tl.sum(r * b[:, None], 0)
+            h = tl.load(slot + (steps - 1 - i) * N * dim, mask=mask, other=0.0)  # the state before this step
             r *= tl.exp2(dt[None, :] * a2)
-            q = r * before
+            q = r * h
             dA += q * dt[None, :]
-            d_dt = tl.sum(q * a, 0) + rb * u
+            d_dt = tl.sum(q * a, 0) + rb * x
             if SOFTPLUS:
                 d_dt *= sigmoid(raw)
             dbias += d_dt
-            dD += g * u
+            dD += g * x
             tl.store(DU + out, rb * dt + g * skip, mask=mc)
             tl.store(DDELTA + out, d_dt, mask=mc)
-            h = before
-            before, delta, x, b, cc, dy = next_before, next_delta, next_x, next_b, next_cc, next_dy
     at = item * chunks + part
     tl.store(DA + at * N * dim + tile, dA, mask=mask)
     tl.store(DD + at * dim + c, dD, mask=mc)
