@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from slyther_cli import scan
 from slyther_cli.scan import cpu, live_backend
-from slyther_cli.studies.scan_speed import measure
+from slyther_cli.studies import scan_speed
+from slyther_cli.studies.scan_speed import REFERENCE_FRAMES, measure
 
 
 def test_rows():
@@ -16,6 +18,23 @@ def test_rows():
     assert all(r["gelem_per_s"] > 0 for r in rows)
     assert [r["speedup_over_reference"] for r in rows if r["backend"] == "reference"] == [1.0, 1.0]
     assert torch.get_num_threads() == threads and (isa is None or cpu._native.isa() == isa)
+
+
+def test_the_reference_gets_a_part_of_a_long_sequence(monkeypatch):
+    seen = []
+
+    def passes(inputs, where):
+        seen.append((scan.live_backend(), inputs["u"].shape[1]))
+        return {"forward": 0.5, "backward": 2.0}
+
+    monkeypatch.setattr(scan_speed, "_time_passes", passes)
+    rows = measure(length=REFERENCE_FRAMES + 1000, channels=8, states=4, repeats=1, device="cpu")
+    assert dict(seen) == {r["backend"]: 5000 for r in rows} | {"reference": 4000}
+    updates = {backend: frames * 8 * 4 / 1e9 for backend, frames in seen}
+    for r in rows:
+        seconds = 0.5 if r["pass"] == "forward" else 2.0
+        assert r["gelem_per_s"] == pytest.approx(updates[r["backend"]] / seconds)
+        assert r["speedup_over_reference"] == pytest.approx(1.0 if r["backend"] == "reference" else 1.25)
 
 
 @pytest.mark.skipif(bool(cpu.why_not), reason=cpu.why_not)

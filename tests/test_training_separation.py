@@ -329,6 +329,12 @@ def test_the_example_is_a_configuration():
     assert separation.DataConfig().cache == ""
 
 
+def test_the_example_for_a_gpu_is_a_configuration():
+    found = read_config(Path(__file__).parents[1] / "examples/train-separate-gpu.toml")
+    assert found.start_from == "mamba-tasnet-8k-2spk" and not found.model
+    assert found.loop.precision == "bf16" and found.batch.seconds == 384
+
+
 @pytest.mark.parametrize("consistent", ["", "\nmixture_consistency = true"])
 def test_exported_stems_sum_to_the_mixture_in_level(home, tmp_path, consistent):
     run = tmp_path / "run"

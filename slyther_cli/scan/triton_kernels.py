@@ -5,6 +5,9 @@ of the sequences are read whole. Names in capitals are pointers or compile-time 
 None. Sequences are [batch, length, channels] with strides ``*_b`` (batch) and ``*_t`` (row) and a channel
 stride of 1. ``s`` counts steps in walking order; the row of step s is ``length - 1 - s`` if REVERSE. Internal
 states are [.., states, channels], so that their loads and stores are contiguous.
+
+Two names must not stand for one value before a loop that moves only one of them on (``before = h``, then
+``before = h`` and a new ``h`` inside): Triton 3.6 takes ``before`` for unchanged. The interpreter does not.
 """
 
 import triton

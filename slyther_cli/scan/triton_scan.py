@@ -8,8 +8,8 @@ runs repeat bit for bit.
 
 Nothing is tuned or compiled for a length: a kernel is compiled once for a number of states, a set of types
 and the options. With ``TRITON_INTERPRET=1`` set before triton is first imported, the kernels run on CPU
-tensors, slowly, for tests. Tile sizes were chosen from compiled code (registers, no spills), not by timing on
-a device.
+tensors, slowly, for tests. On an H100 one warp of 16 x 32 values was the quickest tile by far: with two
+warps, or half the channels, a scan took half as long again, with four warps twice as long (docs/gpu.md).
 """
 
 from __future__ import annotations
