@@ -26,6 +26,11 @@ def keep_freed_memory() -> bool:
     return all(mallopt(name, value) for name, value in settings.items())
 
 
+def cores() -> int:
+    """The processor cores that the process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def available_memory() -> int:
     """Bytes that the process may still take: what the machine has free, or less where it runs in a container
     or a job with a limit (a Linux control group, version 1 or 2)."""

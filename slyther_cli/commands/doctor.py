@@ -102,9 +102,9 @@ def _computing(problems: list[str], advice: list[str]) -> dict[str, Any]:
 
     from slyther_cli import scan
     from slyther_cli.errors import SlytherError
+    from slyther_cli.runtime import cores
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    out: dict[str, Any] = {"threads": torch.get_num_threads(), "cores": cores}
+    out: dict[str, Any] = {"threads": torch.get_num_threads(), "cores": cores()}
     devices = {"cpu": _processor()}
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):

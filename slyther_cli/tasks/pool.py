@@ -101,11 +101,10 @@ class Processes:
     """Processes of this machine (``worker``)."""
 
     def __init__(self, job: Batch, count: int) -> None:
-        from slyther_cli.runtime import available_memory
+        from slyther_cli.runtime import available_memory, cores
 
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         limit = job.memory_limit or max(LEAST_MEMORY, available_memory() // 2 // count)
-        threads = job.threads or max(1, cores // count)
+        threads = job.threads or max(1, cores() // count)
         self.job = replace(job, tell=nobody, threads=threads, memory_limit=limit, jobs=1)
 
     def hire(self, number: int) -> _Process:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
+from slyther_cli import runtime
+
 Batch = TypeVar("Batch")
 DEPTH = 4
-LAST = 2**31  # steps that no run reaches
+LAST = 2**31  # a step that no run reaches
 
 
 class Ahead(Generic[Batch]):
@@ -20,39 +22,53 @@ class Ahead(Generic[Batch]):
 
     One thread does beside a network on the CPU, which needs the cores. A GPU eats more than one can make: on
     any other ``device`` there are as many as cores, and ``make`` must bear being called by several at once.
-    With ``processes`` they are processes there: Python runs one thread at a time, and it is the network's
-    that has to launch kernels. ``make`` then must not touch the device and has to give tensors.
+    With ``processes`` they are processes there, where the system can fork: Python runs one thread at a time,
+    and it is the network's that has to launch kernels. ``make`` then must leave the device alone and give
+    tensors.
     """
 
     def __init__(self, make: Callable[[int], Batch], device: str = "cpu", processes: bool = False):
-        self._make, self._processes = make, processes and device != "cpu"
-        threads = 1 if device == "cpu" else os.cpu_count() or 1
-        self._threads = ThreadPoolExecutor(threads)
-        self._depth = max(DEPTH, 2 * threads)
-        self._begun: dict[int, Future[Batch]] = {}
-        self._coming: Iterator[Batch] = iter(())
-        self._next = -1
+        self._source: _Threads[Batch] | _Processes[Batch]
+        if processes and device != "cpu" and "fork" in multiprocessing.get_all_start_methods():
+            self._source = _Processes(make)
+        else:
+            self._source = _Threads(make, 1 if device == "cpu" else runtime.cores())
 
     def __call__(self, step: int) -> Batch:
-        if self._processes:
-            return self._from_processes(step)
+        return self._source.batch(step)
+
+
+class _Threads(Generic[Batch]):
+    def __init__(self, make: Callable[[int], Batch], threads: int):
+        self._make, self._pool = make, ThreadPoolExecutor(threads)
+        self._depth = max(DEPTH, 2 * threads)
+        self._begun: dict[int, Future[Batch]] = {}
+
+    def batch(self, step: int) -> Batch:
         for coming in range(step, step + self._depth):
             if coming not in self._begun:
-                self._begun[coming] = self._threads.submit(self._make, coming)
+                self._begun[coming] = self._pool.submit(self._make, coming)
         return self._begun.pop(step).result()
 
-    def _from_processes(self, step: int) -> Batch:
+
+class _Processes(Generic[Batch]):
+    """Two cores are left for the network and for what pins batches in memory."""
+
+    def __init__(self, make: Callable[[int], Batch]):
+        self._make, self._next = make, -1
+        self._coming: Iterator[Batch] = iter(())
+
+    def batch(self, step: int) -> Batch:
         if step != self._next:
-            self._coming = iter(
-                DataLoader(
-                    _Steps(self._make),
-                    batch_size=None,
-                    sampler=range(step, LAST),
-                    num_workers=max(1, (os.cpu_count() or 1) - 2),
-                    multiprocessing_context="fork",  # ``make`` holds the network, which cannot be sent
-                    pin_memory=True,
-                )
+            loader = DataLoader(
+                _Steps(self._make),
+                batch_size=None,
+                sampler=range(step, LAST),
+                num_workers=max(1, runtime.cores() - 2),
+                multiprocessing_context="fork",  # ``make`` holds the network, which cannot be sent
+                pin_memory=True,
             )
+            self._coming = iter(loader)
         self._next = step + 1
         return next(self._coming)
 

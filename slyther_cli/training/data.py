@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slyther_cli import runtime
 from slyther_cli.audio.discover import shown
 from slyther_cli.errors import InputError, OutputError
 
@@ -193,7 +194,7 @@ def _levelled(path: Path, rate: int) -> np.ndarray:
 def _in_order(make: Callable[[Utterance], np.ndarray], items: Sequence[Utterance]) -> Iterator[np.ndarray]:
     """``make(item)`` of all in their order, made on as many threads as cores, a few ahead: decoding and
     resampling do not hold Python's lock."""
-    threads = os.cpu_count() or 1
+    threads = runtime.cores()
     coming: deque[Future[np.ndarray]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:
