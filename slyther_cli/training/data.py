@@ -14,7 +14,7 @@ import re
 import stat
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +171,7 @@ def _build(utterances: list[Utterance], rate: int, stem: Path) -> None:
     try:
         with file:
             _header(file, 0)
-            for number, mono in enumerate(_in_order(lambda u: _levelled(u.path, rate), utterances)):
+            for number, mono in enumerate(_levelled(utterances, rate)):
                 if len(mono) < rate // 4:
                     continue
                 index.append((number, total, total + len(mono)))
@@ -187,18 +187,14 @@ def _build(utterances: list[Utterance], rate: int, stem: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _levelled(path: Path, rate: int) -> np.ndarray:
-    return trim_and_level(read_mono(path, rate), rate)
-
-
-def _in_order(make: Callable[[Utterance], np.ndarray], items: Sequence[Utterance]) -> Iterator[np.ndarray]:
-    """``make(item)`` of all in their order, made on as many threads as cores, a few ahead: decoding and
-    resampling do not hold Python's lock."""
+def _levelled(utterances: Sequence[Utterance], rate: int) -> Iterator[np.ndarray]:
+    """Each utterance trimmed and levelled, in their order; a few ahead, on as many threads as cores: decoding
+    and resampling do not hold Python's lock."""
     threads = runtime.cores()
     coming: deque[Future[np.ndarray]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            coming.append(pool.submit(make, item))
+        for u in utterances:
+            coming.append(pool.submit(lambda path: trim_and_level(read_mono(path, rate), rate), u.path))
             if len(coming) > 2 * threads:
                 yield coming.popleft().result()
         while coming:
