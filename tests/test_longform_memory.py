@@ -10,8 +10,7 @@ from slyther_cli.longform.plan import working_bytes
 from slyther_cli.models import registry
 
 # Runs ``slyther ARGUMENTS`` with a recording of SECONDS of noise at 8 kHz coming in on stdin as it is made,
-# and prints the peak beside the process that has loaded everything but the model. Pages of the libraries'
-# files that are touched only now do not count: the system brings in few or many at a time.
+# and prints the peak beside the process that has loaded everything but the model.
 CHILD = """
 import subprocess, sys
 import numpy as np, soundfile, soxr, torch
@@ -39,13 +38,12 @@ def kilobytes(key):
 torch.set_num_threads(1)
 if sys.argv[1] == "keep":
     keep_freed_memory()
-idle, files = kilobytes("VmRSS"), kilobytes("RssFile")
+idle = kilobytes("VmRSS")
 open("/proc/self/clear_refs", "w").write("5")  # the peak counts from here
 with subprocess.Popen([sys.executable, "-c", SOUND, sys.argv[2]], stdout=subprocess.PIPE) as sound:
     sys.stdin = open(sound.stdout.fileno(), closefd=False)
     code = app.main(sys.argv[3:])
-own = kilobytes("VmHWM") - idle - (kilobytes("RssFile") - files)
-print("peak", 1024 * own, file=sys.stderr)
+print("peak", 1024 * (kilobytes("VmHWM") - idle), file=sys.stderr)
 sys.exit(code)
 """
 
