@@ -117,8 +117,7 @@ class SeparationTask:
 
     def loss(self, step: int) -> tuple[Tensor, float]:
         """The PIT loss of that step's batch and its mean SI-SNR in dB."""
-        mixtures, sources = self._batches(step)
-        mixtures, sources = (x.to(self.device, non_blocking=True) for x in (mixtures, sources))
+        mixtures, sources = (x.to(self.device, non_blocking=True) for x in self._batches(step))
         stems, b = self._stems(mixtures)[0], self.config.batch
         loss, scores = pit_loss(stems, sources, saturate_db=b.saturate_db, floor_db=b.floor_db)
         return loss, float(scores.mean())
