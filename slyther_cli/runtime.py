@@ -1,4 +1,5 @@
-"""What the process has of the system: memory, its allocator's settings, its folder for temporary files."""
+"""What the process has of the system: memory, its allocator's settings, its folder for temporary files, and
+others of its kind."""
 
 from __future__ import annotations
 
@@ -24,6 +25,16 @@ def keep_freed_memory() -> bool:
     M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 1 << 26}
     return all(mallopt(name, value) for name, value in settings.items())
+
+
+def same_python(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """The command and the environment of ``python -m MODULE ARGUMENTS`` with what this process imports.
+
+    Without ``-P`` the folder that the user is in came first: in a clone that is the source, without its
+    compiled part.
+    """
+    path = os.pathsep.join(place or os.curdir for place in sys.path)
+    return [sys.executable, "-P", "-m", module, *arguments], {**os.environ, "PYTHONPATH": path}
 
 
 def cores() -> int:

@@ -12,6 +12,10 @@ from slyther_cli.commands import events, output
 if not torch.cuda.is_available():  # has to be set before triton is first imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# Processes that tests start take the package that is tested, not the source in the folder they are run from:
+# there it has no compiled part.
+os.environ["PYTHONSAFEPATH"] = "1"
+
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job: tests that send it hung
     signal.signal(signal.SIGINT, signal.default_int_handler)

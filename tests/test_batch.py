@@ -401,6 +401,15 @@ def test_lost_hands(monkeypatch, losses, count, resume):
     assert len(crews[0].given) <= 3 + sum(map(bool, losses))
 
 
+def test_jobs_run_what_is_installed_in_a_folder_with_another_source(capfd, monkeypatch):
+    make("a.wav", "b.wav", seconds=0.02)
+    Path("slyther_cli").mkdir()
+    Path("slyther_cli/__init__.py").write_text("raise SystemExit('the source, not built')")
+    monkeypatch.delenv("PYTHONSAFEPATH")
+    code, _, err = run(capfd, "a.wav", "b.wav", "-o", "out", "--jobs", "2")
+    assert code == 0 and "not built" not in err
+
+
 def test_what_was_there_before_is_not_a_lost_hands_work(monkeypatch):
     make("a.wav", "b.wav", seconds=0.02)
     Path("out").mkdir()

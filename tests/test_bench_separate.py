@@ -38,6 +38,14 @@ def test_a_trained_model_is_named_by_its_folder_and_trouble_is_a_row(tmp_path):
     assert "no such model folder" in row["problem"] and "Traceback" not in row["problem"]
 
 
+def test_what_is_measured_is_installed_not_the_source_of_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "slyther_cli").mkdir()
+    (tmp_path / "slyther_cli" / "__init__.py").write_text("raise SystemExit('the source, not built')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH")
+    assert in_own_process(Job("mamba-tasnet-xs", "one-pass", 0.1, runs=1))["problem"] == ""
+
+
 def test_what_makes_no_sense(capsys):
     with pytest.raises(UsageError, match="unknown peer"):
         measure(["mamba-tasnet-xs"], [1.0], ["demucs"])

@@ -1,5 +1,6 @@
 """Memory: the peak beside the idle process stays under the plan's bound, however long the recording."""
 
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 from slyther_cli.checkpoints import store
 from slyther_cli.longform.plan import working_bytes
 from slyther_cli.models import registry
+from slyther_cli.scan import cpu, use_backend
 
 # Runs ``slyther ARGUMENTS`` with a recording of SECONDS of noise at 8 kHz coming in on stdin as it is made,
 # and prints the peak beside the process that has loaded everything but the model.
@@ -48,7 +50,7 @@ sys.exit(code)
 """
 
 
-def peak(folder, seconds, model, *options, allocator="plain"):
+def peak(folder, seconds, model, limit, *, scan="", allocator="plain"):
     arguments = [
         "separate",
         "-",
@@ -59,20 +61,25 @@ def peak(folder, seconds, model, *options, allocator="plain"):
         "--work-dir",
         folder,
         "--force",
-        *options,
+        "--memory-limit",
+        limit,
     ]
     command = [sys.executable, "-c", CHILD, allocator, str(seconds), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    # Where the allocator's holes lie depends on the seed too: 65 to 79 MB with any, 69 to 72 with one.
+    env = {**os.environ, "PYTHONHASHSEED": "0", "SLYTHER_SCAN": scan}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
+    assert ("slow scan" in done.stderr) == bool(cpu.why_not and not scan)
     left = [p for p in folder.iterdir() if p.name.startswith("slyther")]
     assert not left  # neither tape nor copy of stdin
     return int(done.stderr.split("peak ")[1])
 
 
-def made(folder, **config):
+def made(folder, scan="", **config):
     model = registry.build("mamba-tasnet", config)
     store.save(folder / "model", model, name="m", task="separate", architecture="mamba-tasnet", config=config)
-    return folder / "model", working_bytes(model)
+    with use_backend(scan):
+        return folder / "model", working_bytes(model)
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -82,13 +89,18 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("kernel_size", [32, 128])
 def test_memory_stays_under_the_limit_and_does_not_grow(tmp_path, kernel_size):
     model, bound = made(tmp_path, kernel_size=kernel_size, stride=16, n_layers=2)
-    short = peak(tmp_path, 60, model, "--memory-limit", str(bound))
-    longer = peak(tmp_path, 240, model, "--memory-limit", str(bound))
+    short, longer = peak(tmp_path, 60, model, bound), peak(tmp_path, 240, model, bound)
     # The tape grows by 140 MB; what the allocator keeps back differs by some MB from run to run.
     assert longer < bound and longer < short + (16 << 20)
-    assert peak(tmp_path, 60, model, "--memory-limit", str(bound + (60 << 20)), allocator="keep") < bound + (
-        60 << 20
-    )
+    wider = bound + (60 << 20)
+    assert peak(tmp_path, 60, model, wider, allocator="keep") < wider
+
+
+@linux
+def test_the_reference_scan_needs_more_and_plans_for_it(tmp_path):
+    bounds = [made(tmp_path, scan, n_layers=2)[1] for scan in ("", "reference")]
+    assert bounds[0] < bounds[1] or cpu.why_not
+    assert peak(tmp_path, 30, tmp_path / "model", bounds[1], scan="reference") < bounds[1]
 
 
 PRESETS = {
@@ -100,11 +112,11 @@ PRESETS = {
 @linux
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("allocator", ["plain", "keep"])
+@pytest.mark.parametrize("scan, allocator", [("", "plain"), ("", "keep"), ("reference", "plain")])
 @pytest.mark.parametrize("size", PRESETS)
-def test_the_bound_holds_for_every_preset(tmp_path, size, allocator):
-    model, bound = made(tmp_path, **PRESETS[size])
-    used = peak(tmp_path, 30, model, "--memory-limit", str(bound), allocator=allocator)
+def test_the_bound_holds_for_every_preset(tmp_path, size, scan, allocator):
+    model, bound = made(tmp_path, scan, **PRESETS[size])
+    used = peak(tmp_path, 30, model, bound, scan=scan, allocator=allocator)
     assert bound / 3 < used < bound
 
 
@@ -113,6 +125,5 @@ def test_the_bound_holds_for_every_preset(tmp_path, size, allocator):
 @pytest.mark.timeout(7200)
 def test_two_hours_in_the_memory_of_one_minute(tmp_path):
     model, bound = made(tmp_path, **PRESETS["small"])
-    minute = peak(tmp_path, 60, model, "--memory-limit", str(bound))
-    hours = peak(tmp_path, 7200, model, "--memory-limit", str(bound))
+    minute, hours = peak(tmp_path, 60, model, bound), peak(tmp_path, 7200, model, bound)
     assert hours < bound and hours < minute + (8 << 20)

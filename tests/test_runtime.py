@@ -1,9 +1,11 @@
 """What the process may take of the machine."""
 
+import subprocess
 import sys
 
 import pytest
 
+import slyther_cli
 from slyther_cli import runtime
 
 
@@ -50,3 +52,16 @@ def test_where_there_are_no_groups(machine):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_this_machine():
     assert 0 < runtime.available_memory() <= runtime._free_of_the_machine() * 1.5
+
+
+def test_other_processes_import_what_this_one_does(tmp_path, monkeypatch):
+    """Not what lies in the folder the user is in, such as the source, without its compiled part."""
+    (tmp_path / "slyther_cli").mkdir()
+    (tmp_path / "slyther_cli" / "__init__.py").write_text("raise SystemExit('the wrong one')")
+    (tmp_path / "own.py").write_text("import slyther_cli, sys; print(slyther_cli.__file__, sys.argv[1])")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, ""])  # looked into, but last
+    command, env = runtime.same_python("own", "said")
+    told = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert told.split() == [slyther_cli.__file__, "said"]

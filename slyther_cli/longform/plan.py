@@ -18,6 +18,7 @@ from slyther_cli.longform.journal import GAP_BYTES
 from slyther_cli.longform.sweep import TILE, tape_floats
 from slyther_cli.longform.tape import CHUNK_BYTES, chunk_slots
 from slyther_cli.runtime import available_memory, temporary_folder
+from slyther_cli.scan import live_backend
 
 # Bytes that computing takes beside the tape, whatever the recording's length. Measured with all presets
 # (tests/test_longform_memory.py), rounded up: libraries and audio blocks, copies of the weights on their way
@@ -25,6 +26,10 @@ from slyther_cli.runtime import available_memory, temporary_folder
 BASE_BYTES = 64 << 20
 COPIES_OF_WEIGHTS = 2
 FLOATS_PER_CHANNEL = 3
+# The reference of the scan keeps a tile as tensors of one frame besides: their objects, and their values for
+# every channel of the model.
+REFERENCE_BYTES = 16 << 20
+REFERENCE_FLOATS = 12
 PIECE = 512  # frames whose masks are made at once: they are as wide as all filters for all speakers together
 
 
@@ -151,7 +156,15 @@ def working_bytes(model) -> int:
     """What a job needs beside the tape, an upper bound. Grows with the network only."""
     c = model.config
     floats = TILE * (6 * c.d_model + c.n_filters) + PIECE * 2 * c.n_speakers * c.n_filters
-    return BASE_BYTES + 4 * (COPIES_OF_WEIGHTS * count_weights(model) + FLOATS_PER_CHANNEL * floats)
+    base = BASE_BYTES + scan_bytes(c.d_model, model.decoder.weight.device)
+    return base + 4 * (COPIES_OF_WEIGHTS * count_weights(model) + FLOATS_PER_CHANNEL * floats)
+
+
+def scan_bytes(d_model: int, device: torch.device) -> int:
+    """What the scan that runs there needs beyond the tile's tensors: nothing, unless it is the reference."""
+    if live_backend(device) != "reference":
+        return 0
+    return REFERENCE_BYTES + 4 * REFERENCE_FLOATS * TILE * d_model
 
 
 def _check_disk(folder: Path, need: int, held: int) -> None:

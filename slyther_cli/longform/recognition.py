@@ -29,6 +29,7 @@ from slyther_cli.longform.plan import (
     Plan,
     count_weights,
     one_pass,
+    scan_bytes,
     swept,
 )
 from slyther_cli.longform.sweep import TILE, Keeper, sweep, tape_floats
@@ -194,7 +195,7 @@ def plan_recognition(
     c, frames = model.config, model.frames(samples)
     if c.causal:
         return one_pass(samples, frames, work_dir)
-    weights = count_weights(model)
+    weights, device = count_weights(model), model.normalize.glob_mean.device
     if has_attention(model.transformer.encoder):
         if resume:
             raise UsageError("a speech-mamba keeps no work to go on from: leave --resume out")
@@ -203,10 +204,11 @@ def plan_recognition(
     else:
         slot = tape_floats(swept_layers(model.transformer.encoder), c.d_model)
         channels, base = 4 * c.d_model + c.d_ffn, BASE_BYTES
+    base += scan_bytes(c.d_model, device)
     working = base + 4 * (COPIES_OF_WEIGHTS * weights + TILE * channels * FLOATS_PER_CHANNEL)
     return swept(
         samples, frames, c.n_layers, slot, working,
-        device=model.normalize.glob_mean.device,
+        device=device,
         memory_limit=memory_limit, work_dir=work_dir, resume=resume, held=held,
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -26,12 +27,7 @@ _override: str | None = None
 
 def backends() -> dict[str, str]:
     """Every backend with why it cannot run here; an empty string where it can."""
-    return {
-        "cpu": cpu.why_not,
-        "triton": _triton_why_not(),
-        "mamba_ssm": _mamba_ssm_why_not(),
-        "reference": "",
-    }
+    return {name: why_not() for name, why_not in _WHY_NOT.items()}
 
 
 def live_backend(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> str:
@@ -42,11 +38,10 @@ def live_backend(device: torch.device | str = "cpu", dtype: torch.dtype = torch.
     kind = torch.device(device).type
     name = _override or os.environ.get("SLYTHER_SCAN", "")
     if name:
-        reasons = backends()
-        if name not in reasons:
-            raise DeviceError(f"SLYTHER_SCAN={name}: unknown backend; choose one of {', '.join(reasons)}")
-        if reasons[name]:
-            raise DeviceError(f"scan backend {name} cannot run here: {reasons[name]}")
+        if name not in _WHY_NOT:
+            raise DeviceError(f"SLYTHER_SCAN={name}: unknown backend; choose one of {', '.join(_WHY_NOT)}")
+        if reason := _WHY_NOT[name]():
+            raise DeviceError(f"scan backend {name} cannot run here: {reason}")
         if name != "reference" and kind not in _device_kinds(name):
             raise DeviceError(f"scan backend {name} cannot run on {kind} tensors")
         return name
@@ -214,6 +209,14 @@ def _mamba_ssm_why_not() -> str:
     except ImportError as error:
         return f"mamba-ssm or causal-conv1d is not installed ({error})"
     return mamba_ssm.why_not()
+
+
+_WHY_NOT: dict[str, Callable[[], str]] = {  # asked one by one: importing triton takes 75 MB
+    "cpu": lambda: cpu.why_not,
+    "triton": _triton_why_not,
+    "mamba_ssm": _mamba_ssm_why_not,
+    "reference": lambda: "",
+}
 
 
 @lru_cache

@@ -7,6 +7,7 @@ float32 throughout; other types are converted on the way in and back on the way 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import overload
 
 import torch
@@ -19,6 +20,11 @@ try:
 except ImportError as error:  # not built, or built for another Python
     _native = None  # type: ignore[assignment]
     why_not = f"the compiled extension is not there ({error})"
+    if (_folder := Path(__file__).parents[1]).with_name("pyproject.toml").exists():
+        why_not = (
+            f"the compiled extension is not in the source {_folder}, which Python takes first in this folder "
+            "(the command slyther, and python -P, take what is installed)"
+        )
 else:
     why_not = ""
 

@@ -12,7 +12,6 @@ does not depend on them.
 from __future__ import annotations
 
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -23,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from slyther_cli.errors import SlytherError, UsageError
+from slyther_cli.runtime import same_python
 
 PEERS = ("sepformer",)
 HOWS = ("one-pass", "swept")
@@ -79,12 +79,9 @@ def in_own_process(job: Job) -> Row:
 
 def in_fresh_process(module: str, payload: dict[str, Any], threads: int) -> Row:
     """The JSON object that ``python -m module JSON`` prints last; or {"problem": why it did not}."""
-    command = [sys.executable, "-m", module, json.dumps(payload)]
-    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    path = os.pathsep.join(p for p in sys.path if p)
-    done = subprocess.run(
-        command, env={**os.environ, **limits, "PYTHONPATH": path}, capture_output=True, text=True
-    )
+    command, env = same_python(module, json.dumps(payload))
+    env |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
     last = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1:]
     if done.returncode == 0 and last:
         return json.loads(last[0])

@@ -9,7 +9,6 @@ others wait. Results do not depend on who computed them.
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 from collections import deque
@@ -19,6 +18,7 @@ from multiprocessing.connection import Pipe, wait
 from typing import Any, Protocol
 
 from slyther_cli.errors import DeviceError
+from slyther_cli.runtime import same_python
 from slyther_cli.tasks.batch import Batch, Work, nobody
 from slyther_cli.tasks.results import Result
 
@@ -126,10 +126,10 @@ class _Process:
         self.item: Work | None = None
         self.starting = False  # what it is given waits in the pipe
         self.connection, theirs = Pipe()
-        path = os.pathsep.join(p for p in sys.path if p)
+        command, env = same_python("slyther_cli.tasks.worker", str(theirs.fileno()), str(number))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "slyther_cli.tasks.worker", str(theirs.fileno()), str(number)],
-            env={**os.environ, "PYTHONPATH": path},
+            command,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=2 if sys.stderr is not None else subprocess.DEVNULL,  # standard output has results alone
             pass_fds=[theirs.fileno()],
