@@ -33,7 +33,7 @@ def place(tmp_path, monkeypatch):
     how = {"name": "slow", "architecture": "mamba-tasnet", "config": SLOW, "task": "separate"}
     store.save(tmp_path / "cache/slow", model, **how)
     for i in range(3):
-        x = np.random.default_rng(i).standard_normal(8000 * 12).astype(np.float32)
+        x = np.random.default_rng(i).standard_normal(8000 * 60).astype(np.float32)
         sf.write(f"{i}.wav", 0.1 * x, 8000)
     Path("bad.wav").write_text("no sound")
     return tmp_path
@@ -172,6 +172,13 @@ def test_what_the_cluster_cannot(place, capfd):
         assert app.main(args) == 6 and "leave --ray-gpus out" in capfd.readouterr().err
     args = ["separate", "0.wav", "-m", "slow", "--ray", "local", "--ray-gpus", "1.5", "-q"]
     assert app.main(args) == 2 and "whole GPUs" in capfd.readouterr().err
+
+
+def test_actors_run_what_is_installed_in_a_folder_with_another_source(place):
+    Path("slyther_cli").mkdir()
+    Path("slyther_cli/__init__.py").write_text("raise SystemExit('the source, not built')")
+    assert app.main(["separate", "0.wav", "-o", "out", "-m", "slow", "--ray", "local"]) == 0
+    assert len(contents("out")) == 2
 
 
 def test_without_ray(place):

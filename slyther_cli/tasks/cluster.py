@@ -18,8 +18,10 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import slyther_cli
 from slyther_cli import __version__
 from slyther_cli.errors import DeviceError, SlytherError, UsageError
 from slyther_cli.tasks.batch import Batch, Work, nobody
@@ -127,7 +129,9 @@ class Actors:
             _check_listening(address)
         stopping = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(**how, runtime_env=path, logging_level="error", log_to_driver=False)
+            # the folder that its workers look for modules in first
+            with contextlib.chdir(Path(slyther_cli.__file__).parents[1]):
+                ray.init(**how, runtime_env=path, logging_level="error", log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             why = " ".join(str(error).split())[:200]
             raise DeviceError(f"no Ray cluster at {address}: {why}") from None
