@@ -20,6 +20,7 @@ from slyther_cli import __version__
 from slyther_cli.commands import output, settings
 from slyther_cli.commands.options import new_app
 from slyther_cli.errors import SlytherError, UsageError
+from slyther_cli.runtime import take_memory
 
 TABLE = {
     "separate": "Separate the speakers of recordings into one file each.",
@@ -135,10 +136,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                     sys.stdout.flush()
             return code
         except BaseException as error:
-            return _told(error, arguments)
+            try:
+                return _told(error, arguments)
+            except MemoryError:  # not even for these words
+                os.write(2, b"slyther: error: not enough memory: set a smaller --memory-limit\n")
+                return 6
 
 
 def _run(arguments: list[str]) -> int:
+    take_memory()  # with less, a library aborts or Python finds no words, here or there
     command = typer.main.get_command(app)
     settings.show_plainly(command)
     if COMPLETE in os.environ:  # the shell asks for completions

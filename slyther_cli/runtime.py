@@ -4,6 +4,7 @@ others of its kind."""
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import sys
 import tempfile
@@ -40,6 +41,11 @@ def same_python(module: str, *arguments: str) -> tuple[list[str], dict[str, str]
 def cores() -> int:
     """The processor cores that the process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def take_memory(size: int = 32 << 20) -> None:
+    """Raise OSError (ENOMEM) if the process cannot have so many bytes more; it does not keep them."""
+    mmap.mmap(-1, size).close()  # past the allocator, which would learn from it to hold on to more
 
 
 def available_memory() -> int:

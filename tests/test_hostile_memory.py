@@ -40,7 +40,7 @@ def test_memory_that_runs_out(home, tmp_path):
     with Nursery() as nursery:
         for name, argv in commands.items():
             codes = []
-            for number, room in enumerate((1 << 20, 9 << 20, 81 << 20)):
+            for number, room in enumerate((1 << 20, 33 << 20, 38 << 20, 45 << 20, 81 << 20)):
                 folder = tmp_path / f"{name}{number}"
                 folder.mkdir()
                 done = nursery.run(*argv, cwd=folder, env=env, before=LIMIT.format(room=room))

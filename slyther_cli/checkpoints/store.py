@@ -35,6 +35,7 @@ from slyther_cli.checkpoints.config import (
 from slyther_cli.checkpoints.places import check_task, resolve
 from slyther_cli.errors import ModelError, OutputError
 from slyther_cli.models import registry
+from slyther_cli.runtime import take_memory
 
 __all__ = ["ModelConfig", "build", "check", "check_fit", "load", "read_config", "resolve", "save"]
 
@@ -184,6 +185,7 @@ def check(folder: str | Path) -> ModelConfig:
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Any]:
     """A safetensors file, its header checked by the library; all its errors as ModelError."""
+    take_memory()  # where there is none the library does not raise: it aborts
     try:
         if not path.is_file():
             raise ModelError(f"{path.parent} has no {WEIGHTS_FILE}")

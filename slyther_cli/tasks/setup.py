@@ -9,6 +9,7 @@ from typing import Any
 from slyther_cli.checkpoints import places
 from slyther_cli.checkpoints.config import ModelConfig, read_config
 from slyther_cli.errors import DeviceError, ModelError, UsageError
+from slyther_cli.runtime import take_memory
 
 OUT_OF_MEMORY_WORDS = (
     "out of memory",
@@ -126,6 +127,11 @@ def out_of_memory(error: BaseException, command: str = "") -> DeviceError | None
     full = full or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     kinds = RuntimeError | ImportError  # a library that finds no room when it is loaded
     full = full or (isinstance(error, kinds) and any(words in said for words in OUT_OF_MEMORY_WORDS))
+    if isinstance(error, SystemError):  # Python itself may find no words when it finds no memory
+        try:
+            take_memory()
+        except OSError:
+            full = True
     if not full:
         return None
     where = "device memory" if "cuda" in said else "memory"
