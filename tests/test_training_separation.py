@@ -238,6 +238,18 @@ def test_a_deeper_start_gives_the_same(n_layers):
     assert len(old.masknet.mamba_net.layers) == 2
 
 
+def test_a_start_with_fewer_layers_leaves_out_those_that_add_least():
+    torch.manual_seed(0)
+    old = MambaTasNet(MambaTasNetConfig(32, 32, 16, 16, 5, 4))
+    for i in (1, 3):
+        old.masknet.mamba_net.layers[i].mixer.out_proj.weight.data.mul_(1e-9)
+    new = separation_start.begin(old, {"n_layers": 3}, torch.randn(2, 640), torch.randn(2, 2, 640))
+    x = torch.randn(1, 500)
+    assert len(new.masknet.mamba_net.layers) == new.config.n_layers == 3
+    assert torch.allclose(new(x), old(x), atol=1e-6)
+    assert len(old.masknet.mamba_net.layers) == 5
+
+
 def test_a_causal_start_is_the_forward_half():
     old = MambaTasNet(MambaTasNetConfig(32, 32, 16, 16, 2, 4))
     new = separation_start.begin(old, {"causal": True}, *SILENT)
@@ -256,7 +268,7 @@ def test_a_causal_start_is_the_forward_half():
         ({"stride": 0}, "must divide"),
         ({"stride": 8, "kernel_size": 20}, "twice the stride"),
         ({"kernel_size": 16}, "twice the stride"),
-        ({"n_layers": 0}, "more, not fewer"),
+        ({"n_layers": 0}, "one at least"),
         ({"d_model": 32}, "keeps its d_model"),
         ({"stride": "8"}, "stride must be int, not '8'"),
     ],

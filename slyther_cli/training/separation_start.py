@@ -1,4 +1,5 @@
-"""Beginning a Mamba-TasNet from one that differs: other frames, more layers, causal (ours, not the papers').
+"""Beginning a Mamba-TasNet from one that differs: other frames, more layers or fewer, causal (ours, not the
+papers').
 
 Long frames a long way apart are quickest trained; frames closer together, longer windows and more layers then
 go further. docs/training.md says what each start was worth.
@@ -48,8 +49,8 @@ def begin(old: MambaTasNet, changes: dict[str, Any], mixtures: Tensor, sources: 
         settings["kernel_size"] = old.config.kernel_size // finer
     if old.config.causal and not settings["causal"]:
         raise UsageError("start_from is causal: it has no backward direction to begin with")
-    if settings["n_layers"] < old.config.n_layers:
-        raise UsageError(f"start_from has {old.config.n_layers} layers; n_layers can be more, not fewer")
+    if settings["n_layers"] < 1:
+        raise UsageError(f"n_layers is {settings['n_layers']}: a network has one at least")
     other_frames = any(settings[k] != vars(old.config)[k] for k in ("stride", "kernel_size"))
     longer = settings["kernel_size"] > old.config.kernel_size
     if other_frames:  # each sine and cosine with both signs; old filters in the middle of longer frames
@@ -58,7 +59,7 @@ def begin(old: MambaTasNet, changes: dict[str, Any], mixtures: Tensor, sources: 
         new = MambaTasNet(MambaTasNetConfig(**settings))
     except ValueError as error:
         raise UsageError(str(error)) from None
-    own, given = new.state_dict(), _deepened(old, settings["n_layers"]).state_dict()
+    own, given = new.state_dict(), _with_layers(old, settings["n_layers"], mixtures).state_dict()
     new.load_state_dict(
         {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}, strict=False
     )
@@ -73,20 +74,29 @@ def begin(old: MambaTasNet, changes: dict[str, Any], mixtures: Tensor, sources: 
     return new
 
 
-def _deepened(old: MambaTasNet, n_layers: int) -> MambaTasNet:
-    """``old`` with copies of its layers beside them, spread evenly, that add nothing to the stream yet."""
-    deep = copy.deepcopy(old)
-    layers = deep.masknet.mamba_net.layers
+def _with_layers(old: MambaTasNet, n_layers: int, mixtures: Tensor) -> MambaTasNet:
+    """``old`` with copies of its layers beside them, spread evenly, that add nothing to the stream yet; or
+    without those that add least to it, measured against what it is there."""
+    other = copy.deepcopy(old)
+    layers = other.masknet.mamba_net.layers
     count, extra = len(layers), n_layers - len(layers)
-    grown = nn.ModuleList()
-    for i, layer in enumerate(layers):
-        grown.append(layer)
-        for _ in range((i + 1) * extra // count - i * extra // count):
-            twin: Any = copy.deepcopy(layer)
-            twin.mixer.out_proj.weight.zero_()
-            grown.append(twin)
-    deep.masknet.mamba_net.layers = grown
-    return deep
+    chosen = nn.ModuleList()
+    if extra < 0:
+        x, adds = old.masknet.enter(old.encoder(mixtures)), []
+        for layer in layers:
+            before, x = x, layer(x)
+            adds.append(float((x - before).norm() / before.norm()))
+        kept = sorted(sorted(range(count), key=adds.__getitem__)[-n_layers:])
+        chosen.extend(layers[i] for i in kept)
+    else:
+        for i, layer in enumerate(layers):
+            chosen.append(layer)
+            for _ in range((i + 1) * extra // count - i * extra // count):
+                twin: Any = copy.deepcopy(layer)
+                twin.mixer.out_proj.weight.zero_()
+                chosen.append(twin)
+    other.masknet.mamba_net.layers = chosen
+    return other
 
 
 def _keep_filters(old: MambaTasNet, new: MambaTasNet) -> None:
