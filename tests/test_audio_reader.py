@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.resample import resampled_length
+from slyther_cli.audio.spool import Source
 from slyther_cli.errors import InputError, OutputError, UsageError
 
 RNG = np.random.default_rng(0)
@@ -267,6 +268,20 @@ def test_stdin_without_a_place_for_it(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_stopped_the_moment_the_copy_is_made(tmp_path, monkeypatch):
+    opens = os.open
+
+    def stopped(path, *how):
+        os.close(opens(path, *how))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", stopped)
+        with suppress(KeyboardInterrupt):
+            pytest.fail(f"not stopped: {Source('-', tmp_path, io.BytesIO(b'x'))}")
+    assert not list(tmp_path.iterdir())
+
+
 def test_named_pipe(tmp_path):
     raw = make(tmp_path / "x.wav").read_bytes()
     os.mkfifo(tmp_path / "pipe")

@@ -4,7 +4,6 @@ import glob
 import os
 import stat
 import sys
-import tempfile
 import weakref
 from pathlib import Path
 from typing import Protocol
@@ -96,13 +95,15 @@ class Source:
 
     def _spool(self, stream: Bytes, work_dir: str | os.PathLike[str] | None) -> Path:
         folder = Path(work_dir or temporary_folder())
+        path = folder.absolute() / f"slyther-stdin-{os.urandom(8).hex()}"
+        self._remove = weakref.finalize(self, _unlink, path)  # first: a signal may come at any moment
         try:
-            handle, name = tempfile.mkstemp(prefix="slyther-stdin-", dir=folder)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
+            self._remove.detach()
             raise OutputError(
                 f"no temporary file in {shown(folder)} for {self.name}: {_reason(error)}"
             ) from None
-        self._remove = weakref.finalize(self, _unlink, name)
         try:
             with open(handle, "wb") as file:
                 while True:
@@ -111,7 +112,7 @@ class Source:
                     except OSError as error:
                         raise InputError(f"{self.name} cannot be read: {_reason(error)}") from None
                     if not chunk:
-                        return Path(name)
+                        return path
                     file.write(chunk)
         except OSError as error:
             self.close()
@@ -128,8 +129,8 @@ class Source:
             self._remove()
 
 
-def _unlink(name: str) -> None:
-    Path(name).unlink(missing_ok=True)
+def _unlink(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 def _reason(error: OSError) -> str:
