@@ -169,7 +169,7 @@ def begun(home, name, model):
 
 @pytest.mark.parametrize(
     ("model", "changes"),
-    [("mamba-tasnet-8k-2spk", {"stride": 32}), ("mamba-tasnet-8k-2spk-causal", {"kernel_size": 512})],
+    [("mamba-tasnet-8k-2spk", {"stride": 32}), ("mamba-tasnet-8k-2spk-causal", {"kernel_size": 1024})],
 )
 def test_a_start_with_other_frames_separates_at_once(model, changes):
     old, _ = store.load(store.resolve(model), expect_task="separate")
