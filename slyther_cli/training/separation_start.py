@@ -59,7 +59,9 @@ def begin(old: MambaTasNet, changes: dict[str, Any], mixtures: Tensor, sources: 
         new = MambaTasNet(MambaTasNetConfig(**settings))
     except ValueError as error:
         raise UsageError(str(error)) from None
-    own, given = new.state_dict(), _with_layers(old, settings["n_layers"], mixtures).state_dict()
+    n = settings["n_layers"]
+    own = new.state_dict()
+    given = (_thinned(old, n, mixtures) if n < old.config.n_layers else _deepened(old, n)).state_dict()
     new.load_state_dict(
         {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}, strict=False
     )
@@ -74,29 +76,33 @@ def begin(old: MambaTasNet, changes: dict[str, Any], mixtures: Tensor, sources: 
     return new
 
 
-def _with_layers(old: MambaTasNet, n_layers: int, mixtures: Tensor) -> MambaTasNet:
-    """``old`` with copies of its layers beside them, spread evenly, that add nothing to the stream yet; or
-    without those that add least to it, measured against what it is there."""
-    other = copy.deepcopy(old)
-    layers = other.masknet.mamba_net.layers
+def _deepened(old: MambaTasNet, n_layers: int) -> MambaTasNet:
+    """``old`` with copies of its layers beside them, spread evenly, that add nothing to the stream yet."""
+    deep = copy.deepcopy(old)
+    layers = deep.masknet.mamba_net.layers
     count, extra = len(layers), n_layers - len(layers)
-    chosen = nn.ModuleList()
-    if extra < 0:
-        x, adds = old.masknet.enter(old.encoder(mixtures)), []
-        for layer in layers:
-            before, x = x, layer(x)
-            adds.append(float((x - before).norm() / before.norm()))
-        kept = sorted(sorted(range(count), key=adds.__getitem__)[-n_layers:])
-        chosen.extend(layers[i] for i in kept)
-    else:
-        for i, layer in enumerate(layers):
-            chosen.append(layer)
-            for _ in range((i + 1) * extra // count - i * extra // count):
-                twin: Any = copy.deepcopy(layer)
-                twin.mixer.out_proj.weight.zero_()
-                chosen.append(twin)
-    other.masknet.mamba_net.layers = chosen
-    return other
+    grown = nn.ModuleList()
+    for i, layer in enumerate(layers):
+        grown.append(layer)
+        for _ in range((i + 1) * extra // count - i * extra // count):
+            twin: Any = copy.deepcopy(layer)
+            twin.mixer.out_proj.weight.zero_()
+            grown.append(twin)
+    deep.masknet.mamba_net.layers = grown
+    return deep
+
+
+def _thinned(old: MambaTasNet, n_layers: int, mixtures: Tensor) -> MambaTasNet:
+    """``old`` without the layers that add least to the stream, measured against what it is there."""
+    thin = copy.deepcopy(old)
+    layers = thin.masknet.mamba_net.layers
+    x, adds = thin.masknet.enter(thin.encoder(mixtures)), []
+    for layer in layers:
+        before, x = x, layer(x)
+        adds.append(float((x - before).norm() / before.norm()))
+    kept = sorted(sorted(range(len(layers)), key=adds.__getitem__)[-n_layers:])
+    thin.masknet.mamba_net.layers = nn.ModuleList(layers[i] for i in kept)
+    return thin
 
 
 def _keep_filters(old: MambaTasNet, new: MambaTasNet) -> None:
