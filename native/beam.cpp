@@ -1,4 +1,4 @@
-// Prefix beam search over CTC log-probabilities with a word n-gram model: slyther_cli/text/ctc.py's BeamDecoder, step for
+// Prefix beam search over CTC log-probabilities with a word n-gram model: slyther_cli/decode/ctc.py's BeamDecoder, step for
 // step, so that both give the same tokens. There each step is explained; here it is fast.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -53,7 +53,7 @@ struct Level {
     Vec<float> logp, backoff;
 };
 
-// text/ngram.py's model, read where it lies.
+// decode/ngram.py's model, read where it lies.
 class Words {
   public:
     Words(Vec<uint64_t> starts, Vec<uint8_t> text, int64_t begin, int64_t end, int64_t unknown)

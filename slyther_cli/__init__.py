@@ -3,8 +3,9 @@
 The Python API is small: ``from slyther_cli import separate, transcribe, speak``. Everything heavy is
 imported on first use, so that ``import slyther_cli`` and ``slyther --help`` stay fast.
 
-Imports run one way: commands -> tasks -> (audio, longform, models, checkpoints) -> layers -> scan.
-``training`` and ``studies`` stand beside ``tasks``. Nothing imports ``commands``.
+Imports run one way: commands -> synthesis -> transcription -> separation -> jobs -> longform -> checkpoints
+-> models -> layers -> scan, and from all of them to decode, english and audio. Only ``commands`` imports
+``research``, only ``app`` imports ``commands``; ``tests/test_imports.py`` checks it.
 """
 
 import os
@@ -18,10 +19,10 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "separate", "speak", "transcribe"]
 
 
-_TASKS = {"separate": "separation", "transcribe": "transcription", "speak": "speech"}
+_PRODUCTS = {"separate": "separation", "transcribe": "transcription", "speak": "synthesis"}
 
 
 def __getattr__(name: str):
-    if name in _TASKS:
-        return getattr(import_module(f"slyther_cli.tasks.{_TASKS[name]}"), name)
+    if name in _PRODUCTS:
+        return getattr(import_module(f"slyther_cli.{_PRODUCTS[name]}.job"), name)
     raise AttributeError(f"module 'slyther_cli' has no attribute {name!r}")

@@ -186,7 +186,7 @@ def _told(error: BaseException, arguments: Sequence[str]) -> int:
         hints = settings.origin(error) + _where_help(error) + _dashed_file(arguments)
         return _fail(told + hints, "usage", 2)
     if not isinstance(error, SlytherError):
-        from slyther_cli.tasks.setup import out_of_memory
+        from slyther_cli.jobs.setup import out_of_memory
 
         command = next((word for word in arguments if word in TABLE), "")
         error = out_of_memory(error, command) or error

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from damage import damaged, damaged_json
 
-from slyther_cli.text.ngram import HEADER
+from slyther_cli.decode.ngram import HEADER
 
 TINY = {"n_filters": 8, "kernel_size": 4, "stride": 2, "d_model": 6, "n_layers": 2, "d_state": 3}
 

@@ -19,14 +19,14 @@ from damage_texts import Batch, Manifest, Options, Settings, Work
 from speak_tools import tiny_voices
 
 from slyther_cli.checkpoints import encodec, speechbrain, speechbrain_asr, store, voice
+from slyther_cli.decode.arpa import read_arpa, write_arpa
+from slyther_cli.decode.ngram import NGram
+from slyther_cli.decode.tokens import SentencePieceTokenizer, load_tokenizer
 from slyther_cli.errors import SlytherError
 from slyther_cli.models import registry
-from slyther_cli.tasks.separation import separate
-from slyther_cli.tasks.transcription import transcribe
-from slyther_cli.text.arpa import read_arpa, write_arpa
-from slyther_cli.text.kneser_ney import train
-from slyther_cli.text.ngram import NGram
-from slyther_cli.text.tokens import SentencePieceTokenizer, load_tokenizer
+from slyther_cli.research.language.kneser_ney import train
+from slyther_cli.separation.job import separate
+from slyther_cli.transcription.job import transcribe
 
 RECOGNISER = {"d_model": 16, "n_layers": 1, "d_ffn": 24, "vocab": 11, "max_positions": 9, "kernel_size": 5,
               "decoder": "none", "n_fft": 512}  # fmt: skip

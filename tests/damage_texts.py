@@ -16,7 +16,7 @@ from slyther_cli.audio.discover import once
 from slyther_cli.errors import SlytherError, UsageError
 from slyther_cli.longform.journal import Journal, _checksum
 from slyther_cli.models import registry
-from slyther_cli.tasks import speech_journal
+from slyther_cli.synthesis import journal
 
 TOML = """name = "mine"
 architecture = "mamba-tasnet"
@@ -60,7 +60,7 @@ class Manifest(Kind):
         (folder / "m.tsv").write_bytes(damaged(data, rng) if rng.random() < 0.7 else data)
 
     def use(self, folder: Path) -> None:
-        from slyther_cli.training.data import SpeechPool
+        from slyther_cli.research.training.data import SpeechPool
 
         SpeechPool([folder / "m.tsv"], "train", 8000, folder / "cache")
 
@@ -82,8 +82,8 @@ class Settings(Kind):
         (folder / "c.toml").write_bytes(damaged(data, rng) if rng.random() < 0.6 else data)
 
     def use(self, folder: Path) -> None:
-        from slyther_cli.training import recognition, separation, speech
-        from slyther_cli.training.settings import read_settings
+        from slyther_cli.research.training import recognition, separation, speech
+        from slyther_cli.research.training.settings import read_settings
 
         kinds, caught = (separation.SeparationConfig, recognition.RecognitionConfig, speech.SpeechConfig), []
         for kind in kinds:
@@ -158,11 +158,11 @@ class Batch(Kind):
         (folder / name).write_bytes(damaged(data, rng))
 
     def use(self, folder: Path) -> None:
-        from slyther_cli.tasks import listing
+        from slyther_cli.jobs import inputs
 
         (path,) = folder.iterdir()
-        found = once(listing.read_manifest(str(path)))
-        assert sorted(listing.longest_first(found)) == list(range(len(found)))
+        found = once(inputs.read_manifest(str(path)))
+        assert sorted(inputs.longest_first(found)) == list(range(len(found)))
 
 
 class Work(Kind):
@@ -183,18 +183,16 @@ class Work(Kind):
         size = int.from_bytes(data[:8], "little")
         self.place = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["place"])
         self.tensors = {"0": torch.ones(3), "1": torch.zeros(2, 2)}
-        said = speech_journal.Said(
+        said = journal.Said(
             torch.ones(3, 5, dtype=torch.int64),
-            speech_journal.Context(
-                [speech_journal.MambaState(torch.ones(1, 4, 3), torch.ones(1, 4, 2))], torch.ones(1, 1)
-            ),
+            journal.Context([journal.MambaState(torch.ones(1, 4, 3), torch.ones(1, 4, 2))], torch.ones(1, 1)),
             True,
             0.5,
         )
-        book = speech_journal.Journal.__new__(speech_journal.Journal)
+        book = journal.Journal.__new__(journal.Journal)
         book.folder, book.device = self.home / "book", "cpu"
         book.folder.mkdir()
-        book.write(0, said, speech_journal.Verdict(), 1)
+        book.write(0, said, journal.Verdict(), 1)
 
     def write(self, folder: Path, rng: random.Random) -> None:
         from safetensors.torch import save
@@ -218,7 +216,7 @@ class Work(Kind):
 
     def use(self, folder: Path) -> None:
         if (folder / "book").exists():
-            book = speech_journal.Journal.__new__(speech_journal.Journal)
+            book = journal.Journal.__new__(journal.Journal)
             book.folder, book.device = folder / "book", "cpu"
             book.read(0)
             return

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from slyther_cli.layers.mamba import BiMamba
-from slyther_cli.longform.local import drain, feed
+from slyther_cli.longform.halo import drain, feed
 from slyther_cli.models.mamba_tasnet import MambaTasNet, MambaTasNetConfig
 
 torch.set_num_threads(

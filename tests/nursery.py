@@ -21,7 +21,8 @@ import json, os, resource, select, signal, sys
 import torch
 torch.set_num_threads(1)
 from slyther_cli import app
-from slyther_cli.tasks import separation, transcription
+from slyther_cli.separation import job
+from slyther_cli.transcription import job
 from slyther_cli.models import mamba_tasnet, conmamba
 from slyther_cli.longform import separate_whole
 for line in sys.stdin:

@@ -25,9 +25,10 @@ from slyther_cli import app
 from slyther_cli.audio import discover
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import DeviceError, InputError, OutputError, UsageError
+from slyther_cli.jobs import inputs, locks, pool
+from slyther_cli.jobs.batch import Work
 from slyther_cli.models import registry
-from slyther_cli.tasks import claims, listing, pool, separation
-from slyther_cli.tasks.batch import Work
+from slyther_cli.separation import job as separation
 
 SMALL = {"n_filters": 16, "d_model": 8, "n_layers": 2}
 SLOW = {"n_filters": 64, "d_model": 64, "n_layers": 4}
@@ -93,17 +94,17 @@ def contents(folder):
 @given(st.sets(st.text("abcdef/", min_size=1, max_size=4)), st.integers(1, 9), st.randoms())
 def test_shards_are_all_of_it_once(names, count, rng):
     inputs = discover.once([Path(n) for n in names])
-    parts = [listing.part(inputs, (i, count)) for i in range(1, count + 1)]
+    parts = [inputs.part(inputs, (i, count)) for i in range(1, count + 1)]
     assert sorted(str(item) for one in parts for item in one) == sorted(map(str, inputs))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     rng.shuffle(inputs)  # another machine may list them in another order
-    assert [{*p} for p in parts] == [{*listing.part(inputs, (i, count))} for i in range(1, count + 1)]
+    assert [{*p} for p in parts] == [{*inputs.part(inputs, (i, count))} for i in range(1, count + 1)]
 
 
 @pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "-1/4", "1/0", "a/b", "1/4/2", "١/٤", "1.0/2"])
 def test_no_shard(text):
     with pytest.raises(UsageError, match="I/N"):
-        listing.parse_shard(text)
+        inputs.parse_shard(text)
 
 
 NAMES = st.text(st.characters(exclude_characters="\0\n\r\t", codec="utf-8"), min_size=1).filter(str.strip)
@@ -121,15 +122,15 @@ def test_manifests_say_what_was_put_in(tmp_path_factory, names, file):
     else:
         text.write("\n".join(names))
     (folder / file).write_bytes(text.getvalue().encode())
-    assert listing.read_manifest(str(folder / file)) == [folder / name for name in names]
+    assert inputs.read_manifest(str(folder / file)) == [folder / name for name in names]
 
 
 def test_manifests_of_odd_names(monkeypatch):
     Path("list.txt").write_bytes(b"\xef\xbb\xbfa\xff.wav\r\n\r\n/abs/b.wav\n c.wav\n")
-    names = [os.fsencode(path) for path in listing.read_manifest("list.txt")]
+    names = [os.fsencode(path) for path in inputs.read_manifest("list.txt")]
     assert names == [b"a\xff.wav", b"/abs/b.wav", b" c.wav"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x/a.wav\nb.wav\n")))
-    assert listing.read_manifest("-") == [Path("x/a.wav"), Path("b.wav")]
+    assert inputs.read_manifest("-") == [Path("x/a.wav"), Path("b.wav")]
 
 
 @pytest.mark.parametrize(
@@ -235,13 +236,13 @@ def test_one_failing_file_leaves_no_trace(capfd):
 
 def test_a_claim_is_one_processes_at_a_time(tmp_path):
     paths = [tmp_path / "new/folder/x_s1.wav", tmp_path / "new/folder/x_s2.wav"]
-    with claims.claim(paths):
-        with pytest.raises(claims.Taken), claims.claim(paths):
+    with locks.claim(paths):
+        with pytest.raises(locks.Taken), locks.claim(paths):
             raise AssertionError
-        with claims.claim([tmp_path / "new/folder/y_s1.wav"]):
+        with locks.claim([tmp_path / "new/folder/y_s1.wav"]):
             pass
     assert left() == [] and not (tmp_path / "new").exists()
-    with claims.claim(paths):
+    with locks.claim(paths):
         pass
 
 
@@ -265,7 +266,7 @@ def test_nothing_is_done_twice(capfd):
 
 def test_a_file_that_another_writes(capfd):
     make("a.wav")
-    with claims.claim([Path("out/a_s1.wav")]):
+    with locks.claim([Path("out/a_s1.wav")]):
         code, events, err = run(capfd, "a.wav", "-o", "out")
         assert code == 4 and "another slyther" in err and "--skip-existing" in err
         code, events, _ = run(capfd, "a.wav", "-o", "out", "--skip-existing")
@@ -280,10 +281,10 @@ def test_a_file_that_another_writes(capfd):
 
 def test_a_file_system_without_locks(capfd, monkeypatch):
     def refuses(handle, flags):
-        raise OSError(claims.errno.ENOLCK, "No locks available")
+        raise OSError(locks.errno.ENOLCK, "No locks available")
 
     make("a.wav")
-    monkeypatch.setattr(claims.fcntl, "flock", refuses)
+    monkeypatch.setattr(locks.fcntl, "flock", refuses)
     code, _, err = run(capfd, "a.wav", "-o", "out")
     assert code == 0 and "has no locks" in err and left("out") == ["a_s1.wav", "a_s2.wav"]
 
@@ -464,7 +465,7 @@ def children():
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, IndexError, ValueError):
             continue
-        if b"slyther_cli.tasks.worker" in words and parent == os.getpid():
+        if b"slyther_cli.jobs.worker" in words and parent == os.getpid():
             found.append(int(entry.name))
     return found
 
@@ -526,7 +527,7 @@ def test_stopping_stops_the_processes(tmp_path):
 
 
 def test_errors_that_cannot_travel():
-    from slyther_cli.tasks.worker import portable
+    from slyther_cli.jobs.worker import portable
 
     class Odd(Exception):
         def __reduce__(self):

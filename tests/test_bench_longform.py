@@ -13,10 +13,10 @@ from slyther_cli import app
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.models import registry
-from slyther_cli.studies import longform_quality as quality
-from slyther_cli.studies.longform_cost import measure_memory
-from slyther_cli.studies.longform_recordings import recording, speakers, track
-from slyther_cli.training.metrics import assign, si_snr_matrix
+from slyther_cli.research.evaluation.metrics import assign, si_snr_matrix
+from slyther_cli.research.studies import longform_quality as quality
+from slyther_cli.research.studies.longform_cost import measure_memory
+from slyther_cli.research.studies.longform_recordings import recording, speakers, track
 
 
 class Oracle:

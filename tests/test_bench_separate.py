@@ -8,7 +8,7 @@ import torch
 
 from slyther_cli.app import main
 from slyther_cli.errors import UsageError
-from slyther_cli.studies.separation_speed import Job, in_own_process, measure, run
+from slyther_cli.research.studies.separation_speed import Job, in_own_process, measure, run
 
 
 def test_the_command_measures_in_a_fresh_process(capsys):

@@ -8,12 +8,12 @@ import soundfile as sf
 import tones
 
 from slyther_cli.app import main
+from slyther_cli.decode.words import Token
 from slyther_cli.models import registry
-from slyther_cli.studies import recognition_cost, recognition_times
-from slyther_cli.studies.recognition_cost import run, same_size
-from slyther_cli.studies.recognition_search import search_settings
-from slyther_cli.studies.recognition_times import measure_times, spoken_words
-from slyther_cli.text.words import Token
+from slyther_cli.research.studies import recognition_cost, recognition_times
+from slyther_cli.research.studies.recognition_cost import run, same_size
+from slyther_cli.research.studies.recognition_search import search_settings
+from slyther_cli.research.studies.recognition_times import measure_times, spoken_words
 
 pytestmark = pytest.mark.usefixtures("place")
 

@@ -8,9 +8,9 @@ import torch
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import speechbrain_asr, store
+from slyther_cli.decode.tokens import SentencePieceTokenizer, load_tokenizer
 from slyther_cli.errors import ModelError
 from slyther_cli.models import registry
-from slyther_cli.text.tokens import SentencePieceTokenizer, load_tokenizer
 
 SMALL = {"d_model": 16, "n_layers": 2, "d_ffn": 24, "vocab": 11, "max_positions": 9, "kernel_size": 5}
 MODELS = {

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from slyther_cli.checkpoints import places, store
 from slyther_cli.checkpoints.config import parse_config
 from slyther_cli.errors import ModelError, OutputError
+from slyther_cli.jobs import setup
 from slyther_cli.models import registry
-from slyther_cli.tasks import setup
 
 CONFIG = {"n_filters": 8, "kernel_size": 4, "stride": 2, "d_model": 6, "n_layers": 2, "d_state": 3}
 
@@ -398,7 +398,7 @@ def test_any_damage_to_the_header_loads_or_is_a_model_error(saved, tmp_path, at,
 
 
 def test_companions_stand_beside_the_weights_and_are_replaced_with_them(tmp_path):
-    from slyther_cli.text.tokens import CharTokenizer, load_tokenizer
+    from slyther_cli.decode.tokens import CharTokenizer, load_tokenizer
 
     model = tiny()
     save(tmp_path / "m", model, companions=CharTokenizer("ab").save)

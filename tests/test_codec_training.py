@@ -12,10 +12,10 @@ from slyther_cli.app import main
 from slyther_cli.errors import UsageError
 from slyther_cli.layers.quantizer import QuantizerTraining
 from slyther_cli.models.codec import SeanetCodec, SeanetConfig
-from slyther_cli.training.codec import read_config
-from slyther_cli.training.codec_start import start_from_blocks
-from slyther_cli.training.losses import si_snr
-from slyther_cli.training.spectral import MelDistance, mel_filters
+from slyther_cli.research.training.codec import read_config
+from slyther_cli.research.training.codec_start import start_from_blocks
+from slyther_cli.research.training.losses import si_snr
+from slyther_cli.research.training.spectral import MelDistance, mel_filters
 
 SMALL = {"n_filters": 8, "dimension": 24, "ratios": [4, 4, 2], "n_codebooks": 3, "codebook_size": 32}
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from slyther_cli.checkpoints import speechbrain_asr, store
+from slyther_cli.decode.tokens import SentencePieceTokenizer
 from slyther_cli.errors import ModelError
 from slyther_cli.layers import relative
 from slyther_cli.layers.relative import RelativeAttention, distance_table
 from slyther_cli.models import registry
 from slyther_cli.models.conformer import Conformer, ConformerConfig
-from slyther_cli.text.tokens import SentencePieceTokenizer
 
 COUNTS = {  # papers.md 2.4 and the tensors of 3.2
     "conformer-s": (13_327_296, 477),

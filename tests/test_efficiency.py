@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from slyther_cli.app import main
 from slyther_cli.errors import UsageError
 from slyther_cli.models import registry
-from slyther_cli.studies import efficiency, efficiency_plot
-from slyther_cli.studies.efficiency import KINDS, PAIRS, Job, crossover, measure, run, speak
+from slyther_cli.research.studies import efficiency, efficiency_plot
+from slyther_cli.research.studies.efficiency import KINDS, PAIRS, Job, crossover, measure, run, speak
 
 
 @pytest.mark.parametrize("task", PAIRS)

@@ -13,7 +13,7 @@ from slyther_cli.app import main
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.models import registry
-from slyther_cli.training.evaluate import (
+from slyther_cli.research.evaluation.separation import (
     SCORES,
     conditions,
     evaluate_mixtures,

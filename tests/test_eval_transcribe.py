@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from slyther_cli.app import main
 from slyther_cli.errors import InputError, UsageError
-from slyther_cli.text.corpus import as_heard
-from slyther_cli.training.evaluate_recognition import (
+from slyther_cli.research.evaluation.recognition import (
     Item,
     compare,
     evaluate_recognition,
@@ -24,6 +23,7 @@ from slyther_cli.training.evaluate_recognition import (
     score_text,
     summarise,
 )
+from slyther_cli.research.language.corpus import as_heard
 
 words = st.lists(st.sampled_from(["ab", "cd", "efg", "h"]), max_size=7)
 

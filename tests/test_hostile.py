@@ -27,12 +27,12 @@ from slyther_cli.audio.growing import GrowingStems
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.writer import StemGroup
 from slyther_cli.checkpoints import download, encodec, speechbrain, store
+from slyther_cli.decode.arpa import read_arpa
+from slyther_cli.decode.transcript import TranscriptWriter
 from slyther_cli.errors import InputError, ModelError, OutputError, SlytherError, UsageError, printable
 from slyther_cli.longform.journal import Journal
 from slyther_cli.models import registry
-from slyther_cli.tasks.separation import separate
-from slyther_cli.text.arpa import read_arpa
-from slyther_cli.text.transcript import TranscriptWriter
+from slyther_cli.separation.job import separate
 
 RATE = 8000
 NOISE = np.random.default_rng(0).normal(0, 0.1, RATE * 4).astype(np.float32)
@@ -474,7 +474,7 @@ def test_outputs_of_two_processes_do_not_mix(tmp_path, model):
 
 
 def test_the_list_of_failures_is_not_written_through_a_link(tmp_path):
-    from slyther_cli.tasks.claims import FAILURES, Failures
+    from slyther_cli.jobs.locks import FAILURES, Failures
 
     (tmp_path / "precious").write_text("precious")
     (tmp_path / FAILURES).symlink_to(tmp_path / "precious")

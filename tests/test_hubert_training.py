@@ -15,8 +15,8 @@ from slyther_cli.app import main
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.models.hubert import frames_of
-from slyther_cli.training.hubert import HubertTask, read_config, train
-from slyther_cli.training.units import Units, UnitsConfig, k_means, mfcc, nearest
+from slyther_cli.research.training.hubert import HubertTask, read_config, train
+from slyther_cli.research.training.pseudo_labels import Units, UnitsConfig, k_means, mfcc, nearest
 
 RATE = 16000
 CONFIG = """
@@ -106,7 +106,7 @@ def test_a_resumed_run_is_the_unbroken_one(home, tmp_path):
     def stop():
         raise KeyboardInterrupt
 
-    from slyther_cli.training.loop import train as run_loop
+    from slyther_cli.research.training.loop import train as run_loop
 
     with pytest.raises(KeyboardInterrupt):
         run_loop(task, read_config(home / "run.toml").loop, tmp_path / "parts", False, parts.append)

@@ -13,12 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slyther_cli.checkpoints import store
-from slyther_cli.models import registry
-from slyther_cli.models.conmamba import ConMamba, ConMambaConfig
-from slyther_cli.models.speech_mamba import SpeechMamba, SpeechMambaConfig
-from slyther_cli.tasks import recogniser
-from slyther_cli.text.arpa import write_arpa
-from slyther_cli.text.joint import (
+from slyther_cli.decode.arpa import write_arpa
+from slyther_cli.decode.joint import (
     BOS,
     EOS,
     WITH_LM,
@@ -28,8 +24,12 @@ from slyther_cli.text.joint import (
     joint_search,
     joint_stream,
 )
-from slyther_cli.text.kneser_ney import train
-from slyther_cli.text.tokens import CharTokenizer
+from slyther_cli.decode.tokens import CharTokenizer
+from slyther_cli.models import registry
+from slyther_cli.models.conmamba import ConMamba, ConMambaConfig
+from slyther_cli.models.speech_mamba import SpeechMamba, SpeechMambaConfig
+from slyther_cli.research.language.kneser_ney import train
+from slyther_cli.transcription import recogniser
 
 VOCAB, FRAMES, D = 6, 5, 8
 TOKENS = (3, 4, 5)

@@ -16,7 +16,7 @@ from slyther_cli.layers.mamba import MambaLayer
 from slyther_cli.longform import plan as planning
 from slyther_cli.longform import plan_separation, separate_whole
 from slyther_cli.longform import separation as separating
-from slyther_cli.longform.local import drain, feed
+from slyther_cli.longform.halo import drain, feed
 from slyther_cli.longform.sweep import sweep, tape_floats
 from slyther_cli.longform.tape import FileTape, MemoryTape
 from slyther_cli.models.mamba_tasnet import LiveSeparator

@@ -18,9 +18,9 @@ from torch import nn
 
 from slyther_cli.errors import DeviceError, OutputError
 from slyther_cli.layers.mamba import MambaLayer
-from slyther_cli.longform import ahead, plan_separation, separate_whole
 from slyther_cli.longform import plan as planning
-from slyther_cli.longform.ahead import AHEAD, AheadTape
+from slyther_cli.longform import plan_separation, prefetch, separate_whole
+from slyther_cli.longform.prefetch import AHEAD, AheadTape
 from slyther_cli.longform.sweep import sweep, tape_floats
 from slyther_cli.longform.tape import CHUNK_BYTES, FileTape, MemoryTape, in_order
 
@@ -233,7 +233,7 @@ def test_whole_separations_are_the_same(tmp_path, monkeypatch):
         return np.concatenate(list(separate_whole(model, in_blocks(x, 3000), chosen)), 1)
 
     plain, opened = stems("memory"), []
-    monkeypatch.setattr(ahead, "beside", lambda tape, device: opened.append(tape) or AheadTape(tape))
+    monkeypatch.setattr(prefetch, "beside", lambda tape, device: opened.append(tape) or AheadTape(tape))
     assert np.array_equal(stems("memory"), plain) and np.array_equal(stems("file"), plain)
     assert [type(tape) for tape in opened] == [MemoryTape, FileTape]
 
@@ -299,7 +299,7 @@ def test_the_calls_for_a_device(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: side)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: main)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: ahead.contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: prefetch.contextlib.nullcontext())
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda part, stream: calls.append("kept"))
 
     class Told(FileTape):

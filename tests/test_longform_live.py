@@ -27,8 +27,8 @@ from slyther_cli.audio.spool import Rejoined, Source
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, OutputError, UsageError
 from slyther_cli.models import registry
-from slyther_cli.tasks.live import LiveStems
-from slyther_cli.tasks.separation import LIVE_MODEL
+from slyther_cli.separation.job import LIVE_MODEL
+from slyther_cli.separation.live import LiveStems
 
 SIZES = {"n_filters": 16, "d_model": 8, "n_layers": 2}
 
@@ -334,7 +334,7 @@ def test_a_copy_takes_the_stream_that_it_is_given(tmp_path):
 
 
 def test_the_shipped_model_pulls_two_voices_apart_while_they_come(monkeypatch, capfd):
-    from slyther_cli.training.losses import best_assignment, pairwise_si_snr
+    from slyther_cli.research.training.losses import best_assignment, pairwise_si_snr
 
     examples = Path(__file__).parent.parent / "examples"
     mixture, rate = sf.read(examples / "two_voices.flac", dtype="float32")

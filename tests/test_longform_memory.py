@@ -20,7 +20,7 @@ from slyther_cli import app
 from slyther_cli.longform import recognition
 from slyther_cli.models import mamba_tasnet, registry
 from slyther_cli.runtime import keep_freed_memory
-from slyther_cli.tasks import separation
+from slyther_cli.separation import job
 import slyther_cli.commands.separate
 
 SOUND = '''

@@ -29,7 +29,7 @@ from slyther_cli.longform.journal import Journal, job_facts, job_name
 from slyther_cli.longform.sweep import sweep, tape_floats
 from slyther_cli.longform.tape import FileTape
 from slyther_cli.models import registry
-from slyther_cli.tasks.separation import separate
+from slyther_cli.separation.job import separate
 
 FACTS = {
     "recording": {"bytes": 1},
@@ -269,7 +269,7 @@ import slyther_cli.commands.separate
 from slyther_cli import app
 from slyther_cli.longform import journal, separation
 from slyther_cli.models import mamba_tasnet, registry
-from slyther_cli.tasks.separation import separate
+from slyther_cli.separation.job import separate
 
 journal.EVERY = 0.02  # seconds: marks are kept as often as can be
 for line in sys.stdin:

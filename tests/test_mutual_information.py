@@ -16,9 +16,9 @@ from slyther_cli.app import main
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.models import registry
-from slyther_cli.studies import curves
-from slyther_cli.studies.mine import Mine, MineConfig, gaussian_information, gaussian_pairs
-from slyther_cli.studies.mutual_information import Listener, Study, measure, pattern, untrained
+from slyther_cli.research.studies import curves
+from slyther_cli.research.studies.mine import Mine, MineConfig, gaussian_information, gaussian_pairs
+from slyther_cli.research.studies.mutual_information import Listener, Study, measure, pattern, untrained
 
 TINY = {"d_model": 16, "n_layers": 3, "d_ffn": 16, "d_state": 4, "kernel_size": 3, "vocab": 31, "n_mels": 20,
         "max_positions": 4, "n_heads": 2, "n_decoder_layers": 1}  # fmt: skip

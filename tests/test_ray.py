@@ -15,8 +15,8 @@ import slyther_cli
 from slyther_cli import app
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import DeviceError
+from slyther_cli.jobs.cluster import Actors
 from slyther_cli.models import registry
-from slyther_cli.tasks.cluster import Actors
 
 SLOW = {"n_filters": 64, "d_model": 64, "n_layers": 4}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

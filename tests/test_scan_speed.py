@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from slyther_cli import scan
+from slyther_cli.research.studies import scan_speed
+from slyther_cli.research.studies.scan_speed import REFERENCE_FRAMES, measure
 from slyther_cli.scan import cpu, live_backend
-from slyther_cli.studies import scan_speed
-from slyther_cli.studies.scan_speed import REFERENCE_FRAMES, measure
 
 
 def test_rows():

@@ -24,10 +24,11 @@ from slyther_cli.audio.writer import StemGroup
 from slyther_cli.checkpoints import store
 from slyther_cli.commands.output import Reporter
 from slyther_cli.errors import DeviceError, ModelError, UsageError
+from slyther_cli.jobs import setup
+from slyther_cli.jobs.locks import FAILURES
 from slyther_cli.longform import plan_separation
 from slyther_cli.models import registry
-from slyther_cli.tasks import separation, setup
-from slyther_cli.tasks.claims import FAILURES
+from slyther_cli.separation import job as separation
 
 SIZES = {"n_filters": 16, "d_model": 8}
 MODELS = {

@@ -18,9 +18,9 @@ from slyther_cli.app import main
 from slyther_cli.checkpoints import store
 from slyther_cli.models.vall_m import Context
 from slyther_cli.models.vall_sampling import Said, Sampling, Voicing, draw
-from slyther_cli.tasks import speech
-from slyther_cli.tasks.guard import Verdict, judge_lengths, judge_words
-from slyther_cli.tasks.prompt import recogniser
+from slyther_cli.synthesis import job as speech
+from slyther_cli.synthesis.prompt import recogniser
+from slyther_cli.synthesis.speech_check import Verdict, judge_lengths, judge_words
 
 TEXT = "Hello there. How are you today? I am well.\n\nThis is the end of it."
 
@@ -210,8 +210,8 @@ def test_a_prompt_is_taken_or_refused(voices, tmp_path, capsys, model):
 
 def test_the_sound_takes_on_the_colour_of_the_prompt_and_resumes_with_it(voices, tmp_path, monkeypatch):
     from slyther_cli.audio.equalise import mean_spectrum
-    from slyther_cli.tasks import speech
-    from slyther_cli.tasks.prompt import voice_of
+    from slyther_cli.synthesis import job as speech
+    from slyther_cli.synthesis.prompt import voice_of
 
     soundfile.write(tmp_path / "p.wav", np.random.default_rng(0).normal(0, 0.1, 48000), 16000)
     base = [TEXT, "-m", voices / "aligned", "-q", "--guard", "none", "--prompt", tmp_path / "p.wav"]
@@ -301,7 +301,7 @@ def test_the_path_of_the_result_stands_on_a_line_of_its_own(voices, tmp_path, mo
 
 
 def test_without_a_model_another_voice_is_taken_or_help_given(voices, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("slyther_cli.tasks.speech.DEFAULT_MODEL", "nowhere")
+    monkeypatch.setattr("slyther_cli.synthesis.job.DEFAULT_MODEL", "nowhere")
     monkeypatch.setattr("slyther_cli.checkpoints.places.shipped_dirs", lambda: [])
     assert speak("hi", "-o", tmp_path / "a.wav") == 5
     assert "slyther train speak" in capsys.readouterr().err

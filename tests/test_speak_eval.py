@@ -8,11 +8,9 @@ import soundfile
 from speak_tools import tiny_voices
 
 from slyther_cli.errors import InputError
+from slyther_cli.jobs.setup import choose_model
 from slyther_cli.models.vall_sampling import Sampling
-from slyther_cli.tasks.prompt import own_voice
-from slyther_cli.tasks.setup import choose_model
-from slyther_cli.tasks.speech import load_pair
-from slyther_cli.training.evaluate_speech import (
+from slyther_cli.research.evaluation.speech import (
     Example,
     Speaker,
     _someone_else,
@@ -20,6 +18,8 @@ from slyther_cli.training.evaluate_speech import (
     evaluate_speech,
     words_of,
 )
+from slyther_cli.synthesis.job import load_pair
+from slyther_cli.synthesis.prompt import own_voice
 
 
 @pytest.fixture(scope="module")

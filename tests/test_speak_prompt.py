@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slyther_cli.tasks.prompt import _between, _shared_out
-from slyther_cli.text.phonemes import ALPHABETS, MARKS, spell
+from slyther_cli.english.phonemes import ALPHABETS, MARKS, spell
+from slyther_cli.synthesis.prompt import _between, _shared_out
 
 SYMBOLS = list(spell("No, the grey cats.", "arpabet").symbols)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from slyther_cli.english.sentences import split_sentences
 from slyther_cli.errors import InputError, OutputError, UsageError
-from slyther_cli.text.sentences import split_sentences
-from slyther_cli.training.data import read_manifest
-from slyther_cli.training.synthetic import Plan, choose_voices, read_sentences, synthesize
+from slyther_cli.research.training.data import read_manifest
+from slyther_cli.research.training.synthetic import Plan, choose_voices, read_sentences, synthesize
 
 TEXT = "The cat sat. A dog barked at Mr. Hale, who left! Nobody cared; why would they? It rained all day."
 needs = pytest.mark.skipif(

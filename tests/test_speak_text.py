@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slyther_cli.english.letter_rules import apply_rules
+from slyther_cli.english.markup import without_markup
+from slyther_cli.english.normalise import LETTERS, MARKS, normalise, number
+from slyther_cli.english.phonemes import ALPHABETS, espeak_missing, pronounce, spell
+from slyther_cli.english.pronunciations import Pronunciations
+from slyther_cli.english.sentences import split_sentences
 from slyther_cli.errors import InputError, ModelError
-from slyther_cli.text.letter_rules import apply_rules
-from slyther_cli.text.markup import without_markup
-from slyther_cli.text.normalise_english import LETTERS, MARKS, normalise, number
-from slyther_cli.text.phonemes import ALPHABETS, espeak_missing, pronounce, spell
-from slyther_cli.text.pronunciations import Pronunciations
-from slyther_cli.text.sentences import split_sentences
-from slyther_cli.training.lexicon import align, learn_rules
+from slyther_cli.research.training.lexicon import align, learn_rules
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
+from slyther_cli.decode.tokens import CharTokenizer
 from slyther_cli.errors import UsageError
 from slyther_cli.layers.attention import MultiheadAttention
-from slyther_cli.longform.attended import attend
+from slyther_cli.longform.attention_sweep import attend
 from slyther_cli.longform.recognition import encode_whole, plan_recognition
 from slyther_cli.models.registry import build, full_config
-from slyther_cli.text.tokens import CharTokenizer
 
 SIZES = {"d_model": 16, "d_state": 5, "n_decoder_layers": 1, "n_heads": 2, "max_positions": 20}
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
+from slyther_cli.decode.tokens import CharTokenizer
 from slyther_cli.errors import ModelError
 from slyther_cli.models import registry
-from slyther_cli.studies.length import SETS, Hears, joined, make_sets, write_sets
-from slyther_cli.text.tokens import CharTokenizer
+from slyther_cli.research.studies.length import SETS, Hears, joined, make_sets, write_sets
 
 TINY = {"d_model": 16, "n_layers": 2, "d_ffn": 16, "d_state": 4, "kernel_size": 3, "n_mels": 20,
         "dropout": 0.0, "max_positions": 1, "n_heads": 2, "n_decoder_layers": 1}  # fmt: skip

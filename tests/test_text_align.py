@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_text_ctc import emission, peaks
 
+from slyther_cli.decode.align import align
+from slyther_cli.decode.tokens import CharTokenizer
+from slyther_cli.decode.words import WordStream
 from slyther_cli.errors import InputError
-from slyther_cli.text.align import align
-from slyther_cli.text.tokens import CharTokenizer
-from slyther_cli.text.words import WordStream
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slyther_cli.text import compiled
-from slyther_cli.text.ctc import BeamDecoder, GreedyDecoder
-from slyther_cli.text.kneser_ney import train
-from slyther_cli.text.tokens import CharTokenizer
-from slyther_cli.text.words import Token, WordStream
+from slyther_cli.decode import native_beam
+from slyther_cli.decode.ctc import BeamDecoder, GreedyDecoder
+from slyther_cli.decode.tokens import CharTokenizer
+from slyther_cli.decode.words import Token, WordStream
+from slyther_cli.research.language.kneser_ney import train
 
 seeds = st.integers(0, 2**32 - 1)
 EXACT = {"beam": 10**6, "beam_prune_logp": -math.inf, "token_prune_min_logp": -math.inf, "max_delay": None}
@@ -212,7 +212,7 @@ def spelt(text, frames=3, spaces=0.3):
     return log_probs - np.log(np.exp(log_probs).sum(1, keepdims=True))
 
 
-@pytest.mark.parametrize("made", [BeamDecoder, compiled.beam_decoder])
+@pytest.mark.parametrize("made", [BeamDecoder, native_beam.beam_decoder])
 def test_an_unknown_word_does_not_run_on(made):
     """Without a price for its letters, one endless unknown word is cheaper than all the words to come."""
     tokenizer, lm = CharTokenizer(" ab"), train(["ab ba ab", "ba ab ba"], 2)
@@ -246,7 +246,7 @@ def test_words_long_ago_take_no_room():
     assert [token.id for token in merged.finish()] == [token.id for token in apart.finish()]
 
 
-@pytest.mark.parametrize("made", [BeamDecoder, compiled.beam_decoder])
+@pytest.mark.parametrize("made", [BeamDecoder, native_beam.beam_decoder])
 def test_a_pause_ends_a_word_for_the_language_model_too(made):
     """`WordStream` parts words at the pause; the letters after it must be the beginning of a word."""
     tokenizer, lm = CharTokenizer(" ab"), train(["ab ab ab", "abbb abbb"], 2)
@@ -266,7 +266,7 @@ def test_a_pause_ends_a_word_for_the_language_model_too(made):
 SPOKEN = ["ab ba a", "a bab ab", "b ab", "ba ba ab a", "abba", "a b a"]
 
 
-@pytest.mark.skipif(compiled._native is None, reason="the compiled extension is not there")
+@pytest.mark.skipif(native_beam._native is None, reason="the compiled extension is not there")
 @given(
     seeds,
     st.lists(st.integers(0, 90), max_size=6),
@@ -287,8 +287,8 @@ def test_the_compiled_beam_equals_the_plain_one(seed, cuts, max_delay, order, be
         words = {"lm": train(SPOKEN, order), "tokenizer": CharTokenizer(" ab"), "lm_pause": 5}
         options |= {**words, "lm_weight": weight, "word_bonus": bonus, "unknown_bonus": -bonus - 1}
         options |= {"unknown_letter_bonus": -weight, "boundary_bonus": bonus, "blank_bonus": -bonus / 2}
-    plain, fast = BeamDecoder(beam, **options), compiled.beam_decoder(beam, **options)
-    assert isinstance(fast, compiled.CompiledBeam)
+    plain, fast = BeamDecoder(beam, **options), native_beam.beam_decoder(beam, **options)
+    assert isinstance(fast, native_beam.CompiledBeam)
     for piece in np.split(log_probs, sorted(cuts)):
         assert fast.feed(piece) == plain.feed(piece)
         assert fast.partial() == plain.partial()
@@ -299,14 +299,14 @@ def test_the_compiled_beam_equals_the_plain_one(seed, cuts, max_delay, order, be
 
 def test_a_foreign_language_model_is_not_for_the_compiled_beam():
     options = {"tokenizer": CharTokenizer(" ab"), "lm": Ratings()}
-    assert isinstance(compiled.beam_decoder(9, **options), BeamDecoder)
+    assert isinstance(native_beam.beam_decoder(9, **options), BeamDecoder)
     with pytest.raises(ValueError, match="at least 1"):
-        compiled.beam_decoder(0)
+        native_beam.beam_decoder(0)
 
 
-@pytest.mark.skipif(compiled._native is None, reason="the compiled extension is not there")
+@pytest.mark.skipif(native_beam._native is None, reason="the compiled extension is not there")
 def test_the_compiled_beam_refuses_what_does_not_belong_together():
-    fast = compiled.beam_decoder(9, tokenizer=CharTokenizer(" ab"), lm=train(SPOKEN, 2))
+    fast = native_beam.beam_decoder(9, tokenizer=CharTokenizer(" ab"), lm=train(SPOKEN, 2))
     with pytest.raises(ValueError, match="another size"):
         fast.feed(emission(0, 5, 7))
     with pytest.raises(ValueError, match="shape"):

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tones import make, run
 
-from slyther_cli.text import likely
-from slyther_cli.text.likely import DENSE, SURE, Likely
-from slyther_cli.text.segments import Segment, Segmenter
-from slyther_cli.text.words import Word
+from slyther_cli.decode import speech_filter
+from slyther_cli.decode.segments import Segment, Segmenter
+from slyther_cli.decode.speech_filter import DENSE, SURE, Likely
+from slyther_cli.decode.words import Word
 
 RATE = 16_000
 SAID = ["hello", "abide", "all"]
@@ -110,8 +110,8 @@ def models(tmp_path_factory):
 
 
 def test_the_command_tells_it_and_can_keep_them(tmp_path, monkeypatch, models, capfd):
-    monkeypatch.setattr(likely, "SURE", 1.1)
-    monkeypatch.setattr(likely, "DENSE", 2.0)
+    monkeypatch.setattr(speech_filter, "SURE", 1.1)
+    monkeypatch.setattr(speech_filter, "DENSE", 2.0)
     with tones.at_home(tmp_path, monkeypatch, models):
         said, _ = tones.spoken("hello abide all")
         lonely, _ = tones.spoken("a")

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slyther_cli.decode.arpa import load_language_model, read_arpa, write_arpa
+from slyther_cli.decode.ngram import ABSENT_UNKNOWN, BEGIN, END, HEADER, UNKNOWN
 from slyther_cli.errors import ModelError, OutputError
-from slyther_cli.text.arpa import load_language_model, read_arpa, write_arpa
-from slyther_cli.text.kneser_ney import FALLBACK, perplexity, train
-from slyther_cli.text.ngram import ABSENT_UNKNOWN, BEGIN, END, HEADER, UNKNOWN
-from slyther_cli.text.pruning import size_of
+from slyther_cli.research.language.kneser_ney import FALLBACK, perplexity, train
+from slyther_cli.research.language.pruning import size_of
 
 corpora = st.lists(
     st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8).map(" ".join), min_size=1, max_size=25
@@ -91,7 +91,7 @@ def kneser_ney(lines, order):
 def test_equals_the_definition(lines, order):
     with pytest.MonkeyPatch.context() as patch:
         fixed = np.array([0.0, *FALLBACK])
-        patch.setattr("slyther_cli.text.kneser_ney._discounts", lambda counts: fixed)
+        patch.setattr("slyther_cli.research.language.kneser_ney._discounts", lambda counts: fixed)
         model = train(lines, order, least_counts=(1, 1, 1, 1))
     p, vocabulary = kneser_ney(lines, order)
     contexts = [(BEGIN,), (BEGIN, "a"), ("a", "b"), ("b", "a", "a"), tuple(lines[0].split()[:3])]
@@ -325,7 +325,7 @@ def test_a_pruned_model_fits_and_sums_to_one(lines, order, share):
 
 def test_the_cost_of_an_ngram_is_the_divergence_without_it():
     """Stolcke's formula against the sum over all words of the models with and without one row."""
-    from slyther_cli.text.pruning import _costs, _suffixes, _without
+    from slyther_cli.research.language.pruning import _costs, _suffixes, _without
 
     model = train(TEXT, 3, least_counts=(1, 1, 1))
     p = [np.exp(level.logp.astype(float) * math.log(10)) for level in model.levels]

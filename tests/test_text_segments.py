@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slyther_cli.text.segments import Segmenter
-from slyther_cli.text.words import Word
+from slyther_cli.decode.segments import Segmenter
+from slyther_cli.decode.words import Word
 
 RATE = 1000  # samples a second, so that samples are milliseconds
 

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slyther_cli.text.align import align
-from slyther_cli.text.ctc import BeamDecoder, GreedyDecoder
-from slyther_cli.text.retime import Retimer
-from slyther_cli.text.segments import Segmenter
-from slyther_cli.text.stream import TextStream
-from slyther_cli.text.tokens import CharTokenizer
-from slyther_cli.text.words import Token, WordStream
+from slyther_cli.decode.align import align
+from slyther_cli.decode.ctc import BeamDecoder, GreedyDecoder
+from slyther_cli.decode.realign import Retimer
+from slyther_cli.decode.segments import Segmenter
+from slyther_cli.decode.stream import TextStream
+from slyther_cli.decode.tokens import CharTokenizer
+from slyther_cli.decode.words import Token, WordStream
 
 ALPHABET = CharTokenizer(" abc")
 HOP, RATE = 640, 16_000

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slyther_cli.decode import subtitles, transcript
+from slyther_cli.decode.subtitles import FORMATS, render, timestamp
+from slyther_cli.decode.transcript import TranscriptWriter, chosen_formats, transcript_paths
 from slyther_cli.errors import OutputError, UsageError
-from slyther_cli.text import subtitles, transcript
-from slyther_cli.text.subtitles import FORMATS, render, timestamp
-from slyther_cli.text.transcript import TranscriptWriter, chosen_formats, transcript_paths
 
 
 def segment(index, text, *words, **more):
@@ -258,7 +258,7 @@ def test_outputs_in_the_way(tmp_path):
 def test_memory_does_not_grow_with_the_transcript(tmp_path, monkeypatch):
     """What the writers hold, whatever tests before this one left to be done elsewhere in the process."""
     monkeypatch.setattr(subtitles, "WAITING", 2**16)
-    ours = tracemalloc.Filter(True, "*/slyther_cli/text/*", all_frames=True)
+    ours = tracemalloc.Filter(True, "*/slyther_cli/decode/*", all_frames=True)
     with TranscriptWriter(transcript_paths(tmp_path, "a.wav", ["all"]), max_line_width=20) as writer:
         for _ in range(300):
             writer.write(WORDS[0])

@@ -9,10 +9,10 @@ import pytest
 import soundfile as sf
 
 from slyther_cli.app import main
-from slyther_cli.text.phonemes import spell
-from slyther_cli.training import synthetic
-from slyther_cli.training.data import read_table
-from slyther_cli.training.phone_times import parse_phones, symbol_durations
+from slyther_cli.english.phonemes import spell
+from slyther_cli.research.training import synthetic
+from slyther_cli.research.training.data import read_table
+from slyther_cli.research.training.phone_times import parse_phones, symbol_durations
 
 SENTENCES = ("The ferry leaves early in the morning.", "My neighbour Zwyx has seven grey cats.")
 

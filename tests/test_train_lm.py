@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slyther_cli.app import main
-from slyther_cli.text import kneser_ney, mixture
-from slyther_cli.text.arpa import load_language_model
-from slyther_cli.text.corpus import SHARED, Guard, paragraphs, sentences
-from slyther_cli.text.mixture import train_mixture
-from slyther_cli.text.ngram import UNKNOWN
+from slyther_cli.decode.arpa import load_language_model
+from slyther_cli.decode.ngram import UNKNOWN
+from slyther_cli.research.language import kneser_ney, mixture
+from slyther_cli.research.language.corpus import SHARED, Guard, paragraphs, sentences
+from slyther_cli.research.language.mixture import train_mixture
 
 PROSE = """“Well,” said Mr. Hale; "it was 3 o'clock—or later." I don't know!
 

@@ -7,13 +7,13 @@ import time
 import pytest
 import torch
 
-from slyther_cli.training import ahead
-from slyther_cli.training.ahead import DEPTH, Ahead
+from slyther_cli.research.training import loader
+from slyther_cli.research.training.loader import DEPTH, Ahead
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 def test_a_batch_is_that_of_its_step(device, monkeypatch):
-    monkeypatch.setattr(ahead.runtime, "cores", lambda: 3)
+    monkeypatch.setattr(loader.runtime, "cores", lambda: 3)
     made: list[int] = []
     threads: set[int] = set()
 
@@ -38,7 +38,7 @@ def test_a_batch_is_that_of_its_step(device, monkeypatch):
 @pytest.mark.parametrize("device, processes", [("cpu", True), ("cuda:0", False), ("cuda:0", True)])
 @pytest.mark.filterwarnings("ignore:.*(pin_memory|fork)")
 def test_a_run_may_begin_anywhere(device, processes, monkeypatch):
-    monkeypatch.setattr(ahead.runtime, "cores", lambda: 4)
+    monkeypatch.setattr(loader.runtime, "cores", lambda: 4)
 
     def make(step):
         return torch.tensor([step, os.getpid() if step < 9 else 1 // 0])

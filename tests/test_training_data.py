@@ -8,9 +8,9 @@ import soundfile as sf
 from voices import NO_SPEECH, RATE, SPEAKERS, SPEECH, corpus, utterance
 
 from slyther_cli.errors import InputError, OutputError, UsageError
-from slyther_cli.training.acoustics import between, coloured, reverberant
-from slyther_cli.training.data import SpeechPool, read_manifest, trim_and_level
-from slyther_cli.training.mixing import Mixer, MixingConfig
+from slyther_cli.research.training.augmentation import between, coloured, reverberant
+from slyther_cli.research.training.data import SpeechPool, read_manifest, trim_and_level
+from slyther_cli.research.training.mixing import Mixer, MixingConfig
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_a_pool_is_read_once_and_again_when_something_changes(tmp_path, monkeypa
     manifest, cache = corpus(tmp_path, splits=("train",)), tmp_path / "cache"
     first = SpeechPool([manifest], "train", RATE, cache)
     with monkeypatch.context() as m:
-        m.setattr("slyther_cli.training.data.read_mono", None)
+        m.setattr("slyther_cli.research.training.data.read_mono", None)
         again = SpeechPool([manifest], "train", RATE, cache)
     assert all(
         np.array_equal(a, b) for a, b in zip(first.speakers["ann"], again.speakers["ann"], strict=True)

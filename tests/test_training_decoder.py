@@ -13,12 +13,12 @@ from tone_speech import RATE, spoken
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
+from slyther_cli.decode.joint import BOS, EOS, has_ends
+from slyther_cli.decode.tokens import CharTokenizer, load_tokenizer
 from slyther_cli.errors import UsageError
 from slyther_cli.models.registry import build, full_config
-from slyther_cli.text.joint import BOS, EOS, has_ends
-from slyther_cli.text.tokens import CharTokenizer, load_tokenizer
-from slyther_cli.training.data import SpeechPool
-from slyther_cli.training.recognition import IGNORED, RecognitionTask, forced, read_config, train
+from slyther_cli.research.training.data import SpeechPool
+from slyther_cli.research.training.recognition import IGNORED, RecognitionTask, forced, read_config, train
 
 SIZES = """
 d_model = 24

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from slyther_cli.errors import ModelError, UsageError
-from slyther_cli.training.loop import GIVE_UP, LoopConfig, Optimizers, Peers, train
-from slyther_cli.training.muon import Muon, orthogonalise
+from slyther_cli.research.training.loop import GIVE_UP, LoopConfig, Optimizers, Peers, train
+from slyther_cli.research.training.muon import Muon, orthogonalise
 
 OFTEN = {"log_seconds": -1.0, "warmup": 2, "validate_minutes": 1e6, "save_minutes": 1e6, "average": 0.9}
 

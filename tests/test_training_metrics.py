@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slyther_cli.training.losses import LONE, best_assignment, pairwise_si_snr, pit_loss
-from slyther_cli.training.metrics import assign, bootstrap_interval, sdr_matrix, si_snr_matrix
+from slyther_cli.research.evaluation.metrics import assign, bootstrap_interval, sdr_matrix, si_snr_matrix
+from slyther_cli.research.training.losses import LONE, best_assignment, pairwise_si_snr, pit_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

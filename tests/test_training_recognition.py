@@ -13,12 +13,12 @@ from tone_speech import RATE, spoken
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
+from slyther_cli.decode.tokens import CharTokenizer, load_tokenizer
 from slyther_cli.errors import InputError, UsageError
-from slyther_cli.text.tokens import CharTokenizer, load_tokenizer
-from slyther_cli.training.data import SpeechPool
-from slyther_cli.training.metrics import edits
-from slyther_cli.training.recognition import RecognitionTask, read_config, train
-from slyther_cli.training.transcribed import AugmentConfig, TranscribedSpeech, spec_augment
+from slyther_cli.research.evaluation.metrics import edits
+from slyther_cli.research.training.data import SpeechPool
+from slyther_cli.research.training.recognition import RecognitionTask, read_config, train
+from slyther_cli.research.training.recognition_data import AugmentConfig, TranscribedSpeech, spec_augment
 
 PLAIN = AugmentConfig(speed=(1.0,), gain_db=0, noise=0, narrow=0, joined=0, wordless=0, bands=0, mask_s=0)
 CONFIG = """

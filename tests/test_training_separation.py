@@ -17,9 +17,9 @@ from slyther_cli.checkpoints import store
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.models import registry
 from slyther_cli.models.mamba_tasnet import MambaTasNet, MambaTasNetConfig
-from slyther_cli.training import separation, separation_start
-from slyther_cli.training.losses import pit_loss
-from slyther_cli.training.separation import SeparationTask, read_config, train
+from slyther_cli.research.training import separation, separation_start
+from slyther_cli.research.training.losses import pit_loss
+from slyther_cli.research.training.separation import SeparationTask, read_config, train
 
 CONFIG = """
 name = "tiny"

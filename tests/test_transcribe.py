@@ -13,12 +13,13 @@ from tones import SAID, errors, left, make, run, stdin
 
 import slyther_cli
 from slyther_cli.checkpoints import store
+from slyther_cli.decode import subtitles
+from slyther_cli.decode.arpa import write_arpa
+from slyther_cli.decode.tokens import CharTokenizer
 from slyther_cli.errors import ModelError, UsageError
-from slyther_cli.tasks import recogniser, setup
-from slyther_cli.text import subtitles
-from slyther_cli.text.arpa import write_arpa
-from slyther_cli.text.kneser_ney import train
-from slyther_cli.text.tokens import CharTokenizer
+from slyther_cli.jobs import setup
+from slyther_cli.research.language.kneser_ney import train
+from slyther_cli.transcription import recogniser
 
 pytestmark = pytest.mark.usefixtures("place")
 

@@ -11,8 +11,8 @@ from tones import left, make, run
 
 from slyther_cli.errors import UsageError
 from slyther_cli.longform import journal
-from slyther_cli.tasks import recogniser
-from slyther_cli.tasks.transcription import transcribe
+from slyther_cli.transcription import recogniser
+from slyther_cli.transcription.job import transcribe
 
 SAYS = ("all deal", "bad bead hide"), ("dial", "hello bad")
 PAUSE = 3.0

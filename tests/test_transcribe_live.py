@@ -15,9 +15,9 @@ import soundfile as sf
 import tones
 from tones import SAID, errors, left, run, stdin
 
-from slyther_cli.tasks import recogniser, sink
-from slyther_cli.tasks.recogniser import Recogniser
-from slyther_cli.tasks.setup import choose_model
+from slyther_cli.jobs.setup import choose_model
+from slyther_cli.transcription import recogniser, writer
+from slyther_cli.transcription.recogniser import Recogniser
 
 RATE = 16_000
 
@@ -205,7 +205,7 @@ def test_stopped_while_computing(capfd, monkeypatch):
 
 def test_a_signal_waits_for_what_is_being_written():
     done = []
-    with pytest.raises(KeyboardInterrupt), sink.unstopped():
+    with pytest.raises(KeyboardInterrupt), writer.unstopped():
         os.kill(os.getpid(), signal.SIGINT)
         done.append(1)
     assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler

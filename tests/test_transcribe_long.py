@@ -60,7 +60,7 @@ CHILD = """
 import subprocess, sys
 import numpy as np, soundfile, soxr, torch
 from slyther_cli import app
-from slyther_cli.tasks import recogniser, transcription
+from slyther_cli.transcription import job, recogniser
 import slyther_cli.commands.transcribe
 
 SOUND = '''

@@ -16,11 +16,12 @@ import torch
 from tones import SAID, errors, left, make, run, stdin
 
 from slyther_cli.checkpoints import store
+from slyther_cli.jobs.locks import FAILURES
 from slyther_cli.longform import journal
 from slyther_cli.models import registry
-from slyther_cli.tasks import recogniser, separation
-from slyther_cli.tasks.claims import FAILURES
-from slyther_cli.tasks.coverage import Coverage
+from slyther_cli.separation import job as separation
+from slyther_cli.transcription import recogniser
+from slyther_cli.transcription.coverage import Coverage
 
 RATE = 16_000
 
@@ -66,7 +67,7 @@ def test_speakers_are_told_apart(capfd, monkeypatch):
         yield torch.from_numpy(x.T).numpy()[:, ::2].copy()
 
     monkeypatch.setattr("slyther_cli.longform.separate_whole", known)
-    monkeypatch.setattr("slyther_cli.tasks.separation.at_source_rate", lambda stems, reader: iter([x.T]))
+    monkeypatch.setattr("slyther_cli.separation.job.at_source_rate", lambda stems, reader: iter([x.T]))
     code, out, _ = run(capfd, "talk.wav", "--separate", "-f", "srt", "--work-dir", "work")
     cues = [block.split("\n")[2] for block in out.strip().split("\n\n")]
     assert code == 0 and cues == ["[S1] hello all", "[S2] deal", "[S1] hello all"] and not left("work")

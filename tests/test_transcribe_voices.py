@@ -11,12 +11,14 @@ import torch
 from tones import left, make, run
 
 from slyther_cli.checkpoints import store
+from slyther_cli.jobs import resume
 from slyther_cli.longform import journal
 from slyther_cli.models import registry
-from slyther_cli.tasks import recogniser, resuming, separation
-from slyther_cli.tasks.coverage import Coverage
-from slyther_cli.tasks.voices import KeptVoices
-from slyther_cli.text.kneser_ney import train
+from slyther_cli.research.language.kneser_ney import train
+from slyther_cli.separation import job as separation
+from slyther_cli.transcription import recogniser
+from slyther_cli.transcription.coverage import Coverage
+from slyther_cli.transcription.multi_speaker import KeptVoices
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +147,10 @@ def test_killed_while_the_work_of_a_finished_job_is_removed(capfd, monkeypatch):
     assert {name: Path("out", name).read_bytes() for name in first} == first
     facts = next(Path("work").glob("*"), None)
     assert facts is None
-    folder = resuming.voices_folder("talk.wav", [Path("out", "talk.txt")], Path("work"))
+    folder = resume.voices_folder("talk.wav", [Path("out", "talk.txt")], Path("work"))
     folder.mkdir(parents=True)
     (folder / "s1.jsonl").write_text("of another job")
-    assert not resuming.is_unfinished("talk.wav", [Path("out", "talk.txt")], Path("work"))
+    assert not resume.is_unfinished("talk.wav", [Path("out", "talk.txt")], Path("work"))
     how = ("talk.wav", "--separate", "-o", "out", "--resume", "--work-dir", "work", "--force")
     code, _, err = run(capfd, *how)
     assert code == 0 and "went on" not in err and not left("work")

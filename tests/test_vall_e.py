@@ -14,8 +14,8 @@ from slyther_cli.models import registry
 from slyther_cli.models.vall_e import VallE, VallEConfig
 from slyther_cli.models.vall_m import Batch, Context
 from slyther_cli.models.vall_sampling import Sampling, Voicing
-from slyther_cli.tasks.guard import Verdict
-from slyther_cli.tasks.speech_journal import Journal
+from slyther_cli.synthesis.journal import Journal
+from slyther_cli.synthesis.speech_check import Verdict
 
 SMALL = {"alphabet": "arpabet", "n_symbols": 20, "d_model": 16, "d_ffn": 24, "n_heads": 4, "n_layers": 2,
          "n_nar_layers": 2, "n_codebooks": 3, "codebook_size": 12, "dropout": 0.0}  # fmt: skip

@@ -16,10 +16,10 @@ import torch
 
 from slyther_cli import app
 from slyther_cli.checkpoints import store
+from slyther_cli.decode.tokens import CharTokenizer
 from slyther_cli.models import registry
-from slyther_cli.tasks import transcription
-from slyther_cli.text.kneser_ney import train
-from slyther_cli.text.tokens import CharTokenizer
+from slyther_cli.research.language.kneser_ney import train
+from slyther_cli.transcription import job as transcription
 
 SAID = "hello abide all deal"
 RATE = 16_000

@@ -20,8 +20,8 @@ import torch
 from slyther_cli.checkpoints import places, speechbrain, store
 from slyther_cli.checkpoints.config import NAME, shorten
 from slyther_cli.checkpoints.layout import Shapes, _shape
+from slyther_cli.decode.tokens import LONGEST_FILE, SentencePieceTokenizer
 from slyther_cli.errors import ModelError
-from slyther_cli.text.tokens import LONGEST_FILE, SentencePieceTokenizer
 
 MODEL_FILE = "model.ckpt"
 TOKENIZER_FILE = "tokenizer.ckpt"

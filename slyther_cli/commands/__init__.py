@@ -1,4 +1,4 @@
-"""One file a subcommand: options in, one task call, what to print out.
+"""One file a subcommand: options in, one call, what to print out.
 
 ``output`` is how all of them speak (stdout is data, stderr is words) and ``events`` says what that is with
 --json; ``options`` has the options that several share and makes the typer apps; ``settings`` fills options

@@ -39,8 +39,8 @@ def scan(
     The figure is 1e9 state updates (length x channels x states) a second: per CPU second, or per device.
     """
     output.json_asked = as_json
-    from slyther_cli.studies.scan_speed import measure
-    from slyther_cli.tasks.setup import pick_device
+    from slyther_cli.jobs.setup import pick_device
+    from slyther_cli.research.studies.scan_speed import measure
 
     sizes = {"length": length, "channels": channels, "states": states, "repeats": repeats, "threads": threads}
     rows = measure(**sizes, device=pick_device(device))
@@ -85,7 +85,7 @@ def separate(
     what `slyther separate` does, with its work file on disk.
     """
     output.json_asked = as_json
-    from slyther_cli.studies.separation_speed import measure
+    from slyther_cli.research.studies.separation_speed import measure
 
     def tell(row: dict[str, Any]) -> None:
         if as_json:
@@ -155,7 +155,7 @@ def longform(
         raise typer.BadParameter(f"{', '.join(unknown)} is no part: choose of memory, speed, quality")
     if "quality" in chosen and manifest is None:
         raise typer.BadParameter("quality needs speech: name a --manifest")
-    from slyther_cli.studies import longform_cost
+    from slyther_cli.research.studies import longform_cost
 
     def tell(row: dict[str, Any]) -> None:
         if as_json:
@@ -192,7 +192,7 @@ def _quality(
     import torch
 
     from slyther_cli.checkpoints import store
-    from slyther_cli.studies.longform_quality import measure
+    from slyther_cli.research.studies.longform_quality import measure
 
     torch.set_num_threads(threads)
     network = store.load(model, expect_task="separate")[0]

@@ -72,9 +72,9 @@ def efficiency(
     `bench longform` show what the sweeps save.
     """
     output.json_asked = as_json
-    from slyther_cli.studies import efficiency as study
-    from slyther_cli.studies import efficiency_plot
-    from slyther_cli.tasks.setup import pick_device
+    from slyther_cli.jobs.setup import pick_device
+    from slyther_cli.research.studies import efficiency as study
+    from slyther_cli.research.studies import efficiency_plot
 
     if plot is not None:
         efficiency_plot.check(plot)

@@ -70,10 +70,10 @@ def transcribe(
         seconds = [float(part) for part in lengths.split(",")]
     except ValueError:
         raise typer.BadParameter(f"{lengths!r} is no list of seconds: write 60,600,3600") from None
-    from slyther_cli.studies.recognition_cost import measure_cost
-    from slyther_cli.studies.recognition_search import search_settings
-    from slyther_cli.studies.recognition_times import measure_times
-    from slyther_cli.tasks.transcription import DEFAULT_MODEL
+    from slyther_cli.research.studies.recognition_cost import measure_cost
+    from slyther_cli.research.studies.recognition_search import search_settings
+    from slyther_cli.research.studies.recognition_times import measure_times
+    from slyther_cli.transcription.job import DEFAULT_MODEL
 
     name = model or DEFAULT_MODEL
 

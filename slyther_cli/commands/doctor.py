@@ -186,7 +186,7 @@ def _models(problems: list[str], advice: list[str]) -> dict[str, Any]:
 
 def _speaking() -> dict[str, str]:
     """What turns words into the symbols that speech models read."""
-    from slyther_cli.text.phonemes import espeak_missing
+    from slyther_cli.english.phonemes import espeak_missing
 
     built_in = "can run: built in"
     return {"graphemes": built_in, "arpabet": built_in, "espeak": espeak_missing() or "can run: espeak-ng"}

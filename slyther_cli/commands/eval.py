@@ -116,9 +116,9 @@ def separate(
     import torch
 
     from slyther_cli.checkpoints import store
-    from slyther_cli.tasks.separation import DEFAULT_MODEL
-    from slyther_cli.tasks.setup import choose_model, pick_device
-    from slyther_cli.training import evaluate
+    from slyther_cli.jobs.setup import choose_model, pick_device
+    from slyther_cli.research.evaluation import separation as evaluate
+    from slyther_cli.separation.job import DEFAULT_MODEL
 
     config = choose_model("separate", model, DEFAULT_MODEL)
     where = pick_device(device)

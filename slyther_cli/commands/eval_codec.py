@@ -39,9 +39,9 @@ def codec(
 
     from slyther_cli.checkpoints import store
     from slyther_cli.checkpoints.places import cache_dir
+    from slyther_cli.jobs.setup import pick_device
     from slyther_cli.models.codec import Codec
-    from slyther_cli.tasks.setup import pick_device
-    from slyther_cli.training.evaluate_codec import evaluate_codec, stoi_measure
+    from slyther_cli.research.evaluation.codec import evaluate_codec, stoi_measure
 
     if threads:
         torch.set_num_threads(threads)

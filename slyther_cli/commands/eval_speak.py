@@ -43,12 +43,12 @@ def speak(
     output.json_asked = as_json
     import torch
 
+    from slyther_cli.jobs.setup import pick_device
     from slyther_cli.models.vall_sampling import Sampling
-    from slyther_cli.studies.pocketsphinx_reference import PocketSphinx
-    from slyther_cli.tasks.prompt import own_voice
-    from slyther_cli.tasks.setup import pick_device
-    from slyther_cli.tasks.speech import choose_voice, load_pair
-    from slyther_cli.training import evaluate_speech as scores
+    from slyther_cli.research.evaluation import speech as scores
+    from slyther_cli.research.studies.pocketsphinx_reference import PocketSphinx
+    from slyther_cli.synthesis.job import choose_voice, load_pair
+    from slyther_cli.synthesis.prompt import own_voice
 
     if threads:
         torch.set_num_threads(threads)

@@ -69,7 +69,7 @@ def transcribe(
         raise UsageError(f"unknown peer {', '.join(unknown)}; known: {', '.join(PEERS)}")
     if model == "none" and not against:
         raise UsageError("--model none leaves nothing to measure: name a peer with --against")
-    from slyther_cli.training import evaluate_recognition as evaluation
+    from slyther_cli.research.evaluation import recognition as evaluation
 
     evaluation.import_jiwer()
     systems: list[Any] = []
@@ -77,7 +77,7 @@ def transcribe(
         search = {"decode": decode, "lm": lm, "beam": beam, "lm_weight": lm_weight, "word_bonus": word_bonus}
         systems.append(_Ours(model, device, threads, search))
     if against:
-        from slyther_cli.studies.pocketsphinx_reference import PocketSphinx
+        from slyther_cli.research.studies.pocketsphinx_reference import PocketSphinx
 
         systems.append(PocketSphinx())
     tell = ExampleTeller(as_json, quiet, "evaluating", "{index}/{examples}, {system}: WER {wer:.0f} %")
@@ -120,9 +120,9 @@ class _Ours:
     def __init__(self, model: str | None, device: str, threads: int | None, search: dict[str, Any]) -> None:
         import torch
 
-        from slyther_cli.tasks.recogniser import Recogniser
-        from slyther_cli.tasks.setup import choose_model, pick_device
-        from slyther_cli.tasks.transcription import DEFAULT_MODEL
+        from slyther_cli.jobs.setup import choose_model, pick_device
+        from slyther_cli.transcription.job import DEFAULT_MODEL
+        from slyther_cli.transcription.recogniser import Recogniser
 
         config = choose_model("transcribe", model, DEFAULT_MODEL)
         where = pick_device(device)

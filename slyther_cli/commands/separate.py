@@ -86,7 +86,7 @@ def separate(
     existing = opt.existing(force, skip_existing)
     opt.check_contradictions(quiet=quiet, verbose=verbose)
     with Reporter(as_json=as_json, quiet=quiet, verbose=verbose or dry_run) as report:
-        from slyther_cli.tasks.separation import separate as run
+        from slyther_cli.separation.job import separate as run
 
         results = run(
             inputs,

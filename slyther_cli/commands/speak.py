@@ -103,7 +103,7 @@ def speak(
     tell = _Teller(as_json, quiet, verbose)
     try:
         from slyther_cli.models.vall_sampling import Sampling
-        from slyther_cli.tasks.speech import speak as run
+        from slyther_cli.synthesis.job import speak as run
 
         run(
             words,

@@ -72,10 +72,10 @@ def length(
         raise UsageError("name recognisers with --model, or a folder for the recordings with --write")
     import torch
 
-    from slyther_cli.studies import curves, efficiency_plot
-    from slyther_cli.studies import length as study
-    from slyther_cli.tasks.setup import pick_device
-    from slyther_cli.training.evaluate_recognition import import_jiwer
+    from slyther_cli.jobs.setup import pick_device
+    from slyther_cli.research.evaluation.recognition import import_jiwer
+    from slyther_cli.research.studies import curves, efficiency_plot
+    from slyther_cli.research.studies import length as study
 
     if plot is not None:
         efficiency_plot.check(plot)

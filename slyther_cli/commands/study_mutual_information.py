@@ -63,9 +63,9 @@ def mutual_information(
     import torch
 
     from slyther_cli.checkpoints import store
-    from slyther_cli.studies import curves, efficiency_plot
-    from slyther_cli.studies import mutual_information as study
-    from slyther_cli.studies.mine import MineConfig
+    from slyther_cli.research.studies import curves, efficiency_plot
+    from slyther_cli.research.studies import mutual_information as study
+    from slyther_cli.research.studies.mine import MineConfig
 
     if plot is not None:
         efficiency_plot.check(plot)

@@ -61,9 +61,9 @@ Exit codes: 0 done, 2 usage or configuration, 3 the speech cannot be read, 5 the
 def training(
     module: str, *, train: str, validate: str, models: str = "models, for --model", alone: bool = False
 ) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """A command that runs ``train`` of ``slyther_cli.training.<module>``, called as the function below it,
-    whose docstring begins its help. ``train`` and ``validate`` say what the events of these names hold.
-    ``alone``: one process cannot share the run with others."""
+    """A command that runs ``train`` of ``slyther_cli.research.training.<module>``, called as the function
+    below it, whose docstring begins its help. ``train`` and ``validate`` say what the events of these names
+    hold. ``alone``: one process cannot share the run with others."""
 
     def decorate(command: Callable[[], None]) -> Callable[[], None]:
         name = command.__name__
@@ -174,9 +174,9 @@ def run_training(
     """Train, told on the terminal; the folder of the best model."""
     import torch
 
-    from slyther_cli.tasks.setup import pick_device
+    from slyther_cli.jobs.setup import pick_device
 
-    train = importlib.import_module(f"slyther_cli.training.{module}").train
+    train = importlib.import_module(f"slyther_cli.research.training.{module}").train
     if threads:
         torch.set_num_threads(threads)
     where = "cpu" if device == "auto" and workers > 1 else pick_device(device)

@@ -32,8 +32,8 @@ def align(
 
     check_target(out, *manifests)
     check_new(out, force)
-    from slyther_cli.studies.pocketsphinx_reference import PhoneAligner
-    from slyther_cli.training.alignment import align_manifests
+    from slyther_cli.research.studies.pocketsphinx_reference import PhoneAligner
+    from slyther_cli.research.training.alignment import align_manifests
 
     bar = output.Bar()
 

@@ -80,8 +80,8 @@ def train_lm(
             raise UsageError(f"{path}: the folder does not exist")
         check_target(path, *(texts or []), *(manifest or []))
         check_new(path, force)
-    from slyther_cli.text.arpa import write_arpa
-    from slyther_cli.training.language import train_language_model
+    from slyther_cli.decode.arpa import write_arpa
+    from slyther_cli.research.language.training import train_language_model
 
     def tell(event: dict) -> None:
         kind = event.pop("event")

@@ -45,8 +45,8 @@ def synthesize(
     Exit codes: 0 done, 2 usage, 3 a text cannot be read or DIR not written, 130 and 143 when stopped.
     """
     output.json_asked = as_json
-    from slyther_cli.training.synthetic import Plan
-    from slyther_cli.training.synthetic import synthesize as run
+    from slyther_cli.research.training.synthetic import Plan
+    from slyther_cli.research.training.synthetic import synthesize as run
 
     names = tuple(name.strip() for name in voices.split(",") if name.strip())
     bar = output.Bar()

@@ -177,7 +177,7 @@ def transcribe(
         raise UsageError("--skip-existing needs results in files: name their folder with -o")
     report = _Teller(as_json, quiet, verbose or dry_run)
     with report:
-        from slyther_cli.tasks.transcription import transcribe as run
+        from slyther_cli.transcription.job import transcribe as run
 
         if to_stdout and not as_json:
             report.print_as(formats, layout)
@@ -235,8 +235,8 @@ class _Teller(Reporter):
 
     def print_as(self, formats: list[str], layout: dict[str, Any]) -> None:
         """From now on, segments are printed in the one format of ``formats``. Raises UsageError."""
-        from slyther_cli.text.subtitles import make_format
-        from slyther_cli.text.transcript import chosen_formats
+        from slyther_cli.decode.subtitles import make_format
+        from slyther_cli.decode.transcript import chosen_formats
 
         (name,) = chosen_formats(formats)
         self._format, self._begun = make_format(name, **layout), False

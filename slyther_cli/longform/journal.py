@@ -32,7 +32,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from slyther_cli.errors import InputError, ModelError, OutputError, UsageError
-from slyther_cli.longform.ahead import AheadTape, beside
+from slyther_cli.longform.prefetch import AheadTape, beside
 from slyther_cli.longform.sweep import START, TILE, Mark
 from slyther_cli.longform.tape import FileTape
 

@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 import torch
 
 from slyther_cli.errors import DeviceError, OutputError
-from slyther_cli.longform.ahead import AHEAD
 from slyther_cli.longform.journal import GAP_BYTES
+from slyther_cli.longform.prefetch import AHEAD
 from slyther_cli.longform.sweep import TILE, tape_floats
 from slyther_cli.longform.tape import CHUNK_BYTES, chunk_slots
 from slyther_cli.runtime import available_memory, temporary_folder
@@ -84,11 +84,11 @@ def plan_separation(
     need no more room. Raises :class:`DeviceError` when the limit is too small for any plan,
     :class:`OutputError` when the disk that a file tape needs is not there.
     """
-    from slyther_cli.longform import unswept
+    from slyther_cli.longform import whole
 
     c, frames = model.config, model.encoder.frames(samples)
-    if unswept.takes_whole(model):
-        return unswept.plan_whole(model, samples, memory_limit, work_dir, resume)
+    if whole.takes_whole(model):
+        return whole.plan_whole(model, samples, memory_limit, work_dir, resume)
     if c.causal:
         return one_pass(samples, frames, work_dir)
     layers = model.masknet.mamba_net.layers

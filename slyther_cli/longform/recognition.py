@@ -19,9 +19,8 @@ from torch import Tensor
 from slyther_cli.audio.features import FbankStream
 from slyther_cli.errors import UsageError
 from slyther_cli.layers.frontend import FrontendStream
-from slyther_cli.longform.ahead import open_tape
-from slyther_cli.longform.attended import KEYS, attended, has_attention, slot_floats
-from slyther_cli.longform.local import drain, feed
+from slyther_cli.longform.attention_sweep import KEYS, attended, has_attention, slot_floats
+from slyther_cli.longform.halo import drain, feed
 from slyther_cli.longform.plan import (
     BASE_BYTES,
     COPIES_OF_WEIGHTS,
@@ -32,6 +31,7 @@ from slyther_cli.longform.plan import (
     scan_bytes,
     swept,
 )
+from slyther_cli.longform.prefetch import open_tape
 from slyther_cli.longform.sweep import TILE, Keeper, sweep, tape_floats
 from slyther_cli.longform.tape import Tape
 

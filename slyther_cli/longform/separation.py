@@ -15,13 +15,13 @@ from torch import Tensor
 
 from slyther_cli.errors import InputError
 from slyther_cli.layers.filterbank import Encoder
-from slyther_cli.longform.ahead import open_tape
-from slyther_cli.longform.counted import Counted
 from slyther_cli.longform.journal import Journal
 from slyther_cli.longform.plan import PIECE, Plan
+from slyther_cli.longform.prefetch import open_tape
+from slyther_cli.longform.sample_counter import Counted
 from slyther_cli.longform.sweep import TILE, sweep, tape_floats
 from slyther_cli.longform.tape import Tape
-from slyther_cli.longform.unswept import separate_unswept
+from slyther_cli.longform.whole import separate_unswept
 from slyther_cli.models.mamba_tasnet import LiveSeparator, StemStream
 
 Blocks = Callable[[], Iterator[np.ndarray]]

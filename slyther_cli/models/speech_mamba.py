@@ -12,8 +12,9 @@ Written from that description.
       [batch, frames, vocab], blank 0 -> decoder layers (Mamba block, attention over the memory, Mamba block),
       LN, seq_lin     next-token logits
 
-The attention sees the whole recording, so time grows with the square of its length; ``longform.attended``
-keeps the memory constant. The published table of positions ends after 100 s; ours goes on as far as needed.
+The attention sees the whole recording, so time grows with the square of its length;
+``longform.attention_sweep`` keeps the memory constant. The published table of positions ends after 100 s;
+ours goes on as far as needed.
 """
 
 from __future__ import annotations

@@ -32,9 +32,9 @@ PLACES = 4  # of a frame in its symbol: from the start, from the end, share, len
 
 @dataclass(frozen=True)
 class VallMConfig:
-    """``alphabet``: the symbols of ``text.phonemes`` that it reads, of which there is room for ``n_symbols``.
-    ``codec``: the name of the codec whose codes it speaks; ``sample_rate`` and ``frame_rate`` are the
-    codec's. The defaults are the paper-sized network on EnCodec (papers.md 4.2)."""
+    """``alphabet``: the symbols of ``english.phonemes`` that it reads, of which there is room for
+    ``n_symbols``. ``codec``: the name of the codec whose codes it speaks; ``sample_rate`` and ``frame_rate``
+    are the codec's. The defaults are the paper-sized network on EnCodec (papers.md 4.2)."""
 
     alphabet: str = "espeak"
     n_symbols: int = 512

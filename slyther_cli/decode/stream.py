@@ -1,0 +1,62 @@
+"""Log-probabilities in, segments out: everything between a CTC head and a transcript, in a stream."""
+
+from __future__ import annotations
+
+from slyther_cli.decode.ctc import BeamDecoder, GreedyDecoder, LogProbs
+from slyther_cli.decode.native_beam import CompiledBeam
+from slyther_cli.decode.realign import MARGIN, Retimer
+from slyther_cli.decode.segments import Segment, Segmenter
+from slyther_cli.decode.words import WordStream
+
+
+class TextStream:
+    """Decoder -> (for a beam, exact times) -> words -> segments.
+
+    A greedy path is the best of all paths, so its times are those of the Viterbi alignment already. The
+    segments do not depend on how the frames are split into feeds; memory does not grow with the recording.
+    """
+
+    def __init__(
+        self, decoder: GreedyDecoder | BeamDecoder | CompiledBeam, words: WordStream, segmenter: Segmenter
+    ) -> None:
+        self.decoder, self.words, self.segmenter = decoder, words, segmenter
+        self.frames = 0
+        self._retimer: Retimer | None = None
+        if not isinstance(decoder, GreedyDecoder):
+            if decoder.max_delay is None:
+                raise ValueError("a beam that may wait for ever cannot be streamed")
+            self._retimer = Retimer(decoder.max_delay)
+
+    def feed(self, log_probs: LogProbs) -> list[Segment]:
+        """The segments that log_probs [n, vocab] complete."""
+        if self._retimer:
+            self._retimer.hear(log_probs)
+        self.frames += len(log_probs)
+        tokens = self.decoder.feed(log_probs)
+        frame = self.frames  # no token that is still to come starts before it
+        if self._retimer:
+            frame -= self._retimer.delay
+            tokens = self._retimer.feed(tokens) + self._retimer.settle(frame)
+            frame -= MARGIN
+        elif heard := self.decoder.partial():
+            frame = heard[0].start
+        done = self.segmenter.feed(self.words.feed(tokens))
+        if not (self._retimer and self._retimer.waiting):
+            done += self.segmenter.feed(self.words.settle(frame))
+            if not self.words.preview([]):  # over because of a pause, though nothing has come after it yet
+                done += self.segmenter.settle(frame * self.words.hop + self.words.offset - self.words.lead)
+        return done
+
+    def finish(self, samples: int) -> list[Segment]:
+        """The last segments of a recording of so many samples; nothing ends after it."""
+        tokens = self.decoder.finish()
+        if self._retimer:
+            tokens = self._retimer.feed(tokens) + self._retimer.finish()
+        words = self.words.feed(tokens) + self.words.finish()
+        words = [word._replace(end=min(word.end, max(samples, word.start + 1))) for word in words]
+        return self.segmenter.feed(words) + self.segmenter.finish()
+
+    def partial(self) -> Segment | None:
+        """What is heard and not given out yet; all of it may still change."""
+        tokens = [*(self._retimer.waiting if self._retimer else ()), *self.decoder.partial()]
+        return self.segmenter.preview(self.words.preview(tokens))

@@ -1,0 +1,144 @@
+"""The files of one transcript on disk: written as the segments come; whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any, Self
+
+from slyther_cli.decode.subtitles import FORMATS, Format, make_format
+from slyther_cli.errors import OutputError, UsageError, escaped
+
+
+def chosen_formats(names: Iterable[str]) -> list[str]:
+    """Format names without repeats, "all" spelt out. Raises UsageError for an unknown one, or none."""
+    result: list[str] = []
+    for name in names:
+        if name not in (*FORMATS, "all"):
+            raise UsageError(f"the format {name!r} is not known: {', '.join(FORMATS)}, all")
+        result += [one for one in (FORMATS if name == "all" else (name,)) if one not in result]
+    if not result:
+        raise UsageError(f"no output format is named: {', '.join(FORMATS)}, all")
+    return result
+
+
+def transcript_paths(folder: str | os.PathLike[str], source: str, names: Iterable[str]) -> dict[str, Path]:
+    """Whisper's names: ``<input stem>.<format>`` in the output folder, by format. The stem is the file name
+    without its last extension ("talk.part1.wav": "talk.part1.srt"; "-": "-.srt")."""
+    stem = os.path.splitext(os.path.basename(source))[0]
+    return {name: Path(folder) / f"{stem}.{name}" for name in chosen_formats(names)}
+
+
+class TranscriptWriter:
+    """The transcript of one recording, in several formats side by side: all appear together, or none.
+
+    ``paths``: one output file for each format name (see :func:`transcript_paths`); missing folders are made.
+    ``part``: the beginning of the temporary names, for a job that goes on after a kill: what the killed run
+    left behind under them is replaced. ``options``: see :func:`slyther_cli.decode.subtitles.make_format`.
+
+    Segments are written under temporary names in the folder of each output, brought to the disk, and
+    renamed on ``commit``. ``abort``, an exception, or leaving the context without commit removes what
+    was written, and folders that were made for it. Raises OutputError when a file cannot be written:
+    nothing is left behind then.
+    """
+
+    def __init__(
+        self, paths: Mapping[str, str | os.PathLike[str]], *, part: str | None = None, **options: Any
+    ) -> None:
+        self.paths = {name: Path(path) for name, path in paths.items()}
+        if len({os.path.abspath(path) for path in self.paths.values()}) < len(self.paths):
+            raise UsageError("two formats would be written to the same file")
+        self._files: dict[str, tuple[Format, IO[str], Path]] = {}
+        self._made: list[Path] = []  # folders
+        self._open = True
+        for name, path in self.paths.items():
+            with self._guarding(path):
+                if path.is_dir() or (path.exists() and not path.is_file()):
+                    raise OutputError(f"{_shown(path)} cannot be written: it is no ordinary file")
+                self._make(path.parent)
+                form = make_format(name, folder=path.parent, **options)
+                temporary = path.parent / f".{part or 'slyther-' + secrets.token_hex(6)}-{name}.part"
+                if part:
+                    temporary.unlink(missing_ok=True)
+                file = open(temporary, "x", encoding="utf-8", newline="\n")  # noqa: SIM115
+                self._files[name] = (form, file, temporary)
+                file.write(form.head())
+
+    def write(self, segment: Mapping[str, Any]) -> None:
+        """Append one segment to all formats."""
+        if not self._open:
+            raise ValueError("write after commit or abort")
+        for name, (form, file, _) in self._files.items():
+            with self._guarding(self.paths[name]):
+                file.write(form.add(segment))
+
+    def commit(self) -> None:
+        """Finish the files and give them their names."""
+        if not self._open:
+            raise ValueError("commit after commit or abort")
+        for name, (form, file, _) in self._files.items():
+            with self._guarding(self.paths[name]):
+                file.writelines(form.tail())
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+        fresh: list[Path] = []  # not there before: they go again if a later one fails
+        for name, (_, _, temporary) in self._files.items():
+            path = self.paths[name]
+            with self._guarding(path, fresh):
+                new = not os.path.lexists(path)
+                os.replace(temporary, path)
+                if new:
+                    fresh.append(path)
+        self._open = False
+
+    def abort(self) -> None:
+        """Remove everything that was written. Harmless when called again, or after commit."""
+        if self._open:
+            self._open = False
+            for _, file, temporary in self._files.values():
+                with contextlib.suppress(OSError):  # a full disk, when the rest is flushed
+                    file.close()
+                temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody else put a file there
+                for folder in reversed(self._made):
+                    folder.rmdir()
+
+    def _make(self, folder: Path) -> None:
+        missing = []
+        while not folder.exists():
+            missing.append(folder)
+            folder = folder.parent
+        for new in reversed(missing):
+            new.mkdir(exist_ok=True)
+            self._made.append(new)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.abort()
+
+    @contextlib.contextmanager
+    def _guarding(self, path: Path, fresh: Iterable[Path] = ()) -> Any:
+        """Whatever goes wrong inside: remove everything; a failing disk becomes one OutputError."""
+        try:
+            yield
+        except BaseException as error:
+            self.abort()
+            for done in fresh:
+                done.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                full = error.errno == errno.ENOSPC
+                reason = "no space left on the disk" if full else (error.strerror or str(error)).lower()
+                raise OutputError(f"{_shown(path)} cannot be written: {reason}") from None
+            raise
+
+
+def _shown(path: Path) -> str:
+    """A path as one printable line."""
+    return escaped(str(path))

@@ -1,0 +1,355 @@
+"""A job over many recordings with one model: what separating and transcribing have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from slyther_cli.audio.discover import (
+    Input,
+    check_collisions,
+    expand_inputs,
+    once,
+    results_among,
+    shown,
+    without_own_outputs,
+)
+from slyther_cli.audio.live import LiveReader
+from slyther_cli.audio.reader import AudioReader
+from slyther_cli.audio.spool import Bytes, Source
+from slyther_cli.audio.writer import sync_folder
+from slyther_cli.checkpoints.config import ModelConfig
+from slyther_cli.errors import InputError, OutputError, SlytherError, UsageError
+from slyther_cli.jobs.inputs import longest_first, part, read_manifest
+from slyther_cli.jobs.locks import Failures, Taken, claim, tidy, unused_goes
+from slyther_cli.jobs.results import Result, summarise
+from slyther_cli.jobs.resume import check_source, is_unfinished
+from slyther_cli.jobs.setup import describe_error, out_of_memory
+
+Event = dict[str, Any]
+Outputs = dict[str, Path]
+DYING = 60.0  # seconds until a lost process has surely let its outputs go
+Turn = tuple[int, int]  # the number of an input in the batch, from 0, and how many there are
+
+
+def nobody(event: Event) -> None:
+    """Where no events are wanted."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One input of a batch. ``outputs``: stem or format -> file; or why there can be none. ``again``: a
+    process was lost with it."""
+
+    index: int
+    source: Input
+    outputs: Outputs | SlytherError
+    turn: Turn
+    again: bool = False
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """Many recordings, one model, loaded when the first recording needs it.
+
+    The fields are what ``separation.separate`` and ``transcription.transcribe`` take. A task says what it is
+    called (``task``), what its results are (``result``), and gives the five methods below ``run``.
+    """
+
+    task: ClassVar[str]
+    result: ClassVar[type[Result]]
+
+    config: ModelConfig
+    output_dir: Path | None
+    channel: int | str
+    device: str
+    threads: int | None
+    existing: str
+    memory_limit: int | None
+    work_dir: Path | None
+    dry_run: bool
+    resume: bool
+    raw: str | None
+    manifest: str | None = None
+    shard: tuple[int, int] | None = None
+    jobs: int | None = None
+    ray: str | None = None
+    ray_gpus: float | None = None
+    tell: Callable[[Event], None]
+
+    def outputs(self, source: Input) -> Outputs:
+        """Stem or format -> the file that becomes of ``source``. Raises UsageError: the name cannot be."""
+        raise NotImplementedError
+
+    def load(self) -> None:
+        """Load the model, unless it is. Raises ModelError, DeviceError."""
+        raise NotImplementedError
+
+    def open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
+        """The recording at the model's rate, and the file with it (a copy, of a pipe) if it is not live.
+        ``stack`` closes it. Raises InputError, OutputError, UsageError as ``AudioReader`` does."""
+        raise NotImplementedError
+
+    def compute(self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn) -> Result:
+        """One recording, from its file to its results."""
+        raise NotImplementedError
+
+    def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> Result:
+        """Standard input, while it comes."""
+        raise NotImplementedError
+
+    def run(self, named: list[str]) -> list[Result]:
+        """All inputs; a result each, in their order. Raises what stops all of them."""
+        inputs = self._inputs(named)
+        outputs: dict[Input, Outputs | SlytherError] = {}
+        for source in inputs:
+            try:
+                outputs[source] = self.outputs(source)
+            except UsageError as error:  # a file name that the template cannot take
+                outputs[source] = InputError(f"{shown(source)}: {error}")
+        if self.existing != "replace":
+            inputs = self._without_results(inputs, outputs)
+        check_collisions(
+            (source, path)
+            for source in inputs
+            if isinstance(to := outputs[source], dict)
+            for path in to.values()
+        )
+        several = len(inputs) > 1
+        if self.shard is not None:
+            inputs = part(inputs, self.shard)
+        jobs = min(self.jobs or 1, len(inputs))
+        shared = not self.dry_run and (self.ray is not None or jobs > 1)
+        if shared and "-" in inputs:
+            raise UsageError("standard input is not for other processes: leave out --jobs and --ray")
+        started = time.monotonic()
+        about: Event = {} if self.output_dir is None else {"output_dir": str(self.output_dir)}
+        if self.shard is not None:
+            about["shard"] = "{}/{}".format(*self.shard)
+        if shared:
+            about |= {"jobs": jobs} if self.ray is None else {"ray": self.ray}
+        self._tell("start", task=self.task, model=self.config.name, files=len(inputs), **about)
+        work = [Work(i, inputs[i], outputs[inputs[i]], (i, len(inputs))) for i in longest_first(inputs)]
+        failures = Failures(self.output_dir) if self.output_dir and several and not self.dry_run else None
+        results: dict[int, Result] = {}
+        try:
+            with unused_goes(self.output_dir), contextlib.closing(self._results(work, shared)) as found:
+                for item, result in found:
+                    results[item.index] = result
+                    if failures is not None and result.error is not None:
+                        # the error itself says that nothing can be written
+                        with contextlib.suppress(OutputError):
+                            failures.add(str(item.source), result.error)
+        finally:
+            done = [r for r in results.values() if r.status == "done"]
+            for folder in {path.parent for r in done for path in r.outputs.values()}:
+                sync_folder(folder)
+        if failures is not None:
+            with contextlib.suppress(OutputError):
+                failures.settle([r.source for r in results.values() if r.error is None])
+        ordered = [results[i] for i in range(len(inputs))]
+        self._tell("summary", **summarise(ordered, time.monotonic() - started))
+        return ordered
+
+    def _inputs(self, named: list[str]) -> list[Input]:
+        inputs = expand_inputs(named)
+        if self.output_dir is not None:
+            inputs = without_own_outputs(named, inputs, self.output_dir)
+        if self.manifest is not None:
+            if self.manifest == "-" and "-" in inputs:
+                raise UsageError("standard input cannot be the manifest and a recording")
+            inputs = once([*inputs, *read_manifest(self.manifest)])
+        if not inputs:
+            raise UsageError("no input files")
+        return inputs
+
+    def _without_results(
+        self, inputs: list[Input], outputs: dict[Input, Outputs | SlytherError]
+    ) -> list[Input]:
+        """Where results lie beside the recordings, the next run finds them; they are told and left out."""
+        made = results_among((i, to.values() if isinstance(to := outputs[i], dict) else ()) for i in inputs)
+        if made:
+            more = f", as are {len(made) - 1} more" if made[1:] else ""
+            text = f"the result of another recording{more}: left out"
+            self._tell("note", file=str(made[0]), text=text)
+        left_out = set(made)
+        return [i for i in inputs if i not in left_out]
+
+    def _results(self, work: list[Work], shared: bool) -> Generator[tuple[Work, Result]]:
+        if not shared:
+            for item in work:
+                yield item, self.one(item)
+            return
+        rest = []
+        for item in work:  # what takes no model, takes no process
+            result = self._early(item)
+            if result is None:
+                rest.append(item)
+            else:
+                yield item, self._told(result)
+        if rest:
+            yield from self._by_others(rest)
+
+    def _by_others(self, work: list[Work]) -> Iterator[tuple[Work, Result]]:
+        from slyther_cli.jobs.pool import Crew, Processes, work_through
+
+        crew: Crew
+        if self.ray is None:
+            count = min(self.jobs or 1, len(work))
+            crew = Processes(self, count)
+        else:
+            from slyther_cli.jobs.cluster import Actors
+
+            crew = Actors(self, self.ray, self.ray_gpus)
+            count = self.jobs or crew.count
+        yield from work_through(self, work, crew, count)
+
+    def one(self, item: Work) -> Result:
+        """One input, its end told. Raises only what stops the others too."""
+        return self._told(self._early(item) or self._claimed(item))
+
+    def _told(self, result: Result) -> Result:
+        if result.error is not None:
+            error = result.error
+            self._tell("error", file=result.source, exception=error, **describe_error(error))
+        else:
+            self._tell("file_done", **result.as_event())
+        return result
+
+    def _early(self, item: Work) -> Result | None:
+        """What became of an input that needs no computing."""
+        name, outputs = str(item.source), item.outputs
+        try:
+            if isinstance(outputs, SlytherError):
+                raise outputs
+            if self._is_there(item, outputs):
+                if not self.dry_run:
+                    tidy([*outputs.values()])
+                return self.result(name, "skipped", outputs)
+            for path in [*outputs.values()][:1]:
+                check_folder(path)
+        except SlytherError as error:
+            return self.result(name, "failed", error=error)
+        return None
+
+    def _is_there(self, item: Work, outputs: Outputs) -> bool:
+        paths, existing = [*outputs.values()], self.existing
+        if item.again and existing != "replace":  # what is there is of the process that was lost
+            existing = "skip" if all(os.path.lexists(path) for path in paths) else "replace"
+        return can_skip(str(item.source), paths, existing, self.resume, self.work_dir)
+
+    def _claimed(self, item: Work) -> Result:
+        """An input that no other process works on, computed."""
+        name, outputs = str(item.source), item.outputs
+        assert isinstance(outputs, dict)
+        if self.dry_run:
+            return self._computed(item, outputs)
+        try:
+            with claim([*outputs.values()], DYING if item.again else 0.0) as notes:
+                if self._is_there(item, outputs):
+                    return self.result(name, "skipped", outputs)  # another has done it meanwhile
+                result = self._computed(item, outputs)
+                return replace(result, notes=(*result.notes, *notes))
+        except Taken:
+            if self.existing == "skip" and not self.resume:
+                return self.result(name, "skipped", notes=("another slyther works on it",))
+            first = shown(next(iter(outputs.values())))
+            error = OutputError(
+                f"{first}: another slyther works on this job: wait for it, or leave it with --skip-existing"
+            )
+            return self.result(name, "failed", error=error)
+        except OutputError as error:
+            return self.result(name, "failed", error=error)
+
+    def _computed(self, item: Work, outputs: Outputs) -> Result:
+        name = str(item.source)
+        with ExitStack() as stack:
+            try:
+                file, reader = self.open(item.source, stack)
+            except UsageError:  # of an option: the same for every input
+                raise
+            except SlytherError as error:
+                return self.result(name, "failed", error=error)
+            self.load()  # outside: without the model no input can be done
+            try:
+                if isinstance(reader, LiveReader):
+                    return self.listen(name, reader, outputs)
+                assert file is not None
+                return self.compute(name, file, reader, outputs, item.turn)
+            except SlytherError as error:
+                return self.result(name, "failed", error=error)
+            except BrokenPipeError:  # whoever was listening has gone
+                raise
+            except Exception as error:
+                return self.result(name, "failed", error=out_of_memory(error) or error)
+
+    def _tell(self, event: str, **details: Any) -> None:
+        self.tell({"event": event, **details})
+
+
+def all_there(paths: list[Path], existing: str) -> bool:
+    """Whether an input can be skipped because of ``existing``: "refuse", "replace" or "skip".
+
+    Raises OutputError when something is in the way.
+    """
+    there = [path for path in paths if os.path.lexists(path)]
+    if not there or existing == "replace":
+        return False
+    if existing == "skip":
+        if len(there) == len(paths):
+            return True
+        raise OutputError(
+            f"{shown(there[0])} exists already, but not all of its group: --force replaces them"
+        )
+    raise OutputError(f"{shown(there[0])} exists already: --force replaces it, --skip-existing leaves it")
+
+
+def can_skip(name: str, paths: list[Path], existing: str, resume: bool, work_dir: Path | None) -> bool:
+    """:func:`all_there`, unless a killed run is to be gone on with. Raises OutputError when something is in
+    the way; as ``check_source`` does, what cannot be resumed."""
+    if resume:
+        check_source(name)
+        if paths and is_unfinished(name, paths, work_dir):  # killed between its last two acts
+            return False
+    return all_there(paths, existing)
+
+
+def check_folder(path: Path) -> None:
+    """Say before hours of work that the result has no place. Raises OutputError."""
+    try:
+        folder = next((p for p in path.parents if p.exists()), Path("/"))
+        if not folder.is_dir():
+            raise OutputError(f"{shown(path)} cannot be written: {shown(folder)} is no folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{shown(path)} cannot be written: no permission to write in {shown(folder)}")
+    except OSError as error:  # a path that the system refuses: too long, a loop
+        place = shown(path) if len(shown(path)) <= 120 else shown(path)[:117] + "..."
+        raise OutputError(f"{place} cannot be written: {(error.strerror or str(error)).lower()}") from None
+
+
+def open_recording(
+    source: Input,
+    channel: int | str,
+    rate: int,
+    work_dir: Path | None,
+    stack: ExitStack,
+    stream: Bytes | None = None,
+) -> tuple[Path, AudioReader]:
+    """The file that holds the recording (a copy, of a pipe), and its reader at ``rate``; ``stack`` closes
+    both. ``stream``: read for "-" in place of standard input. Raises InputError, OutputError, UsageError as
+    ``AudioReader`` does."""
+    held = Source(source, work_dir, stream)
+    stack.callback(held.close)
+    try:
+        reader = AudioReader(held.path, channel, rate, work_dir=work_dir)
+    except InputError as error:
+        raise InputError(str(error).replace(shown(held.path), held.name)) from None
+    stack.callback(reader.close)
+    reader.name = held.name
+    return held.path, reader

@@ -1,0 +1,173 @@
+"""The inputs of a batch by several hands, each with the model loaded once: ``--jobs N`` processes here, or
+the actors of ``cluster``.
+
+A hand has one input at a time and gets the next one when it is done: nothing waits in a queue, and a long
+recording holds up nobody. Its events come back while it works: when the first process falls behind, the
+others wait. Results do not depend on who computed them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Pipe, wait
+from typing import Any, Protocol
+
+from slyther_cli.errors import DeviceError
+from slyther_cli.jobs.batch import Batch, Work, nobody
+from slyther_cli.jobs.results import Result
+from slyther_cli.runtime import same_python
+
+TRIES = 3
+"""How often an input is begun whose hand is lost."""
+PATIENCE = 10.0  # seconds that a process has to clean up
+LEAST_MEMORY = 1_000_000_000  # bytes that a process may plan with, where nobody set a limit
+
+
+class Lost(Exception):
+    """A hand is gone, in the words of the exception."""
+
+
+class Hand(Protocol):
+    """``item``: what it works on. ``starting``: it cannot be given anything yet."""
+
+    item: Work | None
+    starting: bool
+
+    def give(self, item: Work) -> None: ...
+
+    def receive(self) -> tuple[str, Any]:
+        """("events", list), ("result", Result), ("stop", error) or ("started", None); raises Lost."""
+
+
+class Crew(Protocol):
+    def hire(self, number: int) -> Any: ...
+
+    def ready(self, hands: list[Any]) -> list[Any]:
+        """Those that have something to say; waits until there is one."""
+
+    def dismiss(self, hands: list[Any]) -> None:
+        """Let them go: those that work stop, and leave nothing half done."""
+
+
+def work_through(job: Batch, work: Sequence[Work], crew: Crew, count: int) -> Iterator[tuple[Work, Result]]:
+    """Every input with its result, as they are done. Raises what stops all of them."""
+    todo, tried, hands = deque(work), dict.fromkeys((item.index for item in work), 0), list[Any]()
+    idle_losses = 0  # hands lost before they did anything
+    try:
+        for number in range(min(count, len(todo))):
+            hands.append(crew.hire(number))
+        while todo or any(hand.item for hand in hands):
+            for hand in hands:
+                if todo and hand.item is None and not hand.starting:
+                    item = todo.popleft()
+                    tried[item.index] += 1
+                    hand.give(item)
+            for hand in crew.ready([h for h in hands if h.item or h.starting]):
+                try:
+                    kind, message = hand.receive()
+                except Lost as lost:
+                    item = hand.item
+                    hands[hands.index(hand)] = crew.hire(hands.index(hand))
+                    if item is None:
+                        idle_losses += 1
+                        if idle_losses >= TRIES * count:
+                            raise DeviceError(f"the processes do not start: {lost}") from None
+                    elif tried[item.index] < TRIES:
+                        todo.appendleft(replace(item, again=True))
+                    else:
+                        error = DeviceError(
+                            f"{item.source}: the process that worked on it was lost {TRIES} times, {lost}"
+                        )
+                        yield item, job._told(job.result(str(item.source), "failed", error=error))
+                    continue
+                if kind == "events":
+                    for event in message:
+                        job.tell(event)
+                elif kind == "stop":
+                    raise message
+                elif kind == "result":
+                    item, hand.item = hand.item, None
+                    yield item, message
+    finally:
+        crew.dismiss(hands)
+
+
+class Processes:
+    """Processes of this machine (``worker``)."""
+
+    def __init__(self, job: Batch, count: int) -> None:
+        from slyther_cli.runtime import available_memory, cores
+
+        limit = job.memory_limit or max(LEAST_MEMORY, available_memory() // 2 // count)
+        threads = job.threads or max(1, cores() // count)
+        self.job = replace(job, tell=nobody, threads=threads, memory_limit=limit, jobs=1)
+
+    def hire(self, number: int) -> _Process:
+        return _Process(self.job, number)
+
+    def ready(self, hands: list[_Process]) -> list[_Process]:
+        ready = wait([hand.connection for hand in hands])
+        return [hand for hand in hands if hand.connection in ready]
+
+    def dismiss(self, hands: list[_Process]) -> None:
+        for hand in hands:
+            hand.dismiss()
+        for hand in hands:
+            hand.end()
+
+
+class _Process:
+    def __init__(self, job: Batch, number: int) -> None:
+        self.item: Work | None = None
+        self.starting = False  # what it is given waits in the pipe
+        self.connection, theirs = Pipe()
+        command, env = same_python("slyther_cli.jobs.worker", str(theirs.fileno()), str(number))
+        self.process = subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=2 if sys.stderr is not None else subprocess.DEVNULL,  # standard output has results alone
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        self._send(job)
+
+    def give(self, item: Work) -> None:
+        self.item = item
+        self._send(item)
+
+    def receive(self) -> tuple[str, Any]:
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            code = self.end()
+        if code == -9:
+            raise Lost("killed, as happens when memory runs out: fewer --jobs, or a smaller --memory-limit")
+        raise Lost(f"by signal {-code}" if code < 0 else f"with exit code {code}")
+
+    def _send(self, what: object) -> None:
+        with contextlib.suppress(OSError):  # it died: reading will tell
+            self.connection.send(what)
+
+    def dismiss(self) -> None:
+        if self.item is not None:
+            self.process.terminate()
+        else:
+            self._send(None)
+        with contextlib.suppress(OSError):
+            self.connection.close()
+
+    def end(self) -> int:
+        """Wait until it has ended; its exit code."""
+        with contextlib.suppress(OSError):
+            self.connection.close()
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()

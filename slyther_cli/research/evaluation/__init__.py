@@ -1,0 +1,1 @@
+"""Scores where the answer is known: separation, recognition, synthesis, codecs."""

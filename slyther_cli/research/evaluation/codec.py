@@ -1,0 +1,105 @@
+"""How much of speech a codec keeps, by the number of its codebooks, and how fast it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from slyther_cli.models.codec import Codec
+from slyther_cli.research.evaluation.metrics import bootstrap_interval
+from slyther_cli.research.training.codec import Segments
+from slyther_cli.research.training.data import SpeechPool
+from slyther_cli.research.training.losses import si_snr
+from slyther_cli.research.training.spectral import MelDistance
+
+
+def codebook_counts(codec: Codec) -> list[int]:
+    """1, 2, 4 .. and all."""
+    counts = [1 << i for i in range(8) if 1 << i < codec.n_codebooks]
+    return [*counts, codec.n_codebooks]
+
+
+def stoi_measure() -> Callable[..., float] | None:
+    """``stoi(clean, other, rate)`` of pystoi (Taal et al. 2011), or None where it is not installed."""
+    try:
+        from pystoi import stoi
+    except ImportError:
+        return None
+    return stoi
+
+
+def evaluate_codec(
+    codec: Codec,
+    manifests: Sequence[Path],
+    split: str,
+    examples: int,
+    seconds: float,
+    seed: int,
+    cache: Path,
+    device: str,
+    on_event: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Encode and decode ``examples`` pieces of ``seconds`` of the split's speakers, at -25 dB.
+
+    -> "codebooks": for each number of codebooks its kbit/s and the means of STOI (None without pystoi),
+    SI-SNR in dB and mel distance in nats, with STOI's 95 % interval over the examples; "encode" and "decode":
+    seconds of sound a second of CPU time (of the wall clock on a GPU), all codebooks, one example at a time.
+    ``on_event`` gets the "example" events. Raises :class:`InputError`.
+    """
+    pool = SpeechPool(list(manifests), split, codec.sample_rate, cache)
+    drawn, stoi = Segments(pool, seed), stoi_measure()
+    mel = MelDistance(codec.sample_rate).to(device)
+    samples = int(seconds * codec.sample_rate) // codec.hop * codec.hop
+    counts = codebook_counts(codec)
+    rows: dict[int, list[list[float]]] = {k: [] for k in counts}
+    spent = {"encode": 0.0, "decode": 0.0}
+    for i in range(examples):
+        x = torch.from_numpy(drawn.draw(i, samples))[None].to(device)
+        codes = _timed(codec.encode, x, spent, "encode")
+        for k in counts:
+            if k == codec.n_codebooks:
+                y = _timed(codec.decode, codes, spent, "decode")
+            else:
+                y = codec.decode(codes[:, :k])
+            heard = float("nan") if stoi is None else float(stoi(_numpy(x), _numpy(y), codec.sample_rate))
+            rows[k].append([heard, float(si_snr(y, x)), float(mel(y, x))])
+        on_event(
+            {"event": "example", "index": i + 1, "examples": examples, "si_snr": rows[counts[-1]][-1][1]}
+        )
+    table = []
+    for k in counts:
+        values = np.array(rows[k])
+        low, high = (None, None) if stoi is None else bootstrap_interval(values[:, 0].tolist(), seed)
+        table.append(
+            {
+                "codebooks": k,
+                "kbps": k * codec.frame_rate * float(np.log2(codec.codebook_size)) / 1000,
+                "stoi": None if stoi is None else float(values[:, 0].mean()),
+                "low": low,
+                "high": high,
+                "si_snr": float(values[:, 1].mean()),
+                "mel": float(values[:, 2].mean()),
+            }
+        )
+    heard_seconds = examples * samples / codec.sample_rate
+    speeds = {name: heard_seconds / value for name, value in spent.items()}
+    return {"codebooks": table, **speeds, "examples": examples, "speakers": len(pool.speakers)}
+
+
+def _timed(call: Callable[[Any], Any], x: Any, spent: dict[str, float], name: str) -> Any:
+    clock = time.perf_counter if x.is_cuda else time.process_time  # a shared core says nothing of the codec
+    began = clock()
+    out = call(x)
+    if x.is_cuda:
+        torch.cuda.synchronize()
+    spent[name] += clock() - began
+    return out
+
+
+def _numpy(x: torch.Tensor) -> np.ndarray:
+    return x[0].cpu().numpy()

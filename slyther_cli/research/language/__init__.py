@@ -1,0 +1,1 @@
+"""Training of n-gram language models from plain text."""

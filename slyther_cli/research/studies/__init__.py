@@ -1,0 +1,1 @@
+"""The papers' studies and benchmarks: speed, memory, quality by length, mutual information."""

@@ -1,0 +1,162 @@
+"""Dynamic mixing: two (or more) speakers, drawn anew for every example (papers.md 1.4, and longer stretches).
+
+An example is a pure function of (seed, index), so that a resumed run sees what the unbroken one would have
+seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from slyther_cli.errors import InputError, UsageError
+from slyther_cli.research.training.augmentation import (
+    between,
+    check_drawn,
+    coloured,
+    drawn,
+    noise,
+    noisy,
+    reverberant,
+)
+from slyther_cli.research.training.data import SpeechPool, at_speed
+
+
+@dataclass(frozen=True)
+class MixingConfig:
+    """``level_mean``/``level_std``: dB of each further source against the first, clipped at +-12 (papers.md
+    1.4).
+
+    What makes of one voice many: ``speed``, factors of which one is drawn for a source; ``colour_db``, the
+    standard deviation of a random smooth equaliser's gain; ``invert``, half of the sources change their sign.
+
+    What recordings do to voices: ``rooms``, the share of examples in a room that rings for ``room_s`` seconds
+    (least, most; until 60 dB less), each source as near to the microphone as ``direct_db`` (direct sound
+    against the rest) says; ``noise``, the share with steady noise ``snr_db`` below the speech; ``narrow``,
+    the share that hears only from ``low_hz`` to ``high_hz`` (least, most), as over a telephone. Rooms and
+    lines are part of a source, noise is of none.
+
+    ``turns``: the share of examples that are conversations, with pauses of ``pause_s`` seconds (least, most)
+    in which a speaker is silent; the rest overlap fully. ``alone``: the share in which only the first source
+    is heard, the others are zero. ``speaker_power``: a speaker is drawn with (number of utterances) ** power;
+    ``same_sex``: the share of examples whose other speakers are drawn among those of the first one's sex.
+
+    Raises :class:`UsageError` on values without a meaning.
+    """
+
+    level_mean: float = -2.51
+    level_std: float = 2.66
+    speed: tuple[float, ...] = (0.95, 1.0, 1.05)
+    colour_db: float = 0.0
+    invert: bool = False
+    rooms: float = 0.0
+    room_s: tuple[float, ...] = (0.1, 0.7)
+    direct_db: tuple[float, ...] = (0.0, 12.0)
+    noise: float = 0.0
+    snr_db: tuple[float, ...] = (8.0, 35.0)
+    narrow: float = 0.0
+    low_hz: tuple[float, ...] = (50.0, 400.0)
+    high_hz: tuple[float, ...] = (2600.0, 4000.0)
+    turns: float = 0.0
+    pause_s: tuple[float, ...] = (0.2, 4.0)
+    alone: float = 0.0
+    same_sex: float = 0.0
+    speaker_power: float = 0.5
+
+    def __post_init__(self) -> None:
+        ranges = ("pause_s", "room_s", "direct_db", "snr_db", "low_hz", "high_hz")
+        check_drawn(self, ranges, ("turns", "alone", "same_sex", "rooms", "noise", "narrow"))
+        if min(self.pause_s[0], self.low_hz[0]) < 0 or self.room_s[0] <= 0:
+            raise UsageError("pause_s and low_hz must be 0 or more, room_s above 0")
+        if self.low_hz[1] >= self.high_hz[0]:
+            raise UsageError("low_hz must be below high_hz")
+        if min(self.level_std, self.colour_db) < 0:
+            raise UsageError("level_std and colour_db must be 0 or more")
+
+
+class Mixer:
+    """``mixer.example(index, samples)`` -> (mixture [samples], sources [n_speakers, samples]), float32.
+
+    The mixture is the sum of the sources, and of noise if there is any, and peaks at 0.9. Who says what how
+    loud does not depend on rooms, noise and lines. Raises :class:`InputError` when the pool has fewer
+    speakers than an example, or nothing tells the sex that ``same_sex`` asks for.
+    """
+
+    def __init__(self, pool: SpeechPool, config: MixingConfig, n_speakers: int, seed: int):
+        self.pool, self.config, self.n_speakers, self.seed = pool, config, n_speakers, seed
+        self.names = sorted(pool.speakers)
+        if len(self.names) < n_speakers:
+            raise InputError(f"the speech has {len(self.names)} speakers; to mix takes {n_speakers}")
+        weight = np.array([len(pool.speakers[n]) for n in self.names], float) ** config.speaker_power
+        self.weight = weight / weight.sum()
+        self.sex = np.array([pool.sex[n] for n in self.names])
+        if config.same_sex and not self.sex.astype(bool).any():
+            raise InputError("same_sex asks for manifests with the column sex")
+
+    def example(self, index: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
+        c, rng = self.config, np.random.default_rng([self.seed, index])
+        chosen = self._draw(rng)
+        conversation = rng.random() < c.turns
+        sources = np.stack([self._source(rng, name, samples, conversation) for name in chosen])
+        around = np.random.default_rng([self.seed, index, 1])
+        if around.random() < c.rooms:
+            rings = drawn(around, c.room_s)
+            sources = np.stack(
+                [reverberant(around, x, self.pool.rate, rings, drawn(around, c.direct_db)) for x in sources]
+            )
+        for k in range(1, self.n_speakers):
+            level = np.clip(rng.normal(c.level_mean, c.level_std), -12, 12)
+            sources[k] *= np.float32(10 ** (level / 20))
+        if np.random.default_rng([self.seed, index, 2]).random() < c.alone:
+            sources[1:] = 0.0
+        mixture = sources.sum(0)
+        if around.random() < c.noise:
+            snr_db = drawn(around, c.snr_db)
+            mixture = noisy(mixture, noise(around, samples), snr_db)
+        if around.random() < c.narrow:
+            band = drawn(around, c.low_hz), drawn(around, c.high_hz)
+            sources, mixture = (between(x, self.pool.rate, *band) for x in (sources, mixture))
+        scale = np.float32(0.9 / max(1e-6, np.abs(mixture).max()))
+        return mixture * scale, sources * scale
+
+    def speakers(self, index: int) -> list[str]:
+        """Who speaks in that example, in the order of its sources."""
+        return self._draw(np.random.default_rng([self.seed, index]))
+
+    def _draw(self, rng: np.random.Generator) -> list[str]:
+        chosen = rng.choice(len(self.names), self.n_speakers, replace=False, p=self.weight)
+        known = self.sex[chosen[0]]
+        if known and self.config.same_sex and rng.random() < self.config.same_sex:
+            alike = np.flatnonzero(self.sex == known)
+            alike = alike[alike != chosen[0]]
+            if len(alike) >= self.n_speakers - 1:
+                p = self.weight[alike] / self.weight[alike].sum()
+                chosen[1:] = rng.choice(alike, self.n_speakers - 1, replace=False, p=p)
+        return [self.names[i] for i in chosen]
+
+    def _source(self, rng: np.random.Generator, name: str, samples: int, conversation: bool) -> np.ndarray:
+        """One speaker for the whole stretch: utterances end to end, or with pauses between them."""
+        c, utterances = self.config, self.pool.speakers[name]
+        speed = c.speed[rng.integers(len(c.speed))]
+        out = np.zeros(samples, np.float32)
+        at = 0
+        if conversation and rng.random() < 0.5:
+            at = int(rng.uniform(0, min(c.pause_s[1] * self.pool.rate, samples / 2)))
+        first = not conversation
+        while at < samples:
+            piece = at_speed(utterances[rng.integers(len(utterances))], self.pool.rate, speed, "MQ")
+            if first and len(piece) > samples:
+                # A random window, so that not all examples begin with a first word.
+                start = rng.integers(len(piece) - samples + 1)
+                piece = piece[start:]
+            first = False
+            piece = piece[: samples - at]
+            out[at : at + len(piece)] = piece
+            at += len(piece)
+            if conversation:
+                least, most = c.pause_s
+                at += int(rng.uniform(least, most) * self.pool.rate)
+        if c.colour_db:
+            out = coloured(rng, out, c.colour_db)
+        return -out if c.invert and rng.random() < 0.5 else out

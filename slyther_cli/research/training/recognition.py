@@ -1,0 +1,297 @@
+"""Training a recogniser: the configuration file, the batches, the losses, the validation (papers.md 2.5).
+
+A model without a decoder learns by CTC; one with a decoder by 0.3 CTC + 0.7 cross-entropy of the decoder,
+which is given the true text up to the token to be told (teacher forcing).
+
+The file is TOML with the tables [model] (a preset's name and settings), [text], [data], [augment], [batch]
+and [loop]; see examples/train-transcribe.toml. Its paths are relative to its own folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from slyther_cli.decode.ctc import GreedyDecoder
+from slyther_cli.decode.joint import BOS, EOS, JointOptions, has_ends, joint_search
+from slyther_cli.decode.tokens import (
+    CharTokenizer,
+    SentencePieceTokenizer,
+    load_tokenizer,
+)
+from slyther_cli.errors import UsageError
+from slyther_cli.models import registry
+from slyther_cli.research.evaluation.metrics import edits
+from slyther_cli.research.training.hubert_front import pretrained
+from slyther_cli.research.training.loader import Ahead
+from slyther_cli.research.training.loop import LoopConfig, Peers
+from slyther_cli.research.training.recognition_data import (
+    AugmentConfig,
+    TranscribedSpeech,
+    padded,
+    spec_augment,
+)
+from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
+from slyther_cli.research.training.workers import run
+
+FITTED_ON = 300  # utterances that the features' mean and deviation are taken from
+DEV_CANDIDATES = 10  # next tokens that validation tries of a hypothesis
+IGNORED = -100  # a target that does not count
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """``units``: "characters", "unigram" or "bpe"; ``size``: how many pieces of the latter two."""
+
+    units: str = "characters"
+    size: int = 500
+
+    def __post_init__(self) -> None:
+        if self.units not in ("characters", "unigram", "bpe"):
+            raise UsageError(f"units must be characters, unigram or bpe, not {self.units!r}")
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """A batch holds about ``seconds`` of speech. ``intermediate``: the share that a second loss half way up
+    the encoder has in CTC's (Lee and Watanabe 2021), 0 for none. Validation hears up to ``dev_utterances``.
+
+    With a decoder: ``ctc_weight`` is CTC's share in the loss, the decoder has the rest; ``label_smoothing``
+    of its targets (0 for the published S, 0.1 for L); validation searches with ``dev_beam`` hypotheses.
+    """
+
+    seconds: float = 60.0
+    intermediate: float = 0.3
+    dev_utterances: int = 200
+    ctc_weight: float = 0.3
+    label_smoothing: float = 0.0
+    dev_beam: int = 2
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or min(self.dev_utterances, self.dev_beam) < 1:
+            raise UsageError("seconds, dev_utterances and dev_beam must be above 0")
+        if not all(0 <= x < 1 for x in (self.intermediate, self.label_smoothing)):
+            raise UsageError("intermediate and label_smoothing must be from 0 to below 1")
+        if not 0 < self.ctc_weight <= 1:
+            raise UsageError("ctc_weight must be above 0 (times come from CTC) and at most 1")
+
+
+@dataclass(frozen=True)
+class RecognitionConfig:
+    """``model`` is what is set apart from the preset's, or the architecture's, own values. ``start_from``:
+    weights to go on from, a name or a folder; they bring their own settings and alphabet. ``hubert``: the
+    pre-trained HuBERT under a hubert-ctc."""
+
+    name: str = "my-recogniser"
+    architecture: str = "conmamba"
+    model: dict[str, Any] = field(default_factory=dict)
+    start_from: str = ""
+    hubert: str = ""
+    text: TextConfig = field(default_factory=TextConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+def read_config(path: Path) -> RecognitionConfig:
+    """The settings; without [model] and ``start_from``, of the preset conmamba-ctc-small. Raises
+    :class:`UsageError` on anything that the file should not hold."""
+    config = read_settings(path, RecognitionConfig)
+    own = (config.start_from, config.model, config.hubert, config.architecture != "conmamba")
+    if not any(own):
+        config = replace(config, model=dict(registry.PRESETS["conmamba-ctc-small"][1]))
+    return config
+
+
+class RecognitionTask:
+    """What the loop needs; see :mod:`slyther_cli.research.training.loop`."""
+
+    def __init__(self, config: RecognitionConfig, base: Path, device: str = "cpu"):
+        self.config, self.peers, self.device = config, Peers(), device
+        torch.manual_seed(config.loop.seed)
+        if config.hubert:
+            config, hubert = pretrained(config, base)
+        if config.start_from:
+            model, self.architecture, self.settings = starting_model(config, base, "transcribe")
+            beside = base / config.start_from
+            from slyther_cli.checkpoints import store
+
+            self.tokenizer = load_tokenizer(beside if beside.exists() else store.resolve(config.start_from))
+            pools = config.data.pools(base, model.config.sample_rate)
+        else:
+            rate = int(config.model.get("sample_rate", 16000))
+            pools = config.data.pools(base, rate)
+            settings = registry.full_config(config.architecture, config.model)
+            ends = settings.get("decoder") != "none"  # a speech-mamba always has a decoder
+            self.tokenizer = _tokenizer(config.text, pools[0].all_transcripts(), ends)
+            config = replace(config, model={**config.model, "vocab": self.tokenizer.size})
+            model, self.architecture, self.settings = starting_model(config, base, "transcribe")
+            model.start_from_s4d()
+            if config.hubert:
+                model.take(hubert)
+        self.alphabet = _digest(self.tokenizer)
+        self.speech, self.dev = (TranscribedSpeech(pool, self.tokenizer) for pool in pools)
+        if not config.start_from:
+            model.normalize.fit(self._features(model, i) for i in self._sample())
+        self.model = model.to(device)
+        self.decodes = hasattr(model, "seq_lin")
+        if self.decodes and not has_ends(self.tokenizer):
+            raise UsageError(f"{config.start_from}: its alphabet has no tokens for a text's start and end")
+        self.hop_s = model.config.hop / model.config.sample_rate
+        self._heard_midway: list[Tensor] = []
+        if config.batch.intermediate:
+            layers = model.transformer.encoder.layers
+            layers[len(layers) // 2 - 1].register_forward_hook(self._midway)
+        self._batches = Ahead(self.batch, device)
+
+    def _sample(self) -> np.ndarray:
+        rng = np.random.default_rng(self.config.loop.seed)
+        n = len(self.speech.samples)
+        return rng.choice(n, min(n, FITTED_ON), replace=False)
+
+    def _features(self, model, i: int) -> Tensor:
+        return model.fbank(torch.from_numpy(self.speech.samples[i].astype(np.float32) / 32768)[None])
+
+    def _midway(self, layer, inputs, output: Tensor) -> None:
+        if self.model.training:
+            self._heard_midway.append(output)
+
+    @torch.no_grad()
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features [batch, frames, n_mels] and their lengths, tokens [total] and their counts, of that step;
+        other ones for every peer."""
+        c = self.config
+        rng = np.random.default_rng([c.loop.seed, step, self.peers.rank, 2])
+        features, tokens = [], []
+        for samples, written in self.speech.batch(c.augment, rng, c.batch.seconds):
+            x = self.model.normalize(self.model.fbank(torch.from_numpy(samples)[None].to(self.device)))[0]
+            features.append(spec_augment(x, c.augment, rng, self.hop_s))
+            tokens.append(torch.tensor(written, dtype=torch.long))
+        counts = torch.tensor([len(t) for t in tokens])
+        return (*padded(features), torch.cat(tokens), counts)
+
+    def loss(self, step: int) -> tuple[Tensor, float]:
+        """The loss of that step's batch in nats a token, and a part of it to watch: the decoder's, or without
+        a decoder that of the last layer's CTC."""
+        features, lengths, tokens, counts = self._batches(step)
+        frames = self.model.frontend.frames(lengths)
+        lengths = lengths.to(self.device)
+        self._heard_midway.clear()
+
+        def ctc(logits: Tensor) -> Tensor:
+            log_probs = logits.float().log_softmax(-1).transpose(0, 1)
+            total = F.ctc_loss(log_probs, tokens, frames, counts, reduction="sum", zero_infinity=True)
+            return total / max(1, int(counts.sum()))
+
+        memory = self.model.encode(features, lengths)
+        last = total = ctc(self.model.ctc(memory))
+        if weight := self.config.batch.intermediate:
+            early = ctc(self.model.ctc(self.model.transformer.encoder.norm(self._heard_midway[0])))
+            total = (1 - weight) * last + weight * early
+        if not self.decodes:
+            return total, float(last.detach())
+        told = self._decoder_loss(memory, frames.to(self.device), tokens, counts)
+        share = self.config.batch.ctc_weight
+        return share * total + (1 - share) * told, float(told.detach())
+
+    def _decoder_loss(self, memory: Tensor, frames: Tensor, tokens: Tensor, counts: Tensor) -> Tensor:
+        """Cross-entropy of every token, the end too, after those before it; summed, a token of the text."""
+        given, wanted = forced(tokens, counts)
+        logits = self.model.decode(given.to(self.device), memory, frames).float()
+        loss = F.cross_entropy(
+            logits.flatten(0, 1),
+            wanted.flatten().to(self.device),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self.config.batch.label_smoothing,
+        )
+        return loss / max(1, int(counts.sum()))
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, Any]:
+        """Word and character error rates in percent on utterances of the dev speakers: greedy, or of a small
+        joint search with the decoder."""
+        rng = np.random.default_rng(0)
+        n = len(self.dev.samples)
+        chosen = np.sort(rng.choice(n, min(n, self.config.batch.dev_utterances), replace=False))
+        words, wrong_words, characters, wrong_characters = 0, 0, 0, 0
+        for i in chosen:
+            heard = self._heard(np.asarray(self.dev.samples[i], np.float32) / 32768)
+            said = self.dev.texts[i]
+            words, characters = words + len(said.split()), characters + len(said)
+            wrong_words += edits(said.split(), heard.split())
+            wrong_characters += edits(said, heard)
+        wer, cer = (round(100 * x, 2) for x in (wrong_words / words, wrong_characters / characters))
+        return {"score": -wer, "wer": wer, "cer": cer, "utterances": len(chosen)}
+
+    def _heard(self, samples: np.ndarray) -> str:
+        x = torch.from_numpy(samples)[None].to(self.device)
+        memory = self.model.encode(self.model.features(x))
+        if self.decodes:
+            search = JointOptions(beam=self.config.batch.dev_beam, candidates=DEV_CANDIDATES)
+            return self.tokenizer.decode(joint_search(self.model, memory[0], search))
+        log_probs = self.model.ctc(memory).log_softmax(-1)[0].cpu().numpy()
+        decoder = GreedyDecoder()
+        return self.tokenizer.decode(t.id for t in [*decoder.feed(log_probs), *decoder.finish()])
+
+    def export(self, folder: Path, metrics: dict[str, Any]) -> None:
+        """Write the weights and the alphabet as a model folder of slyther's."""
+        from slyther_cli.checkpoints import store
+
+        store.save(
+            folder,
+            self.model,
+            name=self.config.name,
+            architecture=self.architecture,
+            config=self.settings,
+            task="transcribe",
+            companions=self.tokenizer.save,
+            metrics={"dev_wer": metrics["wer"], "dev_cer": metrics["cer"], "steps": metrics["step"]},
+        )
+
+    def about(self) -> dict[str, Any]:
+        """What the run is made of, for the event that starts it."""
+        return {
+            "config": self.settings,
+            "train_hours": round(self.speech.hours, 2),
+            "speakers": len(set(self.speech.speakers)),
+            "left_out": self.speech.left_out,
+        }
+
+
+def forced(tokens: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens [total] of texts with ``counts`` [batch] -> what a decoder is given [batch, most + 1], from BOS
+    on, and what it should tell at each place, EOS last; padded by blanks and by ``IGNORED``."""
+    bos, eos = torch.tensor([BOS]), torch.tensor([EOS])
+    texts = tokens.split(counts.tolist())
+    pad = torch.nn.utils.rnn.pad_sequence
+    given = pad([torch.cat([bos, text]) for text in texts], batch_first=True)
+    return given, pad([torch.cat([text, eos]) for text in texts], batch_first=True, padding_value=IGNORED)
+
+
+def _digest(tokenizer: CharTokenizer | SentencePieceTokenizer) -> str:
+    """A short text that is another one for another alphabet."""
+    surfaces = [tokenizer.surface(i) for i in range(tokenizer.size)]
+    return hashlib.sha256(repr(surfaces).encode()).hexdigest()[:16]
+
+
+def _tokenizer(c: TextConfig, lines: list[str], ends: bool) -> CharTokenizer | SentencePieceTokenizer:
+    """``ends``: with tokens for a text's start and end, which SentencePiece's have anyway."""
+    if c.units == "characters":
+        return CharTokenizer(ends=ends)
+    try:
+        return SentencePieceTokenizer.train(lines, c.size, kind=c.units)
+    except ValueError as error:
+        raise UsageError(f"[text] {error}") from None
+
+
+train = partial(run, RecognitionTask, read_config)

@@ -1,0 +1,195 @@
+"""Examples for a recogniser: utterances or joins of them, made noisy and warped in time, with their texts.
+
+An example is a pure function of (seed, index), so that a resumed run sees what the unbroken one would have
+seen. Sources: papers.md 2.6 (speed perturbation, SpecAugment) and 7.3 (joined utterances).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slyther_cli.decode.tokens import Tokenizer
+from slyther_cli.errors import InputError, UsageError
+from slyther_cli.research.training.augmentation import check_drawn, drawn, noise, noisy
+from slyther_cli.research.training.data import SpeechPool, at_speed
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """``speed``: factors of speed perturbation. ``gain_db``: levels are shifted by up to so much. ``noise``:
+    the share of examples with noise under them, ``snr_db`` (least, most) below the speech. ``narrow``: the
+    share whose band ends somewhere in ``cutoff_hz``, as that of a telephone or of a lossy codec does.
+
+    ``joined``: the share of examples that are several utterances with pauses of ``pause_s`` between them, as
+    long as one of ``joined_seconds``. ``wordless``: the share that has no speech, only noise or tones.
+    SpecAugment: ``bands`` masks of up to ``band_width`` mel bands, and one mask of up to ``mask_s`` seconds
+    for every ``mask_every_s``. Raises :class:`UsageError` on values without a meaning.
+    """
+
+    speed: tuple[float, ...] = (0.9, 1.0, 1.1)
+    gain_db: float = 8.0
+    noise: float = 0.3
+    snr_db: tuple[float, ...] = (8.0, 35.0)
+    narrow: float = 0.3
+    cutoff_hz: tuple[float, ...] = (3400.0, 7000.0)
+    joined: float = 0.3
+    joined_seconds: tuple[float, ...] = (20.0, 40.0)
+    pause_s: tuple[float, ...] = (0.1, 2.0)
+    wordless: float = 0.01
+    bands: int = 2
+    band_width: int = 20
+    mask_every_s: float = 2.5
+    mask_s: float = 0.4
+
+    def __post_init__(self) -> None:
+        ranges = ("pause_s", "snr_db", "cutoff_hz")
+        check_drawn(self, ranges, ("noise", "narrow", "joined", "wordless"))
+        if self.pause_s[0] < 0 or not self.joined_seconds or min(self.joined_seconds) <= 0:
+            raise UsageError("pauses must be 0 or more seconds, joined_seconds above 0")
+        if min(self.bands, self.band_width, self.mask_s, self.gain_db) < 0 or self.mask_every_s <= 0:
+            raise UsageError("bands, band_width, mask_s, gain_db must be 0 or more, mask_every_s above 0")
+
+
+class TranscribedSpeech:
+    """The utterances of a pool that have a text which ``tokenizer`` can write, by length.
+
+    ``seconds`` float [n] ascending, ``texts`` and ``tokens`` [n]; ``left_out`` counts those without. Raises
+    :class:`InputError` when there is none.
+    """
+
+    def __init__(self, pool: SpeechPool, tokenizer: Tokenizer):
+        self.rate = pool.rate
+        rows: list[tuple[str, np.ndarray, str, list[int]]] = []
+        self.left_out = 0
+        for speaker in sorted(pool.speakers):
+            for samples, raw in zip(pool.speakers[speaker], pool.transcripts[speaker], strict=True):
+                text = tokenizer.normalise(raw)
+                try:
+                    tokens = tokenizer.encode(text)
+                except ValueError:
+                    tokens = []
+                if tokens:
+                    rows.append((speaker, samples, text, tokens))
+                else:
+                    self.left_out += 1
+        if not rows:
+            raise InputError("the speech has no transcripts that the model's alphabet can write")
+        rows.sort(key=lambda row: len(row[1]))
+        self.speakers, self.samples, self.texts, self.tokens = map(list, zip(*rows, strict=True))
+        self.seconds = np.array([len(s) / pool.rate for s in self.samples])
+        self.hours = float(self.seconds.sum()) / 3600
+        self._encode = tokenizer.encode
+
+    def batch(
+        self, c: AugmentConfig, rng: np.random.Generator, seconds: float
+    ) -> list[tuple[np.ndarray, list[int]]]:
+        """About ``seconds`` of speech, a half more at most (or one utterance): (float32 samples, tokens) of
+        utterances about equally long."""
+        if rng.random() < c.joined:
+            length = c.joined_seconds[rng.integers(len(c.joined_seconds))]
+            return [self._join(c, rng, length) for _ in range(max(1, round(seconds / length)))]
+        at = int(rng.choice(len(self.seconds), p=self.seconds / self.seconds.sum()))
+        count = max(1, round(seconds / self.seconds[at]))
+        near = np.arange(max(0, at - 2 * count), min(len(self.seconds), at + 2 * count + 1))
+        picked = rng.choice(near, min(count, len(near)), replace=False)
+        room = np.cumsum(self.seconds[picked]) <= 1.5 * seconds
+        return [self._example(c, rng, int(i)) for i in picked[: max(1, int(room.sum()))]]
+
+    def _example(self, c: AugmentConfig, rng: np.random.Generator, i: int) -> tuple[np.ndarray, list[int]]:
+        if rng.random() < c.wordless:
+            return _wordless(rng, len(self.samples[i]), self.rate), []
+        return self._finished(c, rng, self._speech(c, rng, i)), self.tokens[i]
+
+    def _join(self, c: AugmentConfig, rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, list]:
+        """Utterances of one speaker, or of two in turns."""
+        everyone = sorted(set(self.speakers))
+        chosen = set(rng.choice(everyone, min(len(everyone), int(rng.integers(1, 3))), replace=False))
+        own = [i for i, s in enumerate(self.speakers) if s in chosen]
+        parts: list[np.ndarray] = []
+        texts: list[str] = []
+        total = 0
+        while True:
+            i = own[rng.integers(len(own))]
+            speech = self._speech(c, rng, i)
+            pause = np.zeros(int(drawn(rng, c.pause_s) * self.rate), np.float32)
+            if parts and total + len(speech) + len(pause) > seconds * self.rate:
+                break
+            parts += [speech, pause]
+            texts.append(self.texts[i])
+            total += len(speech) + len(pause)
+        return self._finished(c, rng, np.concatenate(parts)), self._encode(" ".join(texts))
+
+    def _speech(self, c: AugmentConfig, rng: np.random.Generator, i: int) -> np.ndarray:
+        return at_speed(self.samples[i], self.rate, c.speed[rng.integers(len(c.speed))], "QQ")
+
+    def _finished(self, c: AugmentConfig, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+        if rng.random() < c.narrow:
+            spectrum = np.fft.rfft(x)
+            spectrum[int(drawn(rng, c.cutoff_hz) / self.rate * len(x)) :] = 0
+            x = np.fft.irfft(spectrum, len(x)).astype(np.float32)
+        if c.gain_db:
+            x = x * np.float32(10 ** (rng.uniform(-c.gain_db, c.gain_db) / 20))
+        if rng.random() < c.noise:
+            x = noisy(x, noise(rng, len(x)), drawn(rng, c.snr_db))
+        return x
+
+
+def _wordless(rng: np.random.Generator, n: int, rate: int) -> np.ndarray:
+    """Silence, noise, chords of a few steady tones, or struck notes with or without drums; float32 [n]."""
+    kind = rng.integers(4)
+    level = np.float32(10 ** (-rng.uniform(10, 60) / 20))
+    if kind == 0:
+        return np.zeros(n, np.float32)
+    if kind == 1:
+        return noise(rng, n) * level
+    if kind == 2:
+        return _struck(rng, n, rate) * level
+    t = np.arange(n, dtype=np.float32) / rate
+    pitches = 110 * 2 ** (rng.integers(0, 36, 4) / 12)
+    tones = sum(np.sin(2 * np.pi * p * k * t) / k for p in pitches for k in (1, 2, 3))
+    beat = np.interp(t, np.arange(0, t[-1] + 1, 0.5), rng.uniform(0, 1, len(np.arange(0, t[-1] + 1, 0.5))))
+    return (tones * beat * level / 4).astype(np.float32)
+
+
+def _struck(rng: np.random.Generator, n: int, rate: int) -> np.ndarray:
+    """Notes that are struck and fade, several at a time, some with drums; peak about 1, float32 [n]."""
+    x = np.zeros(n + 2 * rate, np.float32)
+    beat, voices, drums = rng.uniform(0.12, 0.6), int(rng.integers(1, 5)), rng.random() < 0.5
+    bright, fade = rng.uniform(0.8, 2.0), rng.uniform(1.0, 8.0)
+    t = np.arange(2 * rate, dtype=np.float32) / rate
+    shape = np.minimum(1, t * rng.uniform(20, 300)) * np.exp(-fade * t)
+    hit = rng.standard_normal(rate // 5, np.float32) * np.exp(-40 * t[: rate // 5])
+    for at in np.arange(0, n, max(1, int(beat * rate))):
+        for _ in range(rng.integers(0, voices + 1)):
+            pitch = 65 * 2 ** (rng.integers(0, 48) / 12)
+            wobble = rng.uniform(0, 0.6) * np.sin(2 * np.pi * 5.5 * t)
+            high = range(1, min(9, max(2, int(rate / 2 / pitch))))
+            note = sum(np.sin(k * (2 * np.pi * pitch * t + wobble)) / k**bright for k in high)
+            x[at : at + 2 * rate] += note * shape
+        if drums and rng.random() < 0.7:
+            x[at : at + len(hit)] += 2 * hit
+    return x[:n] / max(1e-6, float(np.abs(x[:n]).max()))
+
+
+def spec_augment(features: Tensor, c: AugmentConfig, rng: np.random.Generator, hop_s: float) -> Tensor:
+    """Masks on normalised features [frames, bands], in place: what is masked becomes the mean, 0."""
+    frames, bands = features.shape
+    for _ in range(c.bands):
+        width = int(rng.integers(0, min(c.band_width, bands) + 1))
+        at = int(rng.integers(0, bands - width + 1))
+        features[:, at : at + width] = 0
+    for _ in range(round(frames * hop_s / c.mask_every_s)):
+        width = min(int(rng.uniform(0, c.mask_s) / hop_s), frames)
+        at = int(rng.integers(0, frames - width + 1))
+        features[at : at + width] = 0
+    return features
+
+
+def padded(features: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """[frames, bands] each -> [batch, most frames, bands], lengths [batch]."""
+    lengths = torch.tensor([len(f) for f in features])
+    return torch.nn.utils.rnn.pad_sequence(features, batch_first=True), lengths

@@ -1,0 +1,205 @@
+"""Training a voice (VALL-M): the configuration file, the batches, the validation.
+
+The file is TOML with the tables [model] (a preset's name and settings), [data], [batch] and [loop], and the
+name of the codec; see examples/train-speak.toml. Its paths are relative to its own folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slyther_cli.checkpoints.config import WEIGHTS_FILE
+from slyther_cli.checkpoints.voice import Voice, write_voice
+from slyther_cli.errors import ModelError, UsageError
+from slyther_cli.models.codec import Codec
+from slyther_cli.models.vall_m import Batch
+from slyther_cli.research.training.codec_dataset import Spoken, SpokenCodes, collate
+from slyther_cli.research.training.loader import Ahead
+from slyther_cli.research.training.loop import LoopConfig, Peers
+from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
+from slyther_cli.research.training.workers import run
+
+DEV_SEED = 12345
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """A batch holds about ``frames`` frames of the codec. ``join``: the share of batches whose utterances are
+    followed by another of their speaker. ``prompt``: the share of utterances whose first part is a prompt to
+    the second stage. ``lengths``: the weight of the durations' loss. ``seconds``: the shortest and the
+    longest utterance that is used."""
+
+    frames: int = 2400
+    join: float = 0.2
+    prompt: float = 0.5
+    lengths: float = 1.0
+    seconds: tuple[float, ...] = (0.5, 16.0)
+    dev_utterances: int = 48
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.dev_utterances < 1 or len(self.seconds) != 2 or self.lengths < 0:
+            raise UsageError("frames and dev_utterances must be 1 or more; seconds the least and the most")
+        if not (0 <= self.join <= 1 and 0 <= self.prompt <= 1):
+            raise UsageError("join and prompt are shares, from 0 to 1")
+
+
+@dataclass(frozen=True)
+class SpeechConfig:
+    """``codec``: the name or folder of the codec whose codes are spoken. ``start_from``: weights to go on
+    from; they bring their own settings. ``speaker``: whose dev utterance is the model's own voice, if not
+    anybody's."""
+
+    name: str = "my-voice"
+    architecture: str = "vall-m"
+    codec: str = "codec-16k"
+    model: dict[str, Any] = field(default_factory=dict)
+    start_from: str = ""
+    speaker: str = ""
+    data: DataConfig = field(default_factory=DataConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+def load_codec(name: str, base: Path) -> tuple[Codec, str, str]:
+    """The codec, its own name, and a short hash of its weights. Raises :class:`ModelError`."""
+    from slyther_cli.checkpoints import store
+
+    beside = base / name
+    folder = store.resolve(beside if beside.exists() else name)
+    codec, config = store.load(folder, expect_task="codec")
+    assert isinstance(codec, Codec)
+    return codec, config.name, hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]
+
+
+class SpeechTask:
+    """What the loop needs; see :mod:`slyther_cli.research.training.loop`."""
+
+    def __init__(self, config: SpeechConfig, base: Path, device: str = "cpu"):
+        self.config, self.peers, self.device = config, Peers(), device
+        codec, codec_name, codec_key = load_codec(config.codec, base)
+        torch.manual_seed(config.loop.seed)
+        model, self.architecture, settings = starting_model(config, base, "speak")
+        self.settings = settings | {"codec": codec_name}
+        self.model = model.to(device)
+        of_codec = (codec.sample_rate, codec.frame_rate, codec.n_codebooks, codec.codebook_size)
+        own = tuple(settings[k] for k in ("sample_rate", "frame_rate", "n_codebooks", "codebook_size"))
+        if own != of_codec:
+            raise ModelError(
+                f"[model] has sample_rate, frame_rate, n_codebooks, codebook_size {own}, codec {codec_name} "
+                f"has {of_codec}: set them alike"
+            )
+        data, b = config.data, config.batch
+        cache, manifests = data.cache_folder(base), data.manifest_paths(base)
+        codec.to(device)
+        aligned = settings["conditioning"] == "aligned"
+        self.speech, self.dev = (
+            SpokenCodes(
+                manifests,
+                split,
+                codec,
+                codec_key,
+                settings["alphabet"],
+                aligned,
+                cache,
+                (b.seconds[0], b.seconds[1]),
+                _tell_progress,
+            )
+            for split in (data.train_split, data.dev_split)
+        )
+        if not self._of_voice():
+            raise UsageError(f"speaker {config.speaker!r} has no utterance in split {data.dev_split!r}")
+        self._batches = Ahead(self.batch, device)
+
+    def about(self) -> dict[str, Any]:
+        """The details of the "start" event."""
+        speakers = len({item.speaker for item in self.speech.items})
+        hours = round(self.speech.seconds / 3600, 2)
+        return {"speakers": speakers, "train_hours": hours, "left_out": self.speech.left_out}
+
+    def batch(self, step: int) -> tuple[Batch, Tensor, Tensor, Tensor]:
+        """Utterances; what the second stage is asked of them, level and frames of prompt; and how many frames
+        tell the voice; each [batch]."""
+        b = self.config.batch
+        rng = np.random.default_rng([self.config.loop.seed, step, self.peers.rank, 3])
+        batch = self.speech.batch(rng, b.frames, b.join)
+        return batch, *self._asked(batch, rng, b.prompt)
+
+    def _asked(self, batch: Batch, rng: np.random.Generator, prompt: float) -> tuple[Tensor, Tensor, Tensor]:
+        rows = len(batch.symbols)
+        # The first codebooks hold most of the sound, so they are practised most.
+        weight = 1 / np.arange(1, self.settings["n_codebooks"])
+        level = torch.from_numpy(rng.choice(len(weight), rows, p=weight / weight.sum()))
+        share = torch.from_numpy(rng.uniform(0, 0.5, rows) * (rng.random(rows) < prompt))
+        voice = torch.from_numpy(rng.uniform(0.2, 0.6, rows))
+        return level, (batch.n_frames * share).long(), (batch.n_frames * voice).long()
+
+    def _losses(self, batch: Batch, *asked: Tensor):
+        durations = None if batch.durations is None else batch.durations.to(self.device)
+        symbols, n_symbols, codes, n_frames = (x.to(self.device) for x in batch[:4])
+        there = Batch(symbols, n_symbols, codes, n_frames, durations)
+        return self.model.losses(there, *(x.to(self.device) for x in asked))
+
+    def loss(self, step: int) -> tuple[Tensor, float]:
+        """The loss of that step's batch, and the first stage's part of it."""
+        losses = self._losses(*self._batches(step))
+        total = losses.first + losses.rest + self.config.batch.lengths * losses.lengths
+        return total, float(losses.first.detach())
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, Any]:
+        """Losses on the same dev utterances each time; the score is the negative sum of both stages'."""
+        rng = np.random.default_rng(DEV_SEED)
+        count = min(self.config.batch.dev_utterances, len(self.dev.items))
+        chosen = sorted(rng.choice(len(self.dev.items), count, replace=False))
+        sums, weight = np.zeros(3), 0
+        for start in range(0, count, 8):
+            batch = collate([self.dev.items[i] for i in chosen[start : start + 8]])
+            losses = self._losses(batch, *self._asked(batch, rng, 0.0))
+            frames = int(batch.n_frames.sum())
+            sums += frames * np.array([float(x) for x in losses])
+            weight += frames
+        first, rest, lengths = sums / weight
+        values = {"score": -(first + rest), "first": first, "rest": rest, "lengths": lengths}
+        return {**{k: round(float(v), 4) for k, v in values.items()}, "examples": count}
+
+    def export(self, folder: Path, metrics: dict[str, Any]) -> None:
+        """Weights, with a voice to speak in when none is given: a dev utterance's codes."""
+        from slyther_cli.checkpoints import store
+
+        store.save(
+            folder,
+            self.model,
+            name=self.config.name,
+            architecture=self.architecture,
+            config=self.settings,
+            task="speak",
+            metrics=metrics,
+            companions=lambda where: write_voice(where, self._default_voice()),
+        )
+
+    def _of_voice(self) -> list[Spoken]:
+        name = self.config.speaker
+        return [item for item in self.dev.items if not name or item.speaker == name]
+
+    def _default_voice(self) -> Voice:
+        """The speaker's dev utterance whose length is nearest 3 s."""
+        wanted = 3 * self.settings["frame_rate"]
+        own = collate([min(self._of_voice(), key=lambda item: abs(len(item.codes) - wanted))])
+        return Voice(own.symbols[0], own.codes[0], None if own.durations is None else own.durations[0])
+
+
+def _tell_progress(done: int, of: int) -> None:
+    if done % 500 == 0 or done == of:
+        print(f"encoded {done} of {of} utterances", file=sys.stderr)
+
+
+train = partial(run, SpeechTask, partial(read_settings, kind=SpeechConfig))

@@ -1,1 +1,0 @@
-"""Measurements of our own: speed, memory, where crossovers lie. Only commands import this."""

@@ -1,0 +1,351 @@
+"""Speaking as a job: text in, a sound file out, sentence by sentence, however long the text.
+
+    text -> sentences -> symbols -> codes (models.vall_sampling) -> guard -> codec -> file or stream
+
+Models that know how long a symbol lasts carry their state from sentence to sentence; others read the prompt's
+text again with each. The codec's decoder runs through: there is no seam. After a prompt, a filter gives the
+sound its colour (``likeness``). Memory does not grow with the text
+but by the text itself. Here is the Python API.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import slyther_cli
+from slyther_cli.audio.discover import check_extension, check_target
+from slyther_cli.audio.equalise import Equaliser
+from slyther_cli.audio.writer import subtype_of
+from slyther_cli.checkpoints.config import WEIGHTS_FILE, ModelConfig, read_config
+from slyther_cli.checkpoints.places import available
+from slyther_cli.english.markup import without_markup
+from slyther_cli.english.normalise import normalise
+from slyther_cli.english.phonemes import Spelling, spell
+from slyther_cli.english.pronunciations import Pronunciations
+from slyther_cli.english.sentences import Sentence, split_sentences
+from slyther_cli.errors import InputError, ModelError, UsageError
+from slyther_cli.jobs.results import Result
+from slyther_cli.jobs.setup import choose_model, pick_device
+from slyther_cli.models.codec import Codec, CodecDecoder
+from slyther_cli.models.vall_m import Context, VallM
+from slyther_cli.models.vall_sampling import Said, Sampling, Voicing
+from slyther_cli.synthesis.journal import Journal
+from slyther_cli.synthesis.output import open_output
+from slyther_cli.synthesis.prompt import own_voice, recogniser, voice_of
+from slyther_cli.synthesis.speech_check import Hear, Verdict, judge_lengths, judge_words
+from slyther_cli.synthesis.voice_matching import equaliser_for
+
+DEFAULT_MODEL = "vall-me-16k-en"
+PARAGRAPH_SECONDS = 0.4
+GUARDS = ("auto", "lengths", "recogniser", "none")
+MOST_CHARACTERS = 50_000_000
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SpeechResult(Result):
+    """What became of a text. ``sentences`` spoken; ``retried`` of them were said more than once; ``doubtful``
+    ones are still not as the guard would have them."""
+
+    sentences: int = 0
+    retried: int = 0
+    doubtful: int = 0
+
+    def as_event(self) -> dict[str, Any]:
+        more = {"sentences": self.sentences, "retried": self.retried, "doubtful": self.doubtful}
+        return super().as_event() | more | {"synthetic": True}
+
+
+def speak(
+    text: str,
+    output: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
+    *,
+    source: str = "text",
+    prompt: str | os.PathLike[str] | None = None,
+    prompt_text: str | None = None,
+    lexicon: str | os.PathLike[str] | None = None,
+    speed: float = 1.0,
+    seed: int = 0,
+    sampling: Sampling | None = None,
+    guard: str = "auto",
+    retries: int = 2,
+    format: str = "wav",
+    subtype: str = "16",
+    raw: bool = False,
+    replace: bool = False,
+    resume: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> SpeechResult:
+    """Speak ``text`` into ``output``, a file, or "-" for standard output (WAV, or ``raw`` 16-bit samples).
+
+    ``model``       name or folder; by default the one that comes with slyther.
+    ``prompt``      a recording of the voice to speak in, 3 to 10 s of one speaker, who agrees to it;
+    ``prompt_text`` what is said there, else our recogniser writes it down. Without a prompt: the model's
+    voice. ``speed``       1 is the model's own; from 0.5 to 2, for models that know how long a symbol lasts.
+    ``lexicon``     a file of your own pronunciations (``english.pronunciations``).
+    ``seed``        the same one gives the same speech on the same device.
+    ``guard``       "lengths", "recogniser" (both), "auto" (the recogniser where there is one), "none";
+                    a sentence that it doubts is said anew with another seed, ``retries`` times at most.
+    ``resume``      keep each sentence in the cache, and go on from what a stopped run of the same text left;
+                    a file that is there already is left, unless ``replace``.
+    ``on_event``    called with dictionaries: "event" is start, note, sentence, file_done.
+
+    Files carry a mark that the speech is synthetic. Raises InputError (no words, the prompt), UsageError,
+    OutputError, ModelError, DeviceError.
+    """
+    _check(text, speed, guard, retries)
+    kind = subtype_of(format, subtype)
+    if str(output) != "-":
+        check_target(output, *() if prompt is None else (prompt,))
+        if not raw:
+            check_extension(Path(output), format)
+    tell = on_event or (lambda event: None)
+    if threads:
+        torch.set_num_threads(threads)
+    text, tags = without_markup(text)
+    notes = [f"markup is not understood here, left out: {', '.join(tags)}"] if tags else []
+    sentences = [s for s in split_sentences(text) if any(map(str.isalnum, s.text)) or normalise(s.text).text]
+    if not sentences:
+        raise InputError("there is nothing to say: the text has no words")
+    if resume and not replace and str(output) != "-" and Path(output).is_file():
+        left = SpeechResult(source, "skipped", {"speech": Path(output)})
+        tell({"event": "file_done", **left.as_event()})
+        return left
+    config = choose_voice(model)
+    where = pick_device(device)
+    network, codec = load_pair(config, where)
+    if speed != 1 and not network.aligned:
+        raise UsageError(f"model {config.name} cannot change its speed: leave --speed out")
+    said = None
+    if lexicon is not None:
+        said = Pronunciations.read(lexicon, phones=network.config.alphabet == "arpabet")
+    hear = _hear(guard, codec.sample_rate, where)
+    live = guard if guard != "auto" else "recogniser" if hear else "lengths"
+    tell({"event": "start", "task": "speak", "model": config.name, "device": where, "seed": seed,
+          "alphabet": network.config.alphabet, "sample_rate": codec.sample_rate, "guard": live})  # fmt: skip
+    voice = own_voice(config.path, network) if config.path else None
+    if prompt is not None:
+        voice, more = voice_of(prompt, prompt_text, network, codec, where, said)
+        notes += more
+    journal = None
+    if resume:
+        assert config.path is not None
+        weights = hashlib.sha256((config.path / WEIGHTS_FILE).read_bytes()).hexdigest()
+        about = [text, str(output), weights, str(prompt), speed, seed, repr(sampling), guard, retries, said]
+        about += [] if voice is None else [None if part is None else part.tolist() for part in voice]
+        key = hashlib.sha256(repr((slyther_cli.__version__, about)).encode()).hexdigest()[:16]
+        journal = Journal(key, where)
+    voicing = Voicing(network, voice, sampling or Sampling())
+    colour = None if prompt is None else equaliser_for(voicing, codec, seed)
+    job = _Job(network, codec, voicing, speed, seed, guard, retries, hear, colour, said)
+    options = {"format": format, "subtype": kind, "raw": raw, "replace": replace}
+    return job.run(sentences, str(output), source, notes, journal, tell, options)
+
+
+def _check(text: str, speed: float, guard: str, retries: int) -> None:
+    if len(text) > MOST_CHARACTERS:
+        raise InputError(f"the text is longer than {MOST_CHARACTERS:,} characters: part it")
+    if not 0.5 <= speed <= 2:
+        raise UsageError("the speed must be from 0.5 to 2")
+    if guard not in GUARDS:
+        raise UsageError(f"the guard {guard!r} is not known: {', '.join(GUARDS)}")
+    if not 0 <= retries <= 20:
+        raise UsageError("retries must be from 0 to 20")
+
+
+def choose_voice(model: str | os.PathLike[str] | None) -> ModelConfig:
+    """The model to speak with: the one named, else the shipped one, else the first in the cache that speaks.
+
+    Raises :class:`ModelError`."""
+    if model is None and DEFAULT_MODEL not in (here := {name: folder for name, folder, _ in available()}):
+        for folder in here.values():
+            with contextlib.suppress(ModelError):
+                if (config := read_config(folder)).task == "speak":
+                    return config
+        raise ModelError(
+            f"no model on this machine can speak: {DEFAULT_MODEL}, which comes with slyther, is not here; "
+            "install slyther again, or train one with `slyther train speak` and name it with --model"
+        )
+    return choose_model("speak", model, DEFAULT_MODEL)
+
+
+def load_pair(config: ModelConfig, device: str) -> tuple[VallM, Codec]:
+    """A speech model and the codec that it names. Raises :class:`ModelError`, also when they do not fit."""
+    from slyther_cli.checkpoints import store
+
+    assert config.path is not None
+    network = store.load(config.path, expect_task="speak")[0].to(device)
+    assert isinstance(network, VallM)
+    c = network.config
+    try:
+        beside = config.path.parent / c.codec
+        codec = store.load(beside if (beside / "config.json").is_file() else c.codec, expect_task="codec")[0]
+    except ModelError as error:
+        raise ModelError(f"model {config.name} speaks the codes of codec {c.codec}: {error}") from None
+    assert isinstance(codec, Codec)
+    wanted = (c.sample_rate, c.frame_rate, c.n_codebooks, c.codebook_size)
+    if wanted != (codec.sample_rate, codec.frame_rate, codec.n_codebooks, codec.codebook_size):
+        raise ModelError(f"model {config.name} was made for another codec than the {c.codec} that is here")
+    return network, codec.to(device)
+
+
+def _hear(guard: str, rate: int, device: str) -> Hear | None:
+    """The guard's recogniser; None when it is not asked for, or "auto" and not on this machine."""
+    if guard not in ("auto", "recogniser"):
+        return None
+    try:
+        return recogniser(rate, device)
+    except ModelError:
+        if guard == "recogniser":
+            raise
+        return None
+
+
+@dataclass
+class _Job:
+    network: VallM
+    codec: Codec
+    voicing: Voicing
+    speed: float
+    seed: int
+    guard: str
+    retries: int
+    hear: Hear | None
+    colour: Equaliser | None
+    lexicon: Pronunciations | None
+
+    @torch.inference_mode()
+    def run(
+        self,
+        sentences: list[Sentence],
+        output: str,
+        source: str,
+        notes: list[str],
+        journal: Journal | None,
+        tell: Callable[[Event], None],
+        options: dict[str, Any],
+    ) -> SpeechResult:
+        """Every sentence, in order, into the output."""
+        began, rate = time.monotonic(), self.codec.sample_rate
+        by_rule: dict[str, None] = {}
+        dropped: dict[str, None] = {}
+        frames = retried = doubtful = spoken = 0
+        sink = open_output(output, rate, **options)
+        try:
+            for note in notes:
+                tell({"event": "note", "file": source, "text": note})
+            decoder = CodecDecoder(self.codec)
+            context, carry = self.voicing.start(), 0.0
+            for index, sentence in enumerate(sentences):
+                spelling = spell(sentence.text, self.network.config.alphabet, self.lexicon)
+                by_rule |= dict.fromkeys(spelling.by_rule)
+                dropped |= dict.fromkeys(spelling.dropped)
+                if not spelling.spoken:
+                    continue
+                known = journal.read(index) if journal else None
+                if known is not None:
+                    said, verdict, tries = known
+                else:
+                    if journal:
+                        journal.check(context)
+                    said, verdict, tries = self._sentence(index, spelling, context, carry)
+                    if journal:
+                        journal.write(index, said, verdict, tries)
+                context, carry = said.context, said.rest
+                pieces = [decoder.push(said.codes[None])[0]]
+                if sentence.last and index + 1 < len(sentences):
+                    pause = torch.zeros(int(PARAGRAPH_SECONDS * rate / self.speed))
+                    pieces += [decoder.finish()[0], pause.to(pieces[0].device)]
+                    decoder = CodecDecoder(self.codec)  # which may hold back the end of what it was given
+                samples = self._coloured(torch.cat(pieces))
+                sink.write(samples)
+                frames, spoken = frames + len(samples), spoken + 1
+                retried, doubtful = retried + (tries > 1), doubtful + bool(verdict.problems)
+                seconds = said.codes.shape[1] / self.codec.frame_rate
+                tell({"event": "sentence", "index": index, "of": len(sentences), "text": sentence.text,
+                      "seconds": round(seconds, 3), "tries": tries, "heard": verdict.heard,
+                      "problems": list(verdict.problems), "kept": known is not None,
+                      "end_seconds": round(frames / rate, 3),
+                      "wall_seconds": round(time.monotonic() - began, 3)})  # fmt: skip
+            rest = self._coloured(decoder.finish()[0])
+            if self.colour:
+                rest = np.concatenate((rest, self.colour.finish()))
+            sink.write(rest)
+            frames += len(rest)
+            if not spoken:
+                raise InputError("there is nothing to say: the text has no words")
+            sink.commit()
+        except BaseException:
+            sink.abort()
+            raise
+        if journal:
+            journal.remove()
+        said_notes = _text_notes(list(by_rule), "".join(dropped))
+        if doubtful:
+            said_notes.append(f"the guard doubts {doubtful} of {spoken} sentences: try another --seed")
+        outputs = {} if output == "-" else {"speech": Path(output)}
+        result = SpeechResult(
+            source=source,
+            status="done",
+            outputs=outputs,
+            sample_rate=rate,
+            frames=frames,
+            notes=tuple(said_notes),
+            wall_seconds=time.monotonic() - began,
+            sentences=spoken,
+            retried=retried,
+            doubtful=doubtful,
+        )
+        tell({"event": "file_done", **result.as_event()})
+        return result
+
+    def _coloured(self, samples: torch.Tensor) -> np.ndarray:
+        ready = samples.float().cpu().numpy()
+        return self.colour.push(ready) if self.colour else ready
+
+    def _sentence(
+        self, index: int, spelling: Spelling, context: Context | None, carry: float
+    ) -> tuple[Said, Verdict, int]:
+        """The first try that the guard believes, else the best one."""
+        symbols = torch.tensor(spelling.symbols)
+        best: tuple[Said, Verdict] | None = None
+        expected = self.voicing.expected_frames(symbols, self.speed) if self.guard != "none" else 0.0
+        for attempt in range(self.retries + 1):
+            drawn = hashlib.sha256(f"{self.seed} {index} {attempt}".encode()).digest()
+            seed = int.from_bytes(drawn[:7], "big")
+            said = self.voicing.say(symbols, context, seed, self.speed, carry)
+            if self.guard == "none":
+                return said, Verdict(), 1
+            verdict = judge_lengths(said, expected, self.network.config.frame_rate)
+            if self.hear and not verdict.problems and said.codes.shape[1]:
+                samples = self.codec.decode(said.codes[None])[0].float().cpu().numpy()
+                verdict = judge_words(spelling.words, self.hear(samples))
+            if not verdict.problems:
+                return said, verdict, attempt + 1
+            if best is None or verdict.rank < best[1].rank:
+                best = said, verdict
+        assert best is not None
+        return *best, self.retries + 1
+
+
+def _text_notes(by_rule: list[str], dropped: str) -> list[str]:
+    notes = []
+    if by_rule:
+        some = ", ".join(by_rule[:8]) + (" ..." if len(by_rule) > 8 else "")
+        notes.append(f"not in the dictionary, spoken by rule: {some}")
+    if dropped:
+        notes.append(f"without a sound here, left out: {dropped[:40]}{' ...' if len(dropped) > 40 else ''}")
+    return notes

@@ -1,2 +1,0 @@
-"""Training and evaluation: speech pools and mixtures, losses, the loop. Stands beside ``tasks``; only
-commands import it. Nothing here is needed to use a model."""

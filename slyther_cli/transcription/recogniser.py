@@ -1,0 +1,364 @@
+"""A recognition model ready to use: network, alphabet, language model, and how they are put together.
+
+blocks of samples -> longform.encode_whole -> CTC log-probabilities -> text.TextStream -> segments
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slyther_cli.audio.discover import shown
+from slyther_cli.checkpoints import store
+from slyther_cli.checkpoints.config import ModelConfig
+from slyther_cli.decode.ctc import BeamDecoder, GreedyDecoder
+from slyther_cli.decode.joint import WITH_LM, WITHOUT_LM, JointOptions, has_ends, joint_stream
+from slyther_cli.decode.native_beam import CompiledBeam, beam_decoder
+from slyther_cli.decode.ngram import SPECIAL, NGram
+from slyther_cli.decode.segments import Segment, Segmenter
+from slyther_cli.decode.speech_filter import Likely
+from slyther_cli.decode.stream import TextStream
+from slyther_cli.decode.tokens import CharTokenizer, Tokenizer, load_tokenizer
+from slyther_cli.decode.words import WordStream
+from slyther_cli.errors import ModelError, UsageError
+from slyther_cli.jobs.setup import out_of_memory
+from slyther_cli.longform.plan import Plan
+from slyther_cli.longform.recognition import LiveEncoder, encode_whole, plan_recognition
+from slyther_cli.longform.sample_counter import Counted
+
+LM_FILE = "lm.bin"
+SAMPLE, WRITABLE = 1000, 0.05  # words of a language model that are looked at; share that must be writable
+CHUNK = 256  # frames whose log-probabilities are computed at once: a large alphabet takes memory
+PAUSE = 0.8  # seconds without a token that end a segment, and a sentence for the language model
+LIVE_DELAY = 3.0  # seconds that a beam may keep back a word of live speech
+LONGEST_LEAD_MS = 500
+BOUNDS = {  # of what a model's config may say of its search
+    "beam": (1, 10_000),
+    "lm_weight": (0, math.inf),
+    "unknown_letter_bonus": (-math.inf, 0),
+    "beam_prune_logp": (-math.inf, 0),
+}
+WIDTH, LINES = 42, 2  # of a segment, where nobody asks for others: what subtitles have
+
+Blocks = Callable[[], Iterator[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How text is searched. ``beam`` prefixes (0: greedy); the rest is for the beam, see ``decode.ctc``."""
+
+    beam: int = 0
+    lm_weight: float = 0.5
+    word_bonus: float = 1.0
+    unknown_bonus: float = -10.0
+    unknown_letter_bonus: float = -2.0
+    boundary_bonus: float = 0.0
+    blank_bonus: float = 0.0
+    beam_prune_logp: float = -12.0
+    token_prune_min_logp: float = -1.2
+
+    def updated(self, values: dict[str, Any], where: str) -> Decoding:
+        """With ``values`` from a model's config. Raises ModelError for what makes no sense."""
+        for key, value in values.items():
+            if key not in self.__dataclass_fields__ or type(value) not in (int, float):
+                raise ModelError(f"{where}: decoding has {key!r} = {value!r}, which makes no sense")
+            low, high = BOUNDS.get(key, (-math.inf, math.inf))
+            if not math.isfinite(value) or not low <= value <= high:
+                raise ModelError(f"{where}: decoding has {key} = {value}, which is out of bounds")
+        return replace(self, **values | ({"beam": int(values["beam"])} if "beam" in values else {}))
+
+
+class Recogniser:
+    """Raises ModelError: weights, alphabet or language model damaged, missing, or not made for each other;
+    UsageError: options that contradict the model or each other.
+
+    ``decode``  "greedy", "beam", "joint" (with the model's decoder), or None: the beam if the model brings a
+                language model, or ``lm`` names one.
+    ``lm``      "auto" (the model's own, if there is one), "none", or a file: ARPA or our binary.
+    ``all_words``  also those that are little like speech, see ``decode.speech_filter``.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        device: str = "cpu",
+        *,
+        decode: str | None = None,
+        lm: str = "auto",
+        beam: int | None = None,
+        lm_weight: float | None = None,
+        word_bonus: float | None = None,
+        all_words: bool = False,
+    ) -> None:
+        assert config.path is not None
+        self.config, self.device, self.all_words = config, device, all_words
+        if config.architecture not in ("conmamba", "speech-mamba"):
+            raise ModelError(
+                f"model {config.name} is a {config.architecture}: transcribe runs a conmamba or speech-mamba"
+            )
+        self.tokenizer = load_tokenizer(config.path)
+        self.model = self._network()
+        c = self.model.config
+        if self.tokenizer.size != c.vocab:
+            raise ModelError(
+                f"model {config.name} writes {c.vocab} tokens, its alphabet has {self.tokenizer.size}"
+            )
+        self.rate, self.hop, self.causal = int(c.sample_rate), 4 * int(c.hop), bool(c.causal)
+        self.pause = round(PAUSE * self.rate / self.hop)  # frames
+        self.lead = self._lead()
+        self.lm_path = self._lm_path(lm, decode)
+        self.lm, self.lm_name = self._language_model(own=lm == "auto")
+        self.joint = self._joint(beam, lm_weight, word_bonus) if decode == "joint" else None
+        self.decoding = Decoding() if self.joint else self._decoding(decode, beam, lm_weight, word_bonus)
+
+    def describe(self) -> list[str]:
+        """Plain lines for ``-v``."""
+        if self.joint:
+            scored = f"language model {self.lm_name}" if self.lm else "no language model"
+            return [f"CTC and decoder together, beam of {self.joint.beam}, {scored}"]
+        d = self.decoding
+        if not d.beam:
+            return ["greedy decoding"]
+        scored = f"language model {self.lm_name}, weight {d.lm_weight:g}" if self.lm else "no language model"
+        return [f"beam of {d.beam}, {scored}"]
+
+    @cached_property
+    def lm_digest(self) -> str | None:
+        """SHA-256 of the language model's file, if there is one."""
+        if self.lm_path is None:
+            return None
+        with open(self.lm_path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def plan(self, samples: int, **options: Any) -> Plan:
+        """See ``longform.recognition.plan_recognition``."""
+        return plan_recognition(self.model, samples, **options)
+
+    def segments(
+        self,
+        blocks: Blocks,
+        plan: Plan,
+        on_progress: Callable[[float], None] | None = None,
+        *,
+        job: Any = None,
+        speaker: str | None = None,
+        width: int | None = None,
+        lines: int | None = None,
+        likely: Likely | None = None,
+    ) -> Generator[Segment, None, None]:
+        """What is said in a recording, ``blocks()`` of float32 [n] at ``self.rate``, in order of time.
+        ``likely`` counts what was left out."""
+        text, counted = self._text(speaker, width, lines), Counted(blocks)
+        likely = likely or self.likely()
+        frames = encode_whole(self.model, counted, plan, on_progress, job=job)
+        try:
+            if self.joint:
+                for tokens in joint_stream(
+                    self.model, frames, self.joint, tokenizer=self.tokenizer, lm=self.lm
+                ):
+                    words = text.words.feed(tokens) + text.words.finish()  # no space is heard at a seam
+                    yield from likely.of(text.segmenter.feed(words))
+            for memory in frames:
+                for log_probs in self._log_probs(memory):
+                    yield from likely.of(text.feed(log_probs))
+        finally:
+            frames.close()  # type: ignore[attr-defined]
+        yield from likely.of(text.finish(counted.samples))
+
+    def likely(self) -> Likely:
+        """What parts speech from the rest, in one recording. Its bounds were chosen for letters found by CTC;
+        pieces, and what a decoder finds, have other probabilities: all of those pass."""
+        measured = self.joint is None and isinstance(self.tokenizer, CharTokenizer)
+        return Likely(self.rate, self.all_words or not measured)
+
+    def live(
+        self,
+        blocks: Iterator[np.ndarray],
+        width: int | None = None,
+        lines: int | None = None,
+        likely: Likely | None = None,
+    ) -> Iterator[tuple[list[Segment], Segment | None]]:
+        """As the sound comes: after each block, what has become final, and what is heard beyond it."""
+        if self.joint:
+            raise UsageError("--decode joint hears whole recordings: decode live sound by greedy or beam")
+        text = self._text(None, width, lines, delay=LIVE_DELAY)
+        encoder, samples, likely = LiveEncoder(self.model), 0, likely or self.likely()
+        for block in blocks:
+            samples += len(block)
+            done = self._fed(text, encoder.push(block))
+            yield likely.of(done), text.partial()
+        done = self._fed(text, encoder.finish())
+        yield likely.of(done + text.finish(samples)), None
+
+    def _fed(self, text: TextStream, memory: Tensor) -> list[Segment]:
+        return [one for log_probs in self._log_probs(memory) for one in text.feed(log_probs)]
+
+    @torch.inference_mode()
+    def posteriors(self, samples: np.ndarray) -> np.ndarray:
+        """A whole utterance, float32 [n] at ``rate``, in one pass -> log-probabilities [frames, vocab]."""
+        heard = torch.from_numpy(samples)[None].to(self.device)
+        return self.model(self.model.features(heard)).float().log_softmax(-1)[0].cpu().numpy()
+
+    @torch.inference_mode()
+    def _log_probs(self, memory: Tensor) -> Iterator[np.ndarray]:
+        """memory [n, d] -> float32 [n, vocab], in pieces."""
+        for piece in memory.split(CHUNK):
+            if len(piece):
+                yield torch.log_softmax(self.model.ctc(piece[None])[0].float(), -1).cpu().numpy()
+
+    def decoder(self, delay: float | None = None) -> GreedyDecoder | BeamDecoder | CompiledBeam:
+        """A new search as ``self.decoding`` says. ``delay``: seconds that it may keep a word back."""
+        d = self.decoding
+        if not d.beam:
+            return GreedyDecoder()
+        waits = {} if delay is None else {"max_delay": round(delay * self.rate / self.hop)}
+        return beam_decoder(
+            d.beam,
+            beam_prune_logp=d.beam_prune_logp,
+            token_prune_min_logp=d.token_prune_min_logp,
+            tokenizer=self.tokenizer,
+            lm=self.lm,
+            lm_weight=d.lm_weight,
+            word_bonus=d.word_bonus,
+            unknown_bonus=d.unknown_bonus,
+            unknown_letter_bonus=d.unknown_letter_bonus,
+            boundary_bonus=d.boundary_bonus,
+            blank_bonus=d.blank_bonus,
+            lm_pause=self.pause,
+            **waits,
+        )
+
+    def _text(
+        self, speaker: str | None, width: int | None, lines: int | None, delay: float | None = None
+    ) -> TextStream:
+        words = self.word_stream(speaker)
+        segmenter = Segmenter(
+            self.rate, pause=PAUSE, max_line_width=width or WIDTH, max_line_count=lines or LINES
+        )
+        return TextStream(self.decoder(delay), words, segmenter)
+
+    def word_stream(self, speaker: str | None = None) -> WordStream:
+        """Tokens of this model's frames into words: frame i is centred on sample i * hop."""
+        return WordStream(
+            self.tokenizer,
+            self.hop,
+            offset=-(self.hop // 2),
+            pause=self.pause,
+            lead=self.lead,
+            speaker=speaker,
+        )
+
+    def _lead(self) -> int:
+        """Samples from a word's beginning to where this model hears it: ``word_lead_ms`` of its config."""
+        value = self.config.extra.get("word_lead_ms", 0)
+        if type(value) not in (int, float) or not 0 <= value <= LONGEST_LEAD_MS:
+            raise ModelError(
+                f"model {self.config.name}: word_lead_ms is {value!r}, not from 0 to {LONGEST_LEAD_MS}"
+            )
+        return round(value * self.rate / 1000)
+
+    def _network(self) -> Any:
+        try:
+            return store.load(self.config.path, expect_task="transcribe")[0].to(self.device)  # type: ignore[arg-type]
+        except (RuntimeError, MemoryError) as error:
+            raise (out_of_memory(error) or error) from None
+
+    def _lm_path(self, lm: str, decode: str | None) -> Path | None:
+        assert self.config.path is not None
+        own = self.config.path / LM_FILE
+        if lm == "none" or (lm == "auto" and (decode == "greedy" or not own.is_file())):
+            return None
+        if decode == "greedy":
+            raise UsageError("--lm needs the beam: leave out --decode greedy")
+        return own if lm == "auto" else Path(lm)
+
+    def _language_model(self, own: bool) -> tuple[NGram | None, str]:
+        if self.lm_path is None:
+            return None, ""
+        from slyther_cli.decode.arpa import load_language_model
+
+        found, name = load_language_model(self.lm_path), shown(self.lm_path)
+        check_writing(found, name, self.tokenizer, self.config.name)
+        return found, f"of {self.config.name}" if own else name
+
+    def _joint(self, beam: int | None, lm_weight: float | None, word_bonus: float | None) -> JointOptions:
+        if not hasattr(self.model, "seq_lin"):
+            raise UsageError(f"--decode joint: model {self.config.name} has no decoder, only CTC")
+        if not has_ends(self.tokenizer):
+            raise ModelError(
+                f"model {self.config.name}: its alphabet has no tokens for a text's start and end"
+            )
+        if self.lm is None and not (lm_weight is word_bonus is None):
+            raise UsageError("--lm-weight and --word-bonus need a language model: name one with --lm")
+        found = WITH_LM if self.lm else WITHOUT_LM
+        return replace(
+            found,
+            beam=beam or found.beam,
+            lm_weight=found.lm_weight if lm_weight is None else lm_weight,
+            word_bonus=word_bonus or 0.0,
+        )
+
+    def _decoding(
+        self, decode: str | None, beam: int | None, lm_weight: float | None, word_bonus: float | None
+    ) -> Decoding:
+        if decode not in (None, "greedy", "beam"):
+            raise UsageError(f"the decoding {decode!r} is not known: greedy, beam, joint")
+        asked = {"lm_weight": lm_weight, "word_bonus": word_bonus}
+        given = {key: value for key, value in asked.items() if value is not None}
+        if given and self.lm is None:
+            raise UsageError(
+                f"--{next(iter(given)).replace('_', '-')} needs a language model: name one with --lm"
+            )
+        if decode == "greedy" or (decode is None and self.lm is None and beam is None):
+            if beam is not None:
+                raise UsageError("--beam contradicts --decode greedy: leave one out")
+            return Decoding()
+        own = self.config.extra.get("decoding", {})
+        if not isinstance(own, dict):
+            raise ModelError(f"model {self.config.name}: its decoding makes no sense")
+        found = Decoding(beam=100).updated(own, f"model {self.config.name}")
+        for key, value in given.items():
+            found = replace(found, **{key: value})  # type: ignore[arg-type]
+        return replace(found, beam=beam or found.beam)
+
+
+def check_writing(lm: NGram, name: str, alphabet: Tokenizer, model: str) -> None:
+    """Raises UsageError if hardly a word of the language model ``name`` can be written in the alphabet of
+    ``model``: all that is said would be unknown to it, and one endless unknown word."""
+    count = len(lm.words)
+    places = np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(int)
+    names = [lm.words[i].decode("utf-8", "replace") for i in places]
+    words = [word for word in names if word not in SPECIAL]
+    if not words or _writable(words, alphabet) >= WRITABLE:
+        return
+    of = f"the language model {name}: hardly any of its words (as {words[len(words) // 2][:50]!r})"
+    for case, other in (("lower", "upper"), ("upper", "lower")):
+        if _writable([getattr(word, case)() for word in words], alphabet) >= WRITABLE:
+            raise UsageError(
+                f"{of} can be written in {model}'s alphabet, which is in {case} case: it seems to be in "
+                f"{other} case; make it again from a text in {case} case, or rewrite the words of the ARPA "
+                "file so"
+            )
+    raise UsageError(f"{of} can be written in {model}'s alphabet: is it of another language?")
+
+
+def _writable(words: list[str], alphabet: Tokenizer) -> float:
+    """The share of the words that the alphabet can write."""
+
+    def can(word: str) -> bool:
+        try:
+            alphabet.encode(word)
+        except ValueError:
+            return False
+        return True
+
+    return sum(map(can, words)) / len(words)

@@ -1,0 +1,278 @@
+"""The work of ``transcription.transcribe``: recordings whole or live, of one voice or several."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from slyther_cli.audio.discover import Input
+from slyther_cli.audio.live import LiveReader, listen, raw_header
+from slyther_cli.audio.reader import AudioReader
+from slyther_cli.audio.spool import Rejoined, standard_input
+from slyther_cli.audio.streams import BLOCK
+from slyther_cli.decode.segments import Segment
+from slyther_cli.decode.speech_filter import Likely
+from slyther_cli.decode.transcript import transcript_paths
+from slyther_cli.jobs.batch import Batch, Outputs, Turn, open_recording
+from slyther_cli.jobs.locks import part_name
+from slyther_cli.jobs.results import TranscriptionResult
+from slyther_cli.jobs.resume import held_bytes, open_job, work_place
+from slyther_cli.jobs.setup import pick_device, sample_rate
+from slyther_cli.separation.job import Separation
+from slyther_cli.transcription.coverage import Coverage
+from slyther_cli.transcription.multi_speaker import ByChannel, KeptVoices, Separated, voices
+from slyther_cli.transcription.writer import Row, Sink, Stop, row_of
+
+Event = dict[str, Any]
+Rows = Generator[Row, None, None]
+EACH = "each"  # the channel that stands for all, each for itself
+
+
+@dataclass(kw_only=True)
+class Transcription(Batch):
+    """Many recordings, one model. The fields are what :func:`transcription.transcribe` takes; ``separating``
+    pulls speakers apart first."""
+
+    task = "transcribe"
+    result = TranscriptionResult
+
+    beside: bool
+    formats: list[str]
+    search: dict[str, Any]
+    words: bool
+    layout: dict[str, Any]
+    separating: Separation | None
+    keep: bool
+    recogniser: Any = None
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether the recording's channels are the speakers."""
+        return self.channel == EACH
+
+    def outputs(self, source: Input) -> Outputs:
+        if self.output_dir is not None:
+            return transcript_paths(self.output_dir, str(source), self.formats)
+        if self.beside:
+            folder = Path(".") if source == "-" else Path(source).parent
+            return transcript_paths(folder, str(source), self.formats)
+        return {}
+
+    def open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
+        stream = None
+        if source == "-":
+            head = raw_header(self.raw) if self.raw is not None else b""
+            stream, why = Rejoined(head, standard_input()), "the model is bidirectional"
+            if self.separating is not None:
+                why = "its speakers are separated first"
+            elif self.by_channel:
+                why = "its channels are heard one after the other"
+            elif self.config.config.get("causal"):
+                live = listen(stream, "standard input", self.channel, sample_rate(self.config))
+                if isinstance(live, LiveReader):
+                    return None, live
+                stream, why = live, "its samples are not plain WAV"
+            self._tell("note", file="-", text=f"{why}, so it is read to its end first")
+        channel = 1 if self.by_channel else self.channel
+        return open_recording(source, channel, sample_rate(self.config), self.work_dir, stack, stream)
+
+    def load(self) -> None:
+        if self.recogniser is not None:
+            return
+        device = pick_device(self.device)
+        import torch
+
+        from slyther_cli.transcription.recogniser import Recogniser
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        if self.separating is not None:
+            self.separating.load()
+        self.recogniser = Recogniser(self.config, device, **self.search)
+        self.device = device
+
+    def compute(
+        self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn
+    ) -> TranscriptionResult:
+        started = time.monotonic()
+        if reader.frames is None:  # a stream of unstated length
+            for _ in reader.blocks(BLOCK):
+                pass
+        assert reader.frames is not None and reader.source_frames is not None
+        work_dir = work_place(self.work_dir) if self.resume else self.work_dir
+        plan = self.recogniser.plan(
+            reader.frames,
+            memory_limit=self.memory_limit,
+            work_dir=work_dir,
+            resume=self.resume,
+            held=held_bytes(name, list(outputs.values()), self.work_dir) if self.resume else 0,
+        )
+        lines = (*plan.describe(), *self.recogniser.describe())
+        apart: Separated | ByChannel | None = None
+        if self.separating is not None:
+            apart = Separated(file, self.separating)
+            lines = (f"speakers are separated first, by {self.separating.config.name}", *lines)
+        elif self.by_channel and reader.channels > 1:
+            apart = ByChannel(file, reader.channels)
+            lines = (f"each of {reader.channels} channels is heard for itself", *lines)
+        seconds = reader.source_frames / reader.source_rate
+        self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)
+        if self.dry_run:
+            result = TranscriptionResult(name, "planned", outputs, reader.source_rate, reader.source_frames)
+            return replace(result, notes=tuple(reader.notes), plan=lines)
+        job, kept, notes, began = None, None, list[str](), None
+
+        def progress(fraction: float) -> None:
+            nonlocal began
+            if began is None:  # the share that an earlier run did
+                work = job or kept
+                began = fraction if work is not None and work.resumed else 0.0
+            share = {"fraction": fraction, "began": began, "seconds": seconds}
+            wall = time.monotonic() - started
+            self._tell("progress", file=name, index=turn[0], files=turn[1], **share, wall_seconds=wall)
+
+        with ExitStack() as stack:
+            if self.resume and apart is not None:
+                kept = self._kept(name, [*outputs.values()])
+            elif self.resume and plan.tape == "none":
+                notes.append("a causal model keeps no work to go on from: it began anew")
+            elif self.resume:
+                model, options = self.recogniser.model, {"channel": self.channel}
+                paths = list(outputs.values())
+                job = stack.enter_context(
+                    open_job(name, paths, model, self.config.name, options, self.work_dir, self.device)
+                )
+            work = job or kept
+            if work is not None and work.resumed:
+                notes.append("went on from the work of an earlier run")
+            part = part_name(list(outputs.values()))
+            sink = stack.enter_context(Sink(name, outputs, self.layout, self.keep, self.tell, part))
+            coverage, likely = Coverage(reader.rate), self.recogniser.likely()
+            if apart is not None:
+                stem = partial(self._stem, likely)
+                where = (self.work_dir, kept)
+                rows = voices(apart, stem, coverage, reader.rate, self.words, progress, notes, *where)
+            else:
+                rows = self._rows(reader, plan, coverage, progress, job, likely)
+            for row, count in stack.enter_context(closing(rows)):
+                sink.put(row, count)
+            sink.commit()
+            if work is not None:
+                work.remove()
+        if apart is None:
+            notes += reader.notes
+        notes += filter(None, [coverage.note(), likely.note()])
+        return self._done(name, reader, sink, notes, lines, started)
+
+    def _rows(
+        self, reader: AudioReader, plan: Any, coverage: Coverage, progress: Any, job: Any, likely: Likely
+    ) -> Generator[Row]:
+        how = {"job": job, "likely": likely}
+        with closing(self._segments(reader, plan, coverage, progress, **how)) as segments:
+            for segment in segments:
+                yield row_of(segment, reader.rate, self.words, coverage)
+
+    def _segments(
+        self, reader: AudioReader, plan: Any, coverage: Coverage, progress: Any, **how: Any
+    ) -> Generator[Segment, None, None]:
+        width, lines = self.layout["max_line_width"], self.layout["max_line_count"]
+        blocks = lambda: coverage.passing(reader.blocks(BLOCK))  # noqa: E731
+        return self.recogniser.segments(blocks, plan, progress, width=width, lines=lines, **how)
+
+    def _kept(self, name: str, outputs: list[Path]) -> KeptVoices:
+        """The work on several voices, with all that its rows depend on."""
+        from slyther_cli.longform.journal import job_facts
+
+        first, source = self.separating or self, Path(name)
+        model = self.separating.model if self.separating else self.recogniser.model
+        facts = job_facts(source, model, first.config.name, {"channel": self.channel}, self.device)
+        hearing = job_facts(source, self.recogniser.model, self.config.name, {}, self.device)["model"]
+        search = {key: None if value is None else str(value) for key, value in self.search.items()}
+        own = {key: self.config.extra.get(key) for key in ("decoding", "word_lead_ms")}
+        text = {"words": self.words, **self.layout, **search, **own, "lm_sha256": self.recogniser.lm_digest}
+        return KeptVoices(name, outputs, self.work_dir, facts | {"recogniser": hearing, "text": text})
+
+    def _stem(
+        self,
+        likely: Likely,
+        path: Path,
+        spool: Path,
+        reader: AudioReader,
+        speaker: str,
+        voice: Coverage,
+        progress: Any,
+    ) -> Generator[Segment, None, None]:
+        """What one speaker says; with ``resume`` its work is kept as that of a recording is."""
+        outputs, job = [spool], None
+        plan = self.recogniser.plan(
+            reader.frames,
+            memory_limit=self.memory_limit,
+            work_dir=work_place(self.work_dir) if self.resume else self.work_dir,
+            resume=self.resume,
+            held=held_bytes(str(path), outputs, self.work_dir) if self.resume else 0,
+        )
+        with ExitStack() as stack:
+            if self.resume and plan.tape != "none":
+                about = (self.recogniser.model, self.config.name, {"speaker": speaker})
+                job = stack.enter_context(open_job(str(path), outputs, *about, self.work_dir, self.device))
+            how = {"speaker": speaker, "job": job, "likely": likely}
+            yield from self._segments(reader, plan, voice, progress, **how)
+            if job is not None:
+                job.remove()
+
+    def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> TranscriptionResult:
+        started, shown = time.monotonic(), ""
+        lines = ("causal model, live: words come while the sound does", *self.recogniser.describe())
+        self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=None)
+        if self.dry_run:
+            return TranscriptionResult(name, "planned", outputs, reader.source_rate, plan=lines)
+        width, count = self.layout["max_line_width"], self.layout["max_line_count"]
+        likely, stop = self.recogniser.likely(), Stop()
+        blocks = stop.until(ready for _, ready in reader.blocks())
+        with Sink(name, outputs, self.layout, self.keep, self.tell) as sink:
+            with stop:
+                for done, partial in self.recogniser.live(blocks, width, count, likely):
+                    for segment in done:
+                        sink.put(*row_of(segment, reader.rate, self.words, None))
+                    text = partial.text if partial else ""
+                    if partial and text != shown:
+                        start, end = (round(at / reader.rate, 3) for at in (partial.start, partial.end))
+                        self._tell("partial", file=name, start=start, end=end, text=" " + text)
+                    shown = text
+            if stop.by is not None and not reader.source_frames:  # nothing was heard
+                raise stop.by
+            sink.commit()
+        notes = [*reader.notes, *filter(None, [likely.note()])]
+        result = self._done(name, reader, sink, notes, lines, started)
+        if stop.by is not None:  # no one else will tell that it is done
+            self._tell("file_done", **result.as_event())
+            raise stop.by
+        return result
+
+    def _done(
+        self,
+        name: str,
+        reader: AudioReader | LiveReader,
+        sink: Sink,
+        notes: Sequence[str],
+        plan: tuple[str, ...],
+        started: float,
+    ) -> TranscriptionResult:
+        assert reader.source_frames is not None
+        return TranscriptionResult(
+            name,
+            "done",
+            sink.outputs,
+            reader.source_rate,
+            reader.source_frames,
+            tuple(notes),
+            plan,
+            time.monotonic() - started,
+            segments=tuple(sink.kept),
+            words=sink.words,
+        )

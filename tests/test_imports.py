@@ -1,0 +1,87 @@
+"""Imports run one way: every room of slyther_cli imports only rooms below it, and never in a circle."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "slyther_cli"
+LEVELS = [
+    {"app", "__main__"},
+    {"commands"},
+    {"research"},
+    {"synthesis"},
+    {"transcription"},
+    {"separation"},
+    {"jobs"},
+    {"longform"},
+    {"checkpoints"},
+    {"models"},
+    {"layers"},
+    {"scan"},
+    {"decode"},
+    {"english"},
+    {"audio"},
+    {"runtime", "errors", "files"},
+    {"__init__"},
+]
+LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}
+
+
+def module_of(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def room(module):
+    return module.split(".")[0]
+
+
+MODULES = {module_of(p): p for p in PACKAGE.rglob("*.py")}
+
+
+def imported(path):
+    """The modules of slyther_cli that a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{a.name}" for a in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] != "slyther_cli":
+                continue
+            inner = parts[1:]
+            while inner and ".".join(inner) not in MODULES and ".".join([*inner, "__init__"]) not in MODULES:
+                inner.pop()
+            yield ".".join(inner) if ".".join(inner) in MODULES else ".".join([*inner, "__init__"])
+
+
+IMPORTS = {module: sorted(set(imported(path)) - {module}) for module, path in MODULES.items()}
+
+
+def test_every_room_has_a_level():
+    assert {room(m) for m in MODULES} <= set(LEVEL)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_run_downward(module):
+    above = [i for i in IMPORTS[module] if LEVEL[room(i)] < LEVEL[room(module)]]
+    assert not above, f"{module} imports {above}"
+
+
+def test_nothing_imports_in_a_circle():
+    try:
+        TopologicalSorter(IMPORTS).prepare()
+    except CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from None
+
+
+def test_only_commands_import_research():
+    assert not [
+        m
+        for m, i in IMPORTS.items()
+        if room(m) not in ("commands", "research") and "research" in map(room, i)
+    ]
