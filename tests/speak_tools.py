@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from slyther_cli.checkpoints import store
-from slyther_cli.checkpoints.voice import Voice, write_voice
+from slyther_cli.checkpoints.voice import write_voice
 from slyther_cli.english.phonemes import spell
 from slyther_cli.models import registry
+from slyther_cli.models.vall_sampling import Voice
 
 CODEC = {"n_filters": 2, "dimension": 8, "n_codebooks": 3, "codebook_size": 16}
 VOICE = {

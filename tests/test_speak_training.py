@@ -12,9 +12,10 @@ from speak_tools import VOICE, tiny_codec
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
-from slyther_cli.checkpoints.voice import Voice, read_voice, write_voice
+from slyther_cli.checkpoints.voice import read_voice, write_voice
 from slyther_cli.english.phonemes import ALPHABETS, spell
 from slyther_cli.errors import InputError, ModelError
+from slyther_cli.models.vall_sampling import Voice
 from slyther_cli.research.training.codec_dataset import SpokenCodes, at_level
 from slyther_cli.research.training.phone_times import parse_phones, symbol_durations
 

@@ -7,13 +7,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from slyther_cli.checkpoints.voice import Voice
 from slyther_cli.errors import ModelError
 from slyther_cli.layers.prefix import KeyValueBuffer
 from slyther_cli.models import registry
 from slyther_cli.models.vall_e import VallE, VallEConfig
 from slyther_cli.models.vall_m import Batch, Context
-from slyther_cli.models.vall_sampling import Sampling, Voicing
+from slyther_cli.models.vall_sampling import Sampling, Voice, Voicing
 from slyther_cli.synthesis.journal import Journal
 from slyther_cli.synthesis.speech_check import Verdict
 

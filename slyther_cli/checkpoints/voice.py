@@ -7,27 +7,18 @@ know how long a symbol lasts, their durations.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from slyther_cli.checkpoints.config import shorten
 from slyther_cli.errors import ModelError
+from slyther_cli.models.vall_sampling import Voice
 
 VOICE_FILE = "voice.safetensors"
 MOST_FRAMES = 10_000
 LARGEST = 16 << 20  # bytes
-
-
-class Voice(NamedTuple):
-    """symbols [S]; codes [n_codebooks, T]; durations [S] that sum to T, or None. All int64."""
-
-    symbols: Tensor
-    codes: Tensor
-    durations: Tensor | None = None
 
 
 def write_voice(folder: Path, voice: Voice) -> None:

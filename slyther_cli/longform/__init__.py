@@ -7,7 +7,7 @@ tape's place from the memory limit; ``separation`` joins the engine to a separat
 files and results are not its business (``jobs`` and the products). See docs/longform.md.
 """
 
-from slyther_cli.longform.plan import Plan, plan_separation
-from slyther_cli.longform.separation import separate_whole
+from slyther_cli.longform.plan import Plan
+from slyther_cli.longform.separation import plan_separation, separate_whole
 
 __all__ = ["Plan", "plan_separation", "separate_whole"]

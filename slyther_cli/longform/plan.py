@@ -15,7 +15,7 @@ import torch
 from slyther_cli.errors import DeviceError, OutputError
 from slyther_cli.longform.journal import GAP_BYTES
 from slyther_cli.longform.prefetch import AHEAD
-from slyther_cli.longform.sweep import TILE, tape_floats
+from slyther_cli.longform.sweep import TILE
 from slyther_cli.longform.tape import CHUNK_BYTES, chunk_slots
 from slyther_cli.runtime import available_memory, temporary_folder
 from slyther_cli.scan import live_backend
@@ -68,37 +68,6 @@ class Plan:
         ]
 
 
-def plan_separation(
-    model,
-    samples: int,
-    *,
-    memory_limit: int | None = None,
-    work_dir: Path | None = None,
-    resume: bool = False,
-    held: int = 0,
-) -> Plan:
-    """The plan for a recording of about ``samples`` samples (at the model's rate), on the model's device.
-
-    Without a ``memory_limit`` (bytes beside the idle process, of the host and of a GPU each) the tape may
-    take half of the memory that is free now. ``held``: bytes of the work file that a killed run left, which
-    need no more room. Raises :class:`DeviceError` when the limit is too small for any plan,
-    :class:`OutputError` when the disk that a file tape needs is not there.
-    """
-    from slyther_cli.longform import whole
-
-    c, frames = model.config, model.encoder.frames(samples)
-    if whole.takes_whole(model):
-        return whole.plan_whole(model, samples, memory_limit, work_dir, resume)
-    if c.causal:
-        return one_pass(samples, frames, work_dir)
-    layers = model.masknet.mamba_net.layers
-    return swept(
-        samples, frames, len(layers), tape_floats(layers, c.d_model), working_bytes(model),
-        device=model.decoder.weight.device,
-        memory_limit=memory_limit, work_dir=work_dir, resume=resume, held=held,
-    )  # fmt: skip
-
-
 def one_pass(samples: int, frames: int, work_dir: Path | None) -> Plan:
     """The plan of a causal network."""
     return Plan(samples, frames, 1, TILE, "none", 0, 0, Path(work_dir or temporary_folder()))
@@ -119,7 +88,7 @@ def swept(
 ) -> Plan:
     """The plan of ``layers`` bidirectional layers: ``slot`` floats of tape a tile, ``working`` bytes beside
     the tape. The tape's place is the first that has room: a GPU's memory, the host's, a file; with ``resume``
-    a file. Errors: see :func:`plan_separation`.
+    a file. Errors: see :func:`slyther_cli.longform.plan_separation`.
     """
     folder, cuda = Path(work_dir or temporary_folder()), device.type == "cuda"
     tiles = -(-frames // TILE)

@@ -190,7 +190,7 @@ def plan_recognition(
     resume: bool = False,
     held: int = 0,
 ) -> Plan:
-    """The plan for a recording of about ``samples`` samples, as ``plan.plan_separation`` makes it, with its
+    """The plan for a recording of about ``samples`` samples, as ``plan_separation`` makes it, with its
     errors."""
     c, frames = model.config, model.frames(samples)
     if c.causal:

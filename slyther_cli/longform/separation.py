@@ -7,6 +7,7 @@ costs less than a tape for the encoder's output; once if it is one tile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,15 +17,44 @@ from torch import Tensor
 from slyther_cli.errors import InputError
 from slyther_cli.layers.filterbank import Encoder
 from slyther_cli.longform.journal import Journal
-from slyther_cli.longform.plan import PIECE, Plan
+from slyther_cli.longform.plan import PIECE, Plan, one_pass, swept, working_bytes
 from slyther_cli.longform.prefetch import open_tape
 from slyther_cli.longform.sample_counter import Counted
 from slyther_cli.longform.sweep import TILE, sweep, tape_floats
 from slyther_cli.longform.tape import Tape
-from slyther_cli.longform.whole import separate_unswept
+from slyther_cli.longform.whole import plan_whole, separate_unswept, takes_whole
 from slyther_cli.models.mamba_tasnet import LiveSeparator, StemStream
 
 Blocks = Callable[[], Iterator[np.ndarray]]
+
+
+def plan_separation(
+    model,
+    samples: int,
+    *,
+    memory_limit: int | None = None,
+    work_dir: Path | None = None,
+    resume: bool = False,
+    held: int = 0,
+) -> Plan:
+    """The plan for a recording of about ``samples`` samples (at the model's rate), on the model's device.
+
+    Without a ``memory_limit`` (bytes beside the idle process, of the host and of a GPU each) the tape may
+    take half of the memory that is free now. ``held``: bytes of the work file that a killed run left, which
+    need no more room. Raises :class:`DeviceError` when the limit is too small for any plan,
+    :class:`OutputError` when the disk that a file tape needs is not there.
+    """
+    c, frames = model.config, model.encoder.frames(samples)
+    if takes_whole(model):
+        return plan_whole(model, samples, memory_limit, work_dir, resume)
+    if c.causal:
+        return one_pass(samples, frames, work_dir)
+    layers = model.masknet.mamba_net.layers
+    return swept(
+        samples, frames, len(layers), tape_floats(layers, c.d_model), working_bytes(model),
+        device=model.decoder.weight.device,
+        memory_limit=memory_limit, work_dir=work_dir, resume=resume, held=held,
+    )  # fmt: skip
 
 
 @torch.inference_mode()

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from slyther_cli.checkpoints.voice import Voice
 from slyther_cli.errors import UsageError
 from slyther_cli.models.vall_m import Context, VallM, frames_of
 
@@ -37,6 +36,14 @@ class Sampling:
             raise UsageError("temperature must be from 0 to 10, top_p above 0 to 1, top_k 0 or more")
         if not (0 < self.repetition <= 1 and 1 <= self.window <= 10_000):
             raise UsageError("repetition must be above 0 to 1, window 1 or more")
+
+
+class Voice(NamedTuple):
+    """Whom to sound like: symbols [S]; codes [n_codebooks, T]; durations [S] that sum to T, or None."""
+
+    symbols: Tensor
+    codes: Tensor
+    durations: Tensor | None = None
 
 
 class Said(NamedTuple):

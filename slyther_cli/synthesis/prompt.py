@@ -12,12 +12,13 @@ import torch
 
 from slyther_cli.audio.discover import shown
 from slyther_cli.audio.reader import AudioReader
-from slyther_cli.checkpoints.voice import Voice, read_voice
+from slyther_cli.checkpoints.voice import read_voice
 from slyther_cli.english.phonemes import MARKS, spell
 from slyther_cli.english.pronunciations import Pronunciations
 from slyther_cli.errors import InputError, ModelError
 from slyther_cli.models.codec import Codec
 from slyther_cli.models.vall_m import VallM, frames_of
+from slyther_cli.models.vall_sampling import Voice
 
 SHORTEST, LONGEST, TAKEN = 1.0, 30.0, 10.0
 """Seconds of a prompt: at least, at most where its text is given, and what is taken of a longer one."""

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from slyther_cli.checkpoints.config import WEIGHTS_FILE
-from slyther_cli.checkpoints.voice import Voice, write_voice
+from slyther_cli.checkpoints.voice import write_voice
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.models.codec import Codec
 from slyther_cli.models.vall_m import Batch
+from slyther_cli.models.vall_sampling import Voice
 from slyther_cli.research.training.codec_dataset import Spoken, SpokenCodes, collate
 from slyther_cli.research.training.loader import Ahead
 from slyther_cli.research.training.loop import LoopConfig, Peers
