@@ -77,7 +77,7 @@ class Settings(Kind):
             word = rng.choice(re.findall(r"(?<== ).+", text))
             text = text.replace(word, rng.choice(bad), 1)
         if rng.random() < 0.3:
-            text = text.replace("mamba-tasnet", rng.choice(list(registry.TASKS)), 1)
+            text = text.replace("mamba-tasnet", rng.choice(list(registry.ARCHITECTURES)), 1)
         data = text.encode()
         (folder / "c.toml").write_bytes(damaged(data, rng) if rng.random() < 0.6 else data)
 

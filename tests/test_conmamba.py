@@ -55,7 +55,7 @@ def test_counted_sizes(preset):
     model = on_meta(preset)
     published = [k for k in model.state_dict() if not k.startswith("normalize.")]  # a file of its own
     assert (sum(p.numel() for p in model.parameters()), len(published)) == COUNTS[preset]
-    assert registry.TASKS[registry.PRESETS[preset][0]] == "transcribe"
+    assert registry.ARCHITECTURES[registry.PRESETS[preset][0]].task == "transcribe"
 
 
 def test_the_small_ones_have_their_size():

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from slyther_cli.app import main
 from slyther_cli.checkpoints import layout, speechbrain, store
 from slyther_cli.errors import ModelError
+from slyther_cli.longform import whole as whole_recordings
 from slyther_cli.models import registry
 from slyther_cli.models.dpmamba import DPMamba, DPMambaConfig
 
@@ -184,6 +185,6 @@ def test_separating_takes_a_recording_whole(tmp_path, capsys, monkeypatch):
     assert main([*command, "--force", "--memory-limit", "10MB"]) != 0
     told = capsys.readouterr().err
     assert "takes a recording whole" in told and "Traceback" not in told
-    monkeypatch.setattr(whole, "available_memory", lambda: 20 << 20)
+    monkeypatch.setattr(whole_recordings, "available_memory", lambda: 20 << 20)
     assert main([*command, "--force"]) != 0
     assert "takes a recording whole" in capsys.readouterr().err

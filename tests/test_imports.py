@@ -41,8 +41,13 @@ MODULES = {module_of(p): p for p in PACKAGE.rglob("*.py")}
 
 
 def imported(path):
-    """The modules of slyther_cli that a file imports, at its top or inside a function."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    """The modules of slyther_cli that a file imports, at its top or inside a function; not for types
+    alone."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

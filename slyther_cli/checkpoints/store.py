@@ -229,7 +229,8 @@ def check_fit(config: ModelConfig, shapes: dict[str, tuple[int, ...]], label: st
     """Compare config and tensors by building on the meta device. Raises ModelError with the first
     difference.
     """
-    task = registry.TASKS.get(config.architecture, config.task)
+    known = registry.ARCHITECTURES.get(config.architecture)
+    task = known.task if known else config.task
     if task != config.task:
         raise ModelError(f"{label}: a {config.architecture} can {task}, its config says it can {config.task}")
     try:

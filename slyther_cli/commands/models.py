@@ -62,7 +62,7 @@ def _rows() -> list[dict[str, Any]]:
     for name, (architecture, settings) in registry.PRESETS.items():
         weights = "pull" if name in catalogue.ENTRIES else "none"
         full = registry.full_config(architecture, settings)
-        found.setdefault(name, (architecture, registry.TASKS[architecture], full, weights))
+        found.setdefault(name, (architecture, registry.ARCHITECTURES[architecture].task, full, weights))
     return [
         {
             "name": name,

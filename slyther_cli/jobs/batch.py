@@ -31,27 +31,9 @@ from slyther_cli.jobs.locks import Failures, Taken, claim, tidy, unused_goes
 from slyther_cli.jobs.results import Result, summarise
 from slyther_cli.jobs.resume import check_source, is_unfinished
 from slyther_cli.jobs.setup import describe_error, out_of_memory
+from slyther_cli.jobs.work import Event, Outputs, Turn, Work
 
-Event = dict[str, Any]
-Outputs = dict[str, Path]
 DYING = 60.0  # seconds until a lost process has surely let its outputs go
-Turn = tuple[int, int]  # the number of an input in the batch, from 0, and how many there are
-
-
-def nobody(event: Event) -> None:
-    """Where no events are wanted."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """One input of a batch. ``outputs``: stem or format -> file; or why there can be none. ``again``: a
-    process was lost with it."""
-
-    index: int
-    source: Input
-    outputs: Outputs | SlytherError
-    turn: Turn
-    again: bool = False
 
 
 @dataclass(kw_only=True)

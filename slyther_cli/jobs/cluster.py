@@ -24,8 +24,8 @@ from typing import Any
 import slyther_cli
 from slyther_cli import __version__
 from slyther_cli.errors import DeviceError, SlytherError, UsageError
-from slyther_cli.jobs.batch import Batch, Work, nobody
 from slyther_cli.jobs.pool import LEAST_MEMORY, PATIENCE, Lost
+from slyther_cli.jobs.work import Work, nobody
 from slyther_cli.jobs.worker import portable
 
 LOCAL = "local"
@@ -42,7 +42,7 @@ class _Stopped(BaseException):
 class Worker:
     """What an actor is."""
 
-    def __init__(self, job: Batch, folder: str, version: str) -> None:
+    def __init__(self, job: Any, folder: str, version: str) -> None:
         if version != __version__:
             raise UsageError(f"a node of the cluster has slyther {__version__}, not {version}")
         try:
@@ -112,7 +112,7 @@ class Actors:
     """A crew for ``pool.work_through``. ``share``: of a GPU, for each actor; None: one where there are GPUs
     and the device does not forbid it. Raises UsageError: no Ray; DeviceError: no such cluster."""
 
-    def __init__(self, job: Batch, address: str, share: float | None) -> None:
+    def __init__(self, job: Any, address: str, share: float | None) -> None:
         try:
             import ray
         except ImportError:

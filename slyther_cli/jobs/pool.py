@@ -18,8 +18,8 @@ from multiprocessing.connection import Pipe, wait
 from typing import Any, Protocol
 
 from slyther_cli.errors import DeviceError
-from slyther_cli.jobs.batch import Batch, Work, nobody
 from slyther_cli.jobs.results import Result
+from slyther_cli.jobs.work import Work, nobody
 from slyther_cli.runtime import same_python
 
 TRIES = 3
@@ -54,7 +54,7 @@ class Crew(Protocol):
         """Let them go: those that work stop, and leave nothing half done."""
 
 
-def work_through(job: Batch, work: Sequence[Work], crew: Crew, count: int) -> Iterator[tuple[Work, Result]]:
+def work_through(job: Any, work: Sequence[Work], crew: Crew, count: int) -> Iterator[tuple[Work, Result]]:
     """Every input with its result, as they are done. Raises what stops all of them."""
     todo, tried, hands = deque(work), dict.fromkeys((item.index for item in work), 0), list[Any]()
     idle_losses = 0  # hands lost before they did anything
@@ -100,7 +100,7 @@ def work_through(job: Batch, work: Sequence[Work], crew: Crew, count: int) -> It
 class Processes:
     """Processes of this machine (``worker``)."""
 
-    def __init__(self, job: Batch, count: int) -> None:
+    def __init__(self, job: Any, count: int) -> None:
         from slyther_cli.runtime import available_memory, cores
 
         limit = job.memory_limit or max(LEAST_MEMORY, available_memory() // 2 // count)
@@ -122,7 +122,7 @@ class Processes:
 
 
 class _Process:
-    def __init__(self, job: Batch, number: int) -> None:
+    def __init__(self, job: Any, number: int) -> None:
         self.item: Work | None = None
         self.starting = False  # what it is given waits in the pipe
         self.connection, theirs = Pipe()

@@ -28,11 +28,6 @@ from slyther_cli.longform.tape import Tape, in_order
 KEYS = 512  # frames that are attended to at a time
 
 
-def has_attention(encoder) -> bool:
-    """Whether an encoder's layers look at all frames, so that it is run by this module."""
-    return hasattr(encoder.layers[0], "self_att")
-
-
 def slot_floats(width: int, tile: int = TILE) -> int:
     """Floats of a tape's slot: a tile's frames, keys and values."""
     return 3 * width * tile

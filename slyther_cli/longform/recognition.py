@@ -19,8 +19,9 @@ from torch import Tensor
 from slyther_cli.audio.features import FbankStream
 from slyther_cli.errors import UsageError
 from slyther_cli.layers.frontend import FrontendStream
-from slyther_cli.longform.attention_sweep import KEYS, attended, has_attention, slot_floats
+from slyther_cli.longform.attention_sweep import KEYS, attended, slot_floats
 from slyther_cli.longform.halo import drain, feed
+from slyther_cli.longform.networks import RecognitionNetwork
 from slyther_cli.longform.plan import (
     BASE_BYTES,
     COPIES_OF_WEIGHTS,
@@ -43,7 +44,7 @@ ATTENDING = 16  # floats a frame and channel of its tiles: x, z, scan, queries, 
 
 @torch.inference_mode()
 def encode_whole(
-    model,
+    model: RecognitionNetwork,
     blocks: Blocks,
     plan: Plan,
     on_progress: Callable[[float], None] | None = None,
@@ -63,7 +64,7 @@ def encode_whole(
         yield from _live(model, blocks, plan, on_progress)
         return
     device = model.normalize.glob_mean.device
-    if has_attention(model.transformer.encoder):
+    if model.attends:
         yield from _attended(model, blocks, plan, on_progress, tile)
         return
     layers = swept_layers(model.transformer.encoder)
@@ -88,7 +89,11 @@ def encode_whole(
 
 
 def _attended(
-    model, blocks: Blocks, plan: Plan, on_progress: Callable[[float], None] | None, tile: int
+    model: RecognitionNetwork,
+    blocks: Blocks,
+    plan: Plan,
+    on_progress: Callable[[float], None] | None,
+    tile: int,
 ) -> Iterator[Tensor]:
     """A Speech-Mamba, see ``attended``."""
     device, floats = model.normalize.glob_mean.device, slot_floats(model.config.d_model, tile)
@@ -110,7 +115,7 @@ class LiveEncoder:
     The concatenated frames equal ``model.encode(model.features(all samples))``. Constant in memory.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: RecognitionNetwork):
         if not model.config.causal:
             raise TypeError("live recognition needs a causal model; this one is bidirectional")
         self.model, self.states = model, None
@@ -182,7 +187,7 @@ def swept_layers(encoder) -> list[SweptLayer]:
 
 
 def plan_recognition(
-    model,
+    model: RecognitionNetwork,
     samples: int,
     *,
     memory_limit: int | None = None,
@@ -196,7 +201,7 @@ def plan_recognition(
     if c.causal:
         return one_pass(samples, frames, work_dir)
     weights, device = count_weights(model), model.normalize.glob_mean.device
-    if has_attention(model.transformer.encoder):
+    if model.attends:
         if resume:
             raise UsageError("a speech-mamba keeps no work to go on from: leave --resume out")
         slot, channels = 2 * slot_floats(c.d_model), ATTENDING * c.d_model + c.n_heads * KEYS
@@ -213,7 +218,9 @@ def plan_recognition(
     )  # fmt: skip
 
 
-def _entering(model, blocks: Iterator[np.ndarray], ceiling: float, tile: int, first: int) -> Iterator[Tensor]:
+def _entering(
+    model: RecognitionNetwork, blocks: Iterator[np.ndarray], ceiling: float, tile: int, first: int
+) -> Iterator[Tensor]:
     """The first layer's input in tiles [1, tile, d_model], from number ``first`` on; the last is shorter.
 
     The front end is wide, so it works on smaller tiles of its own.
@@ -241,7 +248,9 @@ def _entering(model, blocks: Iterator[np.ndarray], ceiling: float, tile: int, fi
         yield torch.cat(held, 1)
 
 
-def _live(model, blocks: Blocks, plan: Plan, on_progress: Callable[[float], None] | None) -> Iterator[Tensor]:
+def _live(
+    model: RecognitionNetwork, blocks: Blocks, plan: Plan, on_progress: Callable[[float], None] | None
+) -> Iterator[Tensor]:
     live, done = LiveEncoder(model), 0
     for block in blocks():
         yield live.push(block)

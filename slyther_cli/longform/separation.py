@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,19 +17,20 @@ from torch import Tensor
 from slyther_cli.errors import InputError
 from slyther_cli.layers.filterbank import Encoder
 from slyther_cli.longform.journal import Journal
+from slyther_cli.longform.networks import SeparationNetwork
 from slyther_cli.longform.plan import PIECE, Plan, one_pass, swept, working_bytes
 from slyther_cli.longform.prefetch import open_tape
 from slyther_cli.longform.sample_counter import Counted
 from slyther_cli.longform.sweep import TILE, sweep, tape_floats
 from slyther_cli.longform.tape import Tape
-from slyther_cli.longform.whole import plan_whole, separate_unswept, takes_whole
-from slyther_cli.models.mamba_tasnet import LiveSeparator, StemStream
+from slyther_cli.longform.whole import plan_whole, separate_whole_at_once
+from slyther_cli.models.mamba_tasnet import LiveSeparator, MambaTasNet, StemStream
 
 Blocks = Callable[[], Iterator[np.ndarray]]
 
 
 def plan_separation(
-    model,
+    model: SeparationNetwork,
     samples: int,
     *,
     memory_limit: int | None = None,
@@ -45,7 +46,7 @@ def plan_separation(
     :class:`OutputError` when the disk that a file tape needs is not there.
     """
     c, frames = model.config, model.encoder.frames(samples)
-    if takes_whole(model):
+    if model.takes_whole:
         return plan_whole(model, samples, memory_limit, work_dir, resume)
     if c.causal:
         return one_pass(samples, frames, work_dir)
@@ -59,7 +60,7 @@ def plan_separation(
 
 @torch.inference_mode()
 def separate_whole(
-    model,
+    model: SeparationNetwork,
     blocks: Blocks,
     plan: Plan,
     on_progress: Callable[[float], None] | None = None,
@@ -79,7 +80,7 @@ def separate_whole(
     """
     device = next(model.parameters()).device
     if plan.tape == "whole":
-        yield from separate_unswept(model, blocks(), on_progress)
+        yield from separate_whole_at_once(model, blocks(), on_progress)
         return
     if model.config.causal:
         yield from _live(model, blocks, plan, on_progress)
@@ -92,7 +93,7 @@ def separate_whole(
     else:
         tape = open_tape(plan.tape, floats, plan.work_dir, device)
 
-    out, counted, given = StemStream(model), Counted(blocks), 0
+    out, counted, given = StemStream(cast(MambaTasNet, model)), Counted(blocks), 0
     only: list[Encoded] = []  # the first tile, while there is no other
 
     def entering(first: int) -> Iterator[Tensor]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from slyther_cli.errors import DeviceError, UsageError
+from slyther_cli.longform.networks import SeparationNetwork
 from slyther_cli.longform.plan import BASE_BYTES, Plan, _size, available_on, count_weights
 from slyther_cli.runtime import available_memory, temporary_folder
 
@@ -28,12 +29,8 @@ class WholePlan(Plan):
         return [f"{self.frames} frames at once, about {need}: this model takes a recording whole"]
 
 
-def takes_whole(model) -> bool:
-    return hasattr(model.masknet, "dual_mdl")
-
-
 def plan_whole(
-    model, samples: int, memory_limit: int | None, work_dir: Path | None, resume: bool
+    model: SeparationNetwork, samples: int, memory_limit: int | None, work_dir: Path | None, resume: bool
 ) -> WholePlan:
     """On the model's device. Raises DeviceError: the recording does not fit. UsageError: there is no work to
     resume."""
@@ -57,8 +54,8 @@ def plan_whole(
     return WholePlan(samples, frames, 1, frames, "whole", 0, need, folder)
 
 
-def separate_unswept(
-    model, blocks: Iterator[np.ndarray], on_progress: Callable[[float], None] | None
+def separate_whole_at_once(
+    model: SeparationNetwork, blocks: Iterator[np.ndarray], on_progress: Callable[[float], None] | None
 ) -> Iterator[np.ndarray]:
     """Stems [n_speakers, n] of the whole recording at once."""
     held = list(blocks)

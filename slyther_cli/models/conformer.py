@@ -90,4 +90,5 @@ class Conformer(ConMamba):
     """Features [batch, frames, n_mels] -> CTC logits [batch, frames / 4, vocab]; ``encode``, ``decode``,
     ``start`` and ``step`` are ConMamba's."""
 
+    takes_whole = True
     make_encoder = ConformerEncoder

@@ -291,6 +291,10 @@ class ConMamba(nn.Module):
     the rest."""
 
     make_encoder: ClassVar[type[nn.Module]] = ConMambaEncoder  # Conformer has another
+    takes_whole: ClassVar[bool] = False
+    """Whether its encoder needs a recording at once."""
+    attends: ClassVar[bool] = False
+    """Whether its encoder attends to all frames, as ``longform.attention_sweep`` computes it."""
 
     def __init__(self, config: ConMambaConfig):
         super().__init__()
@@ -302,6 +306,10 @@ class ConMamba(nn.Module):
         if c.decoder != "none":
             self.seq_lin = Named(w=nn.Linear(c.d_model, c.vocab))
         self.ctc_lin = Named(w=nn.Linear(c.d_model, c.vocab))
+
+    @property
+    def has_decoder(self) -> bool:
+        return self.config.decoder != "none"
 
     def frames(self, samples: int) -> int:
         """Encoder frames of a recording."""

@@ -39,6 +39,8 @@ class DPMambaConfig:
 class DPMamba(nn.Module):
     """Mixture [batch, samples] at ``config.sample_rate`` -> stems [batch, n_speakers, samples]."""
 
+    takes_whole = True
+
     def __init__(self, config: DPMambaConfig):
         super().__init__()
         c = self.config = config

@@ -63,6 +63,8 @@ class Bands(nn.Module):
 class HubertCtc(nn.Module):
     """Features [batch, frames, conv_width] -> CTC logits [batch, frames, vocab], a frame every 20 ms."""
 
+    takes_whole, attends, has_decoder = True, False, False
+
     def __init__(self, config: HubertCtcConfig):
         super().__init__()
         c = self.config = config

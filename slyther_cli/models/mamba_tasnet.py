@@ -78,6 +78,9 @@ class MaskNet(nn.Module):
 class MambaTasNet(nn.Module):
     """Mixture [batch, samples] at ``config.sample_rate`` -> stems [batch, n_speakers, samples]."""
 
+    takes_whole = False
+    """Whether it needs a recording at once; else the layers of ``masknet.mamba_net`` are swept."""
+
     def __init__(self, config: MambaTasNetConfig):
         super().__init__()
         self.config = config

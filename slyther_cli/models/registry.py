@@ -1,12 +1,37 @@
-"""Every architecture and its named sizes (papers.md 1.1, 2.4, 7.1). A network more is a few lines more
-here."""
+"""Every architecture with its named sizes, the presets. A new network is one more :class:`Architecture`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+import importlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from slyther_cli.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """``task``: separate, transcribe, speak, codec or represent. ``network``: "module.Class" below
+    ``slyther_cli.models``, imported on first use; its settings are the dataclass ``<Class>Config`` beside it.
+    ``presets``: named sizes, each the settings that differ from the defaults; the plain names are the
+    published models.
+
+    >>> ARCHITECTURES["mamba-tasnet"].task
+    'separate'
+    """
+
+    name: str
+    task: str
+    network: str
+    presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+
+    def classes(self) -> tuple[type, Any]:
+        """The dataclass of the settings, and the network."""
+        module, _, name = self.network.rpartition(".")
+        found = importlib.import_module(f"slyther_cli.models.{module}")
+        return getattr(found, f"{name.removesuffix('Codec')}Config"), getattr(found, name)
+
 
 _TASNET_SIZES: dict[str, dict[str, Any]] = {
     "xs": {"n_filters": 128, "d_model": 128, "n_layers": 16},
@@ -14,100 +39,136 @@ _TASNET_SIZES: dict[str, dict[str, Any]] = {
     "m": {"n_filters": 256, "d_model": 256, "n_layers": 32},
     "l": {"n_filters": 512, "d_model": 512, "n_layers": 32},
 }
-
-# name -> (architecture, config). The plain names are the published two-speaker models.
-PRESETS: dict[str, tuple[str, dict[str, Any]]] = {}
-for _size, _sizes in _TASNET_SIZES.items():
-    PRESETS[f"mamba-tasnet-{_size}"] = ("mamba-tasnet", _sizes)
-    PRESETS[f"mamba-tasnet-{_size}-3spk"] = ("mamba-tasnet", {**_sizes, "n_speakers": 3})
-    PRESETS[f"mamba-tasnet-{_size}-causal"] = ("mamba-tasnet", {**_sizes, "causal": True})
+_TASNET_KINDS: dict[str, dict[str, Any]] = {"": {}, "-3spk": {"n_speakers": 3}, "-causal": {"causal": True}}
 
 _LARGE = {"n_fft": 512, "window": 512, "d_model": 512, "d_ffn": 2048, "n_decoder_layers": 6, "n_heads": 8}
-_CHARACTERS = {"n_fft": 512, "decoder": "none", "vocab": 31}  # CTC alone
-_CONMAMBA_SIZES: dict[str, dict[str, Any]] = {
-    "s-transformer": {},
-    "s-mamba": {"decoder": "mamba"},
-    "l-transformer": _LARGE,
-    "l-mamba": {**_LARGE, "decoder": "mamba"},
-    "ctc": {**_CHARACTERS, "d_model": 256, "n_layers": 18},
-    # ours: small enough to train on a desktop computer and to run many times faster than speech on one core
-    "ctc-small": {**_CHARACTERS, "n_layers": 8, "d_ffn": 576, "max_positions": 1},
-    "ctc-small-causal": {**_CHARACTERS, "n_layers": 8, "d_ffn": 576, "max_positions": 1, "causal": True},
-}
-for _size, _sizes in _CONMAMBA_SIZES.items():
-    PRESETS[f"conmamba-{_size}"] = ("conmamba", _sizes)
-PRESETS["conformer-s"] = ("conformer", {})
-PRESETS["conformer-l"] = ("conformer", _LARGE)
-PRESETS["conformer-ctc"] = ("conformer", {**_CHARACTERS, "d_model": 256, "n_layers": 18})
-PRESETS["speech-mamba"] = ("speech-mamba", {})
-PRESETS["transformer"] = ("transformer", {})  # what Speech-Mamba is compared with
+_CTC = {"n_fft": 512, "decoder": "none", "vocab": 31}  # CTC alone, of characters
+_CTC_BASE = {**_CTC, "d_model": 256, "n_layers": 18}
+# ours: small enough to train on a desktop computer and to run many times faster than speech on one core
+_CTC_SMALL = {**_CTC, "n_layers": 8, "d_ffn": 576, "max_positions": 1}
 # equally large ones to compare on long recordings, small enough to train on a desktop computer
 _SMALL_ASR = {"d_model": 144, "max_positions": 1}
 _SMALL_TRANSFORMER = {**_SMALL_ASR, "n_layers": 10, "n_decoder_layers": 2}
-PRESETS["speech-mamba-small"] = (
-    "speech-mamba",
-    {**_SMALL_ASR, "d_state": 16, "n_layers": 7, "n_decoder_layers": 2},
-)
-PRESETS["conmamba-small"] = (
-    "conmamba",
-    {**_SMALL_ASR, "n_layers": 6, "d_ffn": 384, "decoder": "mamba", "n_decoder_layers": 2},
-)
-for _positions, _width in (("absolute", 688), ("relative", 628), ("none", 688)):
-    _sizes = {**_SMALL_TRANSFORMER, "d_ffn": _width, "positions": _positions}
-    PRESETS[f"transformer-{_positions}-small"] = ("transformer", _sizes)
-
-# HuBERT base and its Mamba counterpart; the small ones, ours, can be trained on a desktop computer
 _SMALL_HUBERT = {
     **{"conv_width": 128, "d_model": 144, "n_layers": 6, "n_heads": 4, "d_ffn": 576, "final_dim": 64},
     **{"dropout": 0.0, "layer_drop": 0.0},
 }
-PRESETS["hubert-base"] = ("hubert", {})
-PRESETS["mamba-hubert-base"] = ("hubert", {"layer": "conbimamba"})
-PRESETS["hubert-small"] = ("hubert", _SMALL_HUBERT)
-PRESETS["mamba-hubert-small"] = ("hubert", {**_SMALL_HUBERT, "layer": "conbimamba"})
-
-_DPMAMBA_SIZES: dict[str, dict[str, Any]] = {
-    "xs": {},
-    "s": {"n_filters": 256},
-    "m": {"n_filters": 256, "n_blocks": 16, "skip_around_intra": True},
-    "l": {"n_filters": 512, "n_blocks": 16, "skip_around_intra": True},
-}
-for _size, _sizes in _DPMAMBA_SIZES.items():
-    PRESETS[f"dpmamba-{_size}"] = ("dpmamba", _sizes)
-PRESETS["sepformer"] = ("sepformer", {})
-
-PRESETS["encodec-24khz"] = (
-    "seanet-codec",
-    {"sample_rate": 24_000, "n_filters": 32, "n_codebooks": 32, "lstm": True, "pad": "reflect"},
-)
-PRESETS["codec-16k"] = ("spectral-codec", {})
-
+_ENCODEC = {"sample_rate": 24_000, "n_filters": 32, "n_codebooks": 32, "lstm": True, "pad": "reflect"}
 _SMALL_VOICE = {
     **{"alphabet": "arpabet", "n_symbols": 80, "codec": "codec-16k", "sample_rate": 16_000},
     **{"frame_rate": 50, "d_model": 256, "d_ffn": 768, "n_layers": 6, "n_nar_layers": 4, "n_text_layers": 2},
 }
-PRESETS["vall-e"] = ("vall-e", {})
-PRESETS["vall-m"] = ("vall-m", {})
-PRESETS["vall-me"] = ("vall-m", {"conditioning": "encoder"})
-PRESETS["vall-m-small"] = ("vall-m", {**_SMALL_VOICE})
-PRESETS["vall-me-small"] = ("vall-m", {**_SMALL_VOICE, "conditioning": "encoder"})
-PRESETS["vall-me-aligned-small"] = ("vall-m", {**_SMALL_VOICE, "conditioning": "aligned"})
 
-TASKS = {
-    "mamba-tasnet": "separate",
-    "dpmamba": "separate",
-    "sepformer": "separate",
-    "conmamba": "transcribe",
-    "conformer": "transcribe",
-    "speech-mamba": "transcribe",
-    "transformer": "transcribe",
-    "hubert": "represent",
-    "hubert-ctc": "transcribe",
-    "seanet-codec": "codec",
-    "spectral-codec": "codec",
-    "vall-m": "speak",
-    "vall-e": "speak",
+ARCHITECTURES: dict[str, Architecture] = {
+    found.name: found
+    for found in (
+        Architecture(
+            "mamba-tasnet",
+            "separate",
+            "mamba_tasnet.MambaTasNet",
+            {
+                f"mamba-tasnet-{size}{kind}": {**sizes, **more}
+                for size, sizes in _TASNET_SIZES.items()
+                for kind, more in _TASNET_KINDS.items()
+            },
+        ),
+        Architecture(
+            "dpmamba",
+            "separate",
+            "dpmamba.DPMamba",
+            {
+                "dpmamba-xs": {},
+                "dpmamba-s": {"n_filters": 256},
+                "dpmamba-m": {"n_filters": 256, "n_blocks": 16, "skip_around_intra": True},
+                "dpmamba-l": {"n_filters": 512, "n_blocks": 16, "skip_around_intra": True},
+            },
+        ),
+        Architecture("sepformer", "separate", "sepformer.Sepformer", {"sepformer": {}}),
+        Architecture(
+            "conmamba",
+            "transcribe",
+            "conmamba.ConMamba",
+            {
+                "conmamba-s-transformer": {},
+                "conmamba-s-mamba": {"decoder": "mamba"},
+                "conmamba-l-transformer": _LARGE,
+                "conmamba-l-mamba": {**_LARGE, "decoder": "mamba"},
+                "conmamba-ctc": _CTC_BASE,
+                "conmamba-ctc-small": _CTC_SMALL,
+                "conmamba-ctc-small-causal": {**_CTC_SMALL, "causal": True},
+                "conmamba-small": {
+                    **{**_SMALL_ASR, "n_layers": 6, "d_ffn": 384, "decoder": "mamba", "n_decoder_layers": 2}
+                },
+            },
+        ),
+        Architecture(
+            "conformer",
+            "transcribe",
+            "conformer.Conformer",
+            {"conformer-s": {}, "conformer-l": _LARGE, "conformer-ctc": _CTC_BASE},
+        ),
+        Architecture(
+            "speech-mamba",
+            "transcribe",
+            "speech_mamba.SpeechMamba",
+            {
+                "speech-mamba": {},
+                "speech-mamba-small": {**_SMALL_ASR, "d_state": 16, "n_layers": 7, "n_decoder_layers": 2},
+            },
+        ),
+        Architecture(
+            "transformer",  # what Speech-Mamba is compared with
+            "transcribe",
+            "transformer.Transformer",
+            {
+                "transformer": {},
+                **{
+                    f"transformer-{positions}-small": {
+                        **_SMALL_TRANSFORMER,
+                        "d_ffn": width,
+                        "positions": positions,
+                    }
+                    for positions, width in (("absolute", 688), ("relative", 628), ("none", 688))
+                },
+            },
+        ),
+        Architecture(
+            "hubert",
+            "represent",
+            "hubert.Hubert",
+            {
+                "hubert-base": {},
+                "mamba-hubert-base": {"layer": "conbimamba"},
+                "hubert-small": _SMALL_HUBERT,
+                "mamba-hubert-small": {**_SMALL_HUBERT, "layer": "conbimamba"},
+            },
+        ),
+        Architecture("hubert-ctc", "transcribe", "hubert_ctc.HubertCtc"),
+        Architecture("seanet-codec", "codec", "codec.SeanetCodec", {"encodec-24khz": _ENCODEC}),
+        Architecture("spectral-codec", "codec", "codec.SpectralCodec", {"codec-16k": {}}),
+        Architecture(
+            "vall-m",
+            "speak",
+            "vall_m.VallM",
+            {
+                "vall-m": {},
+                "vall-me": {"conditioning": "encoder"},
+                "vall-m-small": _SMALL_VOICE,
+                "vall-me-small": {**_SMALL_VOICE, "conditioning": "encoder"},
+                "vall-me-aligned-small": {**_SMALL_VOICE, "conditioning": "aligned"},
+            },
+        ),
+        Architecture("vall-e", "speak", "vall_e.VallE", {"vall-e": {}}),
+    )
 }
+
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    preset: (found.name, dict(settings))
+    for found in ARCHITECTURES.values()
+    for preset, settings in found.presets.items()
+}
+"""Name -> (architecture, settings)."""
+
 _BOUNDS = {
     "n_layers": 256,
     "n_speakers": 16,
@@ -118,66 +179,17 @@ _BOUNDS = {
 }
 
 
-def _parts(architecture: str) -> tuple[type, type]:
-    if architecture == "mamba-tasnet":
-        from slyther_cli.models.mamba_tasnet import MambaTasNet, MambaTasNetConfig
-
-        return MambaTasNetConfig, MambaTasNet
-    if architecture == "dpmamba":
-        from slyther_cli.models.dpmamba import DPMamba, DPMambaConfig
-
-        return DPMambaConfig, DPMamba
-    if architecture == "sepformer":
-        from slyther_cli.models.sepformer import Sepformer, SepformerConfig
-
-        return SepformerConfig, Sepformer
-    if architecture == "conmamba":
-        from slyther_cli.models.conmamba import ConMamba, ConMambaConfig
-
-        return ConMambaConfig, ConMamba
-    if architecture == "conformer":
-        from slyther_cli.models.conformer import Conformer, ConformerConfig
-
-        return ConformerConfig, Conformer
-    if architecture == "speech-mamba":
-        from slyther_cli.models.speech_mamba import SpeechMamba, SpeechMambaConfig
-
-        return SpeechMambaConfig, SpeechMamba
-    if architecture == "transformer":
-        from slyther_cli.models.transformer import Transformer, TransformerConfig
-
-        return TransformerConfig, Transformer
-    if architecture == "hubert":
-        from slyther_cli.models.hubert import Hubert, HubertConfig
-
-        return HubertConfig, Hubert
-    if architecture == "hubert-ctc":
-        from slyther_cli.models.hubert_ctc import HubertCtc, HubertCtcConfig
-
-        return HubertCtcConfig, HubertCtc
-    if architecture == "seanet-codec":
-        from slyther_cli.models.codec import SeanetCodec, SeanetConfig
-
-        return SeanetConfig, SeanetCodec
-    if architecture == "spectral-codec":
-        from slyther_cli.models.codec import SpectralCodec, SpectralConfig
-
-        return SpectralConfig, SpectralCodec
-    if architecture == "vall-m":
-        from slyther_cli.models.vall_m import VallM, VallMConfig
-
-        return VallMConfig, VallM
-    if architecture == "vall-e":
-        from slyther_cli.models.vall_e import VallE, VallEConfig
-
-        return VallEConfig, VallE
-    raise ModelError(f"unknown architecture {architecture!r}; known: {', '.join(TASKS)}")
+def architecture_of(name: str) -> Architecture:
+    """Raises :class:`ModelError` on a name that is not known."""
+    if name not in ARCHITECTURES:
+        raise ModelError(f"unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
 
 
 def full_config(architecture: str, config: dict[str, Any]) -> dict[str, Any]:
     """``config`` with every default filled in. Raises :class:`ModelError` on unknown keys and values out of
     bounds."""
-    kind, _ = _parts(architecture)
+    kind, _ = architecture_of(architecture).classes()
     known = {f.name: getattr(kind(), f.name) for f in fields(kind)}
     for key, value in config.items():
         if key not in known:
@@ -195,7 +207,7 @@ def full_config(architecture: str, config: dict[str, Any]) -> dict[str, Any]:
 
 def build(architecture: str, config: dict[str, Any]):
     """A freshly initialised network. Raises :class:`ModelError` as :func:`full_config` does."""
-    kind, network = _parts(architecture)
+    kind, network = architecture_of(architecture).classes()
     filled = full_config(architecture, config)
     try:
         return network(kind(**filled))

@@ -54,6 +54,8 @@ class PositionedTransformer(nn.Module):
 class Sepformer(nn.Module):
     """Mixture [batch, samples] at ``config.sample_rate`` -> stems [batch, n_speakers, samples]."""
 
+    takes_whole = True
+
     def __init__(self, config: SepformerConfig):
         super().__init__()
         c = self.config = config

@@ -205,6 +205,8 @@ class SpeechMamba(nn.Module):
     """Features [batch, frames, n_mels] -> CTC logits [batch, frames / 4, vocab]. The methods are those of
     ``ConMamba``."""
 
+    takes_whole, attends, has_decoder = False, True, True
+
     def __init__(self, config: SpeechMambaConfig):
         super().__init__()
         c = self.config = config

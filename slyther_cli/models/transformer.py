@@ -95,4 +95,5 @@ class Transformer(ConMamba):
     """Features [batch, frames, n_mels] -> CTC logits [batch, frames / 4, vocab]; ``encode``, ``decode``,
     ``start`` and ``step`` are ConMamba's."""
 
+    takes_whole = True
     make_encoder = TransformerEncoder

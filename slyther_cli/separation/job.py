@@ -30,7 +30,7 @@ from slyther_cli.audio.spool import Rejoined, standard_input
 from slyther_cli.audio.streams import BLOCK, Lockstep, at_source_rate
 from slyther_cli.audio.writer import CLIPS, StemGroup, subtype_of
 from slyther_cli.errors import UsageError
-from slyther_cli.jobs.batch import Batch, Outputs, Turn, nobody, open_recording
+from slyther_cli.jobs.batch import Batch, open_recording
 from slyther_cli.jobs.inputs import parse_shard
 from slyther_cli.jobs.locks import part_name
 from slyther_cli.jobs.results import Result, SeparationResult
@@ -42,6 +42,7 @@ from slyther_cli.jobs.setup import (
     pick_device,
     sample_rate,
 )
+from slyther_cli.jobs.work import Outputs, Turn, nobody
 from slyther_cli.separation.live import LiveStems, write_stems
 
 DEFAULT_MODEL = "mamba-tasnet-8k-2spk"

@@ -19,10 +19,10 @@ from typing import Any, Literal
 from slyther_cli.audio.live import raw_header
 from slyther_cli.decode.transcript import chosen_formats
 from slyther_cli.errors import UsageError
-from slyther_cli.jobs.batch import nobody
 from slyther_cli.jobs.inputs import parse_shard
 from slyther_cli.jobs.results import TranscriptionResult
 from slyther_cli.jobs.setup import choose_model
+from slyther_cli.jobs.work import nobody
 from slyther_cli.separation import job as separation
 from slyther_cli.transcription.work import EACH, Transcription
 

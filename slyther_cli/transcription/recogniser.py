@@ -34,6 +34,7 @@ from slyther_cli.jobs.setup import out_of_memory
 from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.recognition import LiveEncoder, encode_whole, plan_recognition
 from slyther_cli.longform.sample_counter import Counted
+from slyther_cli.models.registry import architecture_of
 
 LM_FILE = "lm.bin"
 SAMPLE, WRITABLE = 1000, 0.05  # words of a language model that are looked at; share that must be writable
@@ -101,7 +102,7 @@ class Recogniser:
     ) -> None:
         assert config.path is not None
         self.config, self.device, self.all_words = config, device, all_words
-        if config.architecture not in ("conmamba", "speech-mamba"):
+        if architecture_of(config.architecture).classes()[1].takes_whole:
             raise ModelError(
                 f"model {config.name} is a {config.architecture}: transcribe runs a conmamba or speech-mamba"
             )
@@ -291,7 +292,7 @@ class Recogniser:
         return found, f"of {self.config.name}" if own else name
 
     def _joint(self, beam: int | None, lm_weight: float | None, word_bonus: float | None) -> JointOptions:
-        if not hasattr(self.model, "seq_lin"):
+        if not self.model.has_decoder:
             raise UsageError(f"--decode joint: model {self.config.name} has no decoder, only CTC")
         if not has_ends(self.tokenizer):
             raise ModelError(

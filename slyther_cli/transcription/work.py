@@ -18,11 +18,12 @@ from slyther_cli.audio.streams import BLOCK
 from slyther_cli.decode.segments import Segment
 from slyther_cli.decode.speech_filter import Likely
 from slyther_cli.decode.transcript import transcript_paths
-from slyther_cli.jobs.batch import Batch, Outputs, Turn, open_recording
+from slyther_cli.jobs.batch import Batch, open_recording
 from slyther_cli.jobs.locks import part_name
 from slyther_cli.jobs.results import TranscriptionResult
 from slyther_cli.jobs.resume import held_bytes, open_job, work_place
 from slyther_cli.jobs.setup import pick_device, sample_rate
+from slyther_cli.jobs.work import Outputs, Turn
 from slyther_cli.separation.job import Separation
 from slyther_cli.transcription.coverage import Coverage
 from slyther_cli.transcription.multi_speaker import ByChannel, KeptVoices, Separated, voices

@@ -126,7 +126,7 @@ class Hears:
             raise ModelError(f"model {about.name}: its alphabet does not fit it")
         self.search: JointOptions | None = None
         if decode == "joint":
-            if not hasattr(model, "seq_lin") or not has_ends(self.tokenizer):
+            if not model.has_decoder or not has_ends(self.tokenizer):
                 raise UsageError(f"--decode joint: model {about.name} has no decoder, only CTC")
             self.search = JointOptions(beam=beam)
 

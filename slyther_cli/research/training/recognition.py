@@ -143,7 +143,7 @@ class RecognitionTask:
         if not config.start_from:
             model.normalize.fit(self._features(model, i) for i in self._sample())
         self.model = model.to(device)
-        self.decodes = hasattr(model, "seq_lin")
+        self.decodes = model.has_decoder
         if self.decodes and not has_ends(self.tokenizer):
             raise UsageError(f"{config.start_from}: its alphabet has no tokens for a text's start and end")
         self.hop_s = model.config.hop / model.config.sample_rate

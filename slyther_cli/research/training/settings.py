@@ -76,7 +76,7 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
         config = _from_preset(config)
         registry.parameter_count(config.architecture, config.model)
         default: Any = kind()
-        task, wanted = registry.TASKS[config.architecture], registry.TASKS[default.architecture]
+        task, wanted = (registry.architecture_of(c.architecture).task for c in (config, default))
         if task != wanted:
             raise ModelError(f"{config.architecture} is made to {task}; what is trained here, to {wanted}")
     except ModelError as error:
