@@ -59,12 +59,20 @@ class Words {
     Words(Vec<uint64_t> starts, Vec<uint8_t> text, int64_t begin, int64_t end, int64_t unknown)
         : starts_(starts), text_(text), begin_(begin), end_(end), unknown_(unknown) {
         if (!starts.size() || starts.data()[starts.size() - 1] > text.size()) throw std::invalid_argument("words end beyond their text");
+        if (!std::is_sorted(starts.data(), starts.data() + starts.size())) throw std::invalid_argument("words end before they begin");
+        for (int64_t id : {begin, end, unknown})
+            if (id < -1 || id >= (int64_t)starts.size() - 1) throw std::invalid_argument("a word's number is beyond the vocabulary");
     }
     void add_level(Vec<int64_t> keys, Vec<float> logp, Vec<float> backoff) {
         if (levels_.size() > CONTEXT) throw std::invalid_argument("an n-gram has four words at most");
+        const size_t count = levels_.empty() ? starts_.size() - 1 : keys.size();  // words are found by their number
+        const bool back = !backoff.size() || backoff.size() == count;  // the longest ones have none
+        const bool below = levels_.empty() || levels_.back().backoff.size() == levels_.back().logp.size();
+        if (logp.size() != count || !back || !below) throw std::invalid_argument("an n-gram lacks a probability");
         levels_.push_back({keys, logp, backoff});
     }
 
+    bool empty() const { return levels_.empty(); }
     Spelt all() const { return {0, (int32_t)(starts_.size() - 1), 0}; }
     Spelt narrowed(Spelt from, const std::string& more) const {
         for (char c : more) {
@@ -160,6 +168,10 @@ class Beam {
           begins_(std::move(begins)),
           held_(words), words_(words.is_none() ? nullptr : nb::cast<Words*>(words)), lm_weight_(lm_weight), word_bonus_(word_bonus),
           unknown_bonus_(unknown_bonus), unknown_letter_bonus_(unknown_letter_bonus), lm_pause_(lm_pause), max_delay_(max_delay), merging_(merge && words_) {
+        if (beam < 1) throw std::invalid_argument("a beam must be 1 or wider");
+        if (words_ && words_->empty()) throw std::invalid_argument("a language model without words");
+        if (words_ && (stripped_.size() != surfaces_.size() || begins_.size() != surfaces_.size()))
+            throw std::invalid_argument("an alphabet's tokens are given in lists of different lengths");
         hope_ = words_ ? std::max(word_bonus, 0.0) + 2 * std::max(unknown_bonus, 0.0) : 0.0;
         root_ = make(nullptr, BLANK);
         root_->alive = true, root_->score_b = root_->total = 0;
@@ -174,6 +186,7 @@ class Beam {
         std::vector<Token> done;
         const size_t n = log_probs.shape(0), vocab = log_probs.shape(1);
         if (words_ && vocab != surfaces_.size()) throw std::invalid_argument("the alphabet has another size than the log-probabilities");
+        if (frame_ && vocab != loud_.size()) throw std::invalid_argument("log-probabilities have another width than before");
         loud_.resize(vocab);
         for (size_t i = 0; i < n; i++) {
             const double* row = log_probs.data() + i * vocab;

@@ -10,6 +10,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -38,7 +39,7 @@ static void require(bool ok, const char* what) {
 }
 static Seq seq(const Array<3>& t, int64_t B, int64_t L, int64_t C, const char* what) {
     require((int64_t)t.shape(0) == B && (int64_t)t.shape(1) == L && (int64_t)t.shape(2) == C, what);
-    require(C == 1 || t.stride(2) == 1, "the channel stride must be 1");
+    require(C <= 1 || t.size() == 0 || t.stride(2) == 1, "the channel stride must be 1");
     return Seq{t.data(), t.stride(0), t.stride(1)};
 }
 static Seq seq(const Maybe<3>& t, int64_t B, int64_t L, int64_t C, const char* what) {
@@ -48,7 +49,7 @@ template <typename T> static float* dense(T& t, std::initializer_list<int64_t> s
     int64_t expect = 1;
     for (int i = (int)shape.size() - 1; i >= 0; i--) {
         require((int64_t)t.shape(i) == shape.begin()[i], what);
-        require(t.shape(i) <= 1 || t.stride(i) == expect, "tensor must be contiguous");
+        require(t.shape(i) <= 1 || t.size() == 0 || t.stride(i) == expect, "tensor must be contiguous");
         expect *= t.shape(i);
     }
     return t.data();
@@ -73,17 +74,22 @@ template <typename F> static void parallel(int64_t n, int threads, F task) {
     std::atomic<int64_t> next{0};
     auto work = [&] { FlushDenormals flush; for (int64_t i; (i = next++) < n;) task(i); };
     std::vector<std::thread> pool;
-    for (int i = 0; i < extra; i++) pool.emplace_back(work);
+    try {
+        for (int i = 0; i < extra; i++) pool.emplace_back(work);
+    } catch (const std::system_error&) {  // no more threads here: those that there are do it
+    }
     work();
     for (auto& t : pool) t.join();
 }
 
-// Channel parts of a multiple of 16 lanes, so that the cut does not change any vector's contents.
+constexpr int64_t MOST = int64_t(1) << 31;  // of batch items and channels
+
+// Channel parts of a multiple of 16 lanes, so that the cut does not change any vector's contents; none of no channels.
 struct Parts {
     int64_t dim, size, count;
     Parts(int64_t dim, int64_t wanted) : dim(dim) {
         wanted = std::max<int64_t>(1, std::min(wanted, (dim + 15) / 16));
-        size = ((dim + wanted - 1) / wanted + 15) / 16 * 16;
+        size = std::max<int64_t>(16, ((dim + wanted - 1) / wanted + 15) / 16 * 16);
         count = (dim + size - 1) / size;
     }
     int64_t begin(int64_t i) const { return i * size; }
@@ -125,7 +131,10 @@ NB_MODULE(_native, m) {
             if (name == k->name) { chosen = k; return; }
         throw std::invalid_argument("this machine or build has no instruction set " + name);
     });
-    m.def("grad_parts", [](int64_t batch, int64_t dim, int threads) { return Parts(dim, parts_wanted(batch, threads)).count; },
+    m.def("grad_parts", [](int64_t batch, int64_t dim, int threads) {
+        require(batch >= 0 && dim >= 0 && batch <= MOST && dim <= MOST, "batch and channels must be from 0 to 2^31");
+        return Parts(dim, parts_wanted(batch, threads)).count;
+    },
           "How many partial sums of dB and dC scan_backward writes.");
 
     m.def("scan_forward", [](Array<3> u, Array<3> delta, Array<2> A, Array<3> B, Array<3> C, Maybe<1> D, Maybe<3> z,
@@ -163,7 +172,7 @@ NB_MODULE(_native, m) {
         a.dbias = dense(dbias, {a.batch, a.dim}, "dbias");
         a.dz = dense(dz, {a.batch, a.length, a.dim}, "dz");
         a.dh0 = dense(dh0, {a.batch, a.dim, a.states}, "dh0");
-        require(!a.z.p == !a.dz, "dz must be given exactly when z is");
+        require(z.has_value() == dz.has_value(), "dz must be given exactly when z is");
         parallel(a.batch * parts.count, threads, [&](int64_t i) {
             const int64_t p = i % parts.count;
             chosen->scan_backward(a, i / parts.count, parts.begin(p), parts.end(p), p);

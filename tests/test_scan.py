@@ -523,3 +523,99 @@ def test_on_the_gpu(backend, length, reverse):
         y, _ = scan.causal_conv(**conv, reverse=reverse)
     args = [t.double().cpu() for t in conv.values()]
     agree({"y": y.cpu()}, {"y": reference.causal_conv(*args, reverse, True)}, 1e-5, what=backend)
+
+
+# ---- what is not a number, and what is not there ----
+
+NANS = (0x7FC00000, 0x7FC00001, -1)
+"""Bits of a NaN as arithmetic makes it, with a payload, and with every bit set."""
+
+
+def with_nan(tensor, bits):
+    """A copy with one NaN, of these bits."""
+    out = tensor.clone()
+    out.view(-1)[out.numel() // 2] = torch.tensor(bits, dtype=torch.int32).view(torch.float32)
+    return out
+
+
+@needs_native
+@pytest.mark.parametrize("bits", NANS)
+@pytest.mark.parametrize("softplus", [True, False])
+@pytest.mark.parametrize("reverse", [True, False])
+def test_nan_is_nan_wherever_it_is_in_the_reference(bits, softplus, reverse):
+    tensors = Case(length=37, dim=19, states=5, softplus=softplus).tensors()
+
+    def check(isa):
+        for name in NAMES:
+            given = {**tensors, name: with_nan(tensors[name], bits)}
+            got = run(cpu.selective_scan, given, softplus, reverse)
+            for key, right in run(reference.selective_scan, given, softplus, reverse).items():
+                assert right.isnan().any() or name == "z" or key != "y", (name, key)
+                assert torch.equal(got[key].isnan(), right.isnan()), (isa, name, key)
+
+    over_isas(check)
+
+
+@needs_interpreter
+def test_nan_stays_nan_in_triton(small_chunks):
+    tensors = Case(length=9, dim=3, states=2).tensors()
+    for name in ("delta", "delta_bias", "A"):
+        given = {**tensors, name: with_nan(tensors[name], NANS[0])}
+        got = run(triton_scan.selective_scan, given, True, False)
+        for key in ("y", "last", name):
+            right = run(reference.selective_scan, given, True, False)[key]
+            assert torch.equal(got[key].isnan(), right.isnan()), (name, key)
+
+
+@needs_native
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize("reverse", [True, False])
+def test_nan_is_nan_in_the_convolution(reverse, silu):
+    tensors = conv_case(2, 9, 19, 4)
+
+    def check(isa):
+        for name in tensors:
+            for bits in NANS:
+                given = {**tensors, name: with_nan(tensors[name], bits)}
+                got = run_conv(cpu.causal_conv, given, reverse, silu)
+                for key, right in run_conv(reference.causal_conv, given, reverse, silu).items():
+                    assert torch.equal(got[key].isnan(), right.isnan()), (isa, name, key)
+
+    over_isas(check)
+
+
+@needs_native
+@pytest.mark.parametrize("sizes", [{"dim": 0}, {"batch": 0}, {"length": 0}, {"dim": 0, "length": 0}])
+@pytest.mark.parametrize("z", [True, False])
+def test_kernels_take_tensors_without_elements(sizes, z):
+    """The compiled functions themselves: the front door sends such tensors to the reference."""
+    case = Case(**{"batch": 2, "length": 3, "dim": 4, **sizes}, states=2, z=z)
+    t = case.tensors()
+
+    def check(isa):
+        parts = 1 if case.dim else 0
+        assert cpu._native.grad_parts(case.batch, case.dim, 1) == parts
+        got = run(cpu.selective_scan, t, True, False)
+        for key, right in truth(t, True, False).items():  # without frames the reference uses no input
+            torch.testing.assert_close(got[key].double(), 0.0 * t[key].double() if right is None else right)
+        conv = conv_case(case.batch, case.length, case.dim, 4)
+        got = run_conv(cpu.causal_conv, conv, False, True)
+        for key, right in run_conv(reference.causal_conv, conv, False, True, torch.float64).items():
+            torch.testing.assert_close(got[key].double(), right)
+
+    over_isas(check)
+
+
+@needs_native
+def test_a_scan_without_states_is_the_skip():
+    t = Case(states=0, z=False).tensors()
+    y, last = cpu.selective_scan(*(t[k] for k in NAMES[:-1]), True, t["initial_state"], False)
+    assert torch.equal(y, t["D"] * t["u"]) and last.shape == (1, 5, 0)
+
+
+@needs_native
+def test_kernels_refuse_sizes_that_cannot_be():
+    for batch, dim in ((-1, 4), (1, -4), (1, 2**62), (2**62, 1)):
+        with pytest.raises(ValueError, match="batch and channels"):
+            cpu._native.grad_parts(batch, dim, 1)
+    assert cpu._native.grad_parts(1, 4, -5) == cpu._native.grad_parts(1, 4, 0) == 1

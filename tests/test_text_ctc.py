@@ -422,3 +422,36 @@ def test_words_are_timed_in_samples_from_the_start():
     assert stream.finish() == []
     with pytest.raises(ValueError, match="hop"):
         WordStream(tokenizer, 0)
+
+
+@pytest.mark.skipif(native_beam._native is None, reason="the compiled extension is not there")
+def test_the_compiled_beam_checks_the_tables_that_it_reads():
+    """Python gives it none of these; read as they are they would lead beyond the memory."""
+    native, floats = native_beam._native, np.zeros(2, np.float32)
+    text, keys = np.frombuffer(b"ab", np.uint8), np.zeros(0, np.int64)
+    starts = np.array([0, 1, 2], np.uint64)
+    for bad in ([], [0, 3], [0, 2, 1, 2]):
+        with pytest.raises(ValueError, match="words end"):
+            native.Words(np.array(bad, np.uint64), text, -1, -1, -1)
+    with pytest.raises(ValueError, match="beyond the vocabulary"):
+        native.Words(starts, text, 2, -1, -1)
+    words = native.Words(starts, text, -1, -1, -1)
+    with pytest.raises(ValueError, match="lacks a probability"):
+        words.add_level(keys, floats[:1], floats)
+
+    def beam(width=1, words=None, surfaces=(), begins=()):
+        bonuses = 0.0, 0.0, 0.0, 0.0
+        return native.Beam(width, -9.0, -9.0, surfaces, surfaces, begins, words, *bonuses, -1, -1, True)
+
+    for width in (0, -1):
+        with pytest.raises(ValueError, match="1 or wider"):
+            beam(width)
+    with pytest.raises(ValueError, match="without words"):
+        beam(words=words)
+    words.add_level(keys, floats, floats)
+    with pytest.raises(ValueError, match="different lengths"):
+        beam(1, words, ["", "a"], [False])
+    fed = beam()
+    assert fed.feed(np.zeros((2, 0))) == []
+    with pytest.raises(ValueError, match="another width"):
+        fed.feed(np.log(np.full((1, 2), 0.5)))

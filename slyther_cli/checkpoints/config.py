@@ -23,6 +23,8 @@ CARD_FILE = "CARD.md"
 TASKS = ("separate", "transcribe", "speak", "codec", "represent")
 
 MAX_CONFIG_BYTES = 1 << 20
+MOST_DIGITS = 18
+"""Of a whole number and its sign."""
 MAX_INT = 1 << 20
 """No width, count or sample rate of a model that fits in memory comes near this."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -76,7 +78,7 @@ def read_config(folder: str | Path) -> ModelConfig:
     if len(raw) > MAX_CONFIG_BYTES:
         raise ModelError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: not a model config")
     try:
-        data = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+        data = read_json(raw)
     except (ValueError, RecursionError) as e:
         raise ModelError(f"{path} is damaged: {shorten(e, 100)}") from e
     return parse_config(data, folder)
@@ -128,8 +130,26 @@ def parse_config(data: object, folder: Path | None = None) -> ModelConfig:
     )
 
 
+def read_json(raw: bytes) -> Any:
+    """JSON in UTF-8 whose numbers are finite and fit into 64 bits. Raises ValueError, RecursionError."""
+    return json.loads(raw.decode("utf-8"), parse_constant=_no_constant, parse_int=_whole, parse_float=_finite)
+
+
 def _no_constant(text: str) -> float:
     raise ValueError(f"{text} is not a number")
+
+
+def _whole(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(f"{shorten(text, 24)} is too large a number")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{shorten(text, 24)} is too large a number")
+    return value
 
 
 def _check_value(where: str, key: str, value: object, depth: int = 0) -> None:

@@ -234,7 +234,7 @@ def _told(folder: Path, architecture: str) -> dict[str, Any]:
             value = _yaml_number(place / "hyperparams.yaml", key, nested=True)
             if value is not None and 1 <= value <= 4096 and (name == "chunk" or architecture == "sepformer"):
                 out[name] = round(value)
-        skip = _yaml_match(place / "hyperparams.yaml", r"^\s*skip_around_intra:\s*(True|False)\b")
+        skip = _yaml_match(place / "hyperparams.yaml", r"\s*skip_around_intra:\s*(True|False)\b")
         if skip is not None:
             out["skip_around_intra"] = skip == "True"
     return out
@@ -268,7 +268,7 @@ def _yaml_number(path: Path, key: str, nested: bool = False) -> float | None:
     """A number of a small yaml file (no yaml parser needed for one line), None if it is not there.
     ``nested``: not at the top level only."""
     start = r"\s*" if nested else ""
-    found = _yaml_match(path, rf"^{start}['\"]?{re.escape(key)}['\"]?:\s*([-+.\deE]+)\s*(?:#.*)?$")
+    found = _yaml_match(path, rf"{start}['\"]?{re.escape(key)}['\"]?:\s*([-+.\deE]+)\s*(?:#.*)?$")
     try:
         value = float(found) if found else math.nan
     except ValueError:
@@ -277,11 +277,12 @@ def _yaml_number(path: Path, key: str, nested: bool = False) -> float | None:
 
 
 def _yaml_match(path: Path, pattern: str) -> str | None:
+    """The first group of ``pattern`` in the first line that it matches, from the line's beginning."""
     try:
         if not path.is_file() or path.stat().st_size > 1 << 20:
             return None
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    match = re.search(pattern, text, re.MULTILINE)
-    return match[1] if match else None
+    found = re.compile(pattern)
+    return next((match[1] for line in text.splitlines() if (match := found.match(line))), None)

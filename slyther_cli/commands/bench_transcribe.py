@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import Json, Recogniser, WorkDir, listed, parse_size
+from slyther_cli.commands.options import Json, Recogniser, WorkDir, listed, parse_seconds, parse_size
 
 PARTS = ("cost", "times", "search")
 
@@ -66,10 +66,7 @@ def transcribe(
     if unknown := sorted(set(chosen) - set(PARTS)):
         raise typer.BadParameter(f"{', '.join(unknown)} is no part: choose of {', '.join(PARTS)}")
     searches = listed(decode)
-    try:
-        seconds = [float(part) for part in lengths.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"{lengths!r} is no list of seconds: write 60,600,3600") from None
+    seconds = parse_seconds(lengths)
     from slyther_cli.research.studies.recognition_cost import measure_cost
     from slyther_cli.research.studies.recognition_search import search_settings
     from slyther_cli.research.studies.recognition_times import measure_times

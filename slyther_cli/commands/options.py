@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -14,6 +15,7 @@ from slyther_cli.commands import completing, output
 from slyther_cli.errors import OutputError, UsageError
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
+MOST_BYTES = 1 << 63
 _BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 
 
@@ -232,7 +234,10 @@ def parse_size(text: str | None) -> int | None:
     unit = (_UNITS | _BINARY).get(found[2]) if found else None
     if found is None or unit is None:
         raise typer.BadParameter(f"{text!r} is no size: write 500MB, 1GB or 2GiB")
-    size = int(float(found[1]) * unit)
+    amount = float(found[1]) * unit
+    if amount >= MOST_BYTES:
+        raise typer.BadParameter(f"{text[:40]!r} is more memory than any machine has")
+    size = int(amount)
     if size < 1:
         raise typer.BadParameter(f"{text!r} is no memory at all")
     return size
@@ -245,7 +250,15 @@ def listed(text: str) -> list[str]:
 
 def parse_seconds(text: str) -> list[float]:
     """The numbers of "4,16,60". Raises typer.BadParameter."""
+    return parse_numbers(text, "seconds", "4,16,60")
+
+
+def parse_numbers(text: str, what: str, example: str) -> list[float]:
+    """The numbers of "4,16,60", finite ones. Raises typer.BadParameter: "no list of ``what``"."""
     try:
-        return [float(part) for part in listed(text)]
+        numbers = [float(part) for part in listed(text)]
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no list of seconds: write 4,16,60") from None
+        numbers = []
+    if not numbers or not all(map(math.isfinite, numbers)):
+        raise typer.BadParameter(f"{text!r} is no list of {what}: write {example}")
+    return numbers

@@ -12,6 +12,7 @@ The options in EVERYWHERE may also be set for all commands at once: SLYTHER_DEVI
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from typing import Any
 
 import typer
 
+from slyther_cli import toml
 from slyther_cli.errors import UsageError
 
 EVERYWHERE = ("device", "threads", "memory-limit", "work-dir", "json", "quiet", "verbose")
@@ -27,7 +29,6 @@ FILE = "slyther.toml"
 NONE = "none"
 PLACES = ("DIR", "FILE", "PATH", "TSV", "AUDIO")  # what stands for a file or a folder
 CONTRADICTORY = (("force", "skip_existing"), ("quiet", "verbose"))
-BIGGEST = 1 << 20
 Words = tuple[str, ...]
 FLAG = "a flag is true or false"
 
@@ -70,6 +71,7 @@ def prepare(command: Any, path: Words) -> None:
 
     for option in command.params:
         _refuse_no_name(option)
+        _refuse_no_number(option)
     command.make_parser, command.parse_args = with_negatives, then_yield
     for name, inner in getattr(command, "commands", {}).items():
         prepare(inner, (*path, name))
@@ -129,6 +131,23 @@ def _refuse_no_name(option: Any) -> None:
     option.consume_value = checked
 
 
+def _refuse_no_number(option: Any) -> None:
+    """Let an option refuse what Python takes for a number and nothing here can use: nan, inf, a whole one of
+    more than 64 bits."""
+    convert = option.process_value
+
+    def checked(ctx: Any, value: Any) -> Any:
+        value = convert(ctx, value)
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, float) and not math.isfinite(one):
+                raise typer.BadParameter(f"{one} is not a finite number", ctx=ctx, param=option)
+            if isinstance(one, int) and not -(1 << 63) <= one < 1 << 63:
+                raise typer.BadParameter("the number has more than 64 bits", ctx=ctx, param=option)
+        return value
+
+    option.process_value = checked
+
+
 def _yield_to_the_command_line(ctx: Any) -> None:
     """Of two flags that contradict each other, one from the command line puts out one from elsewhere."""
     for pair in CONTRADICTORY:
@@ -161,7 +180,7 @@ def read(named: str | None) -> tuple[Path | None, dict[str, Any]]:
     path = Path(named) if named else default_file()
     try:
         with open(path, "rb") as file:
-            data = file.read(BIGGEST + 1)
+            data = file.read(toml.BIGGEST + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         if named is None:
             return None, {}
@@ -169,17 +188,10 @@ def read(named: str | None) -> tuple[Path | None, dict[str, Any]]:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(f"the settings {path} cannot be read: {str(why).lower()}") from None
-    import tomllib
-
     try:
-        if len(data) > BIGGEST:
-            raise ValueError("too large")
-        said = tomllib.loads(data.decode("utf-8"))
-        repr(said)  # a number of thousands of digits cannot be told of: ValueError
-        return path, said
-    except (ValueError, RecursionError) as error:
-        why = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise UsageError(f"the settings {path} are no TOML: {why}") from None
+        return path, toml.parse(data)
+    except ValueError as error:
+        raise UsageError(f"the settings {path} are no TOML: {error}") from None
 
 
 def defaults(said: Mapping[str, Any], path: Path, commands: list[str], name: str, command: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import Json, Quiet, new_app
+from slyther_cli.commands.options import Json, Quiet, new_app, parse_numbers
 from slyther_cli.errors import escaped
 
 app = new_app(help="List, show, download, import, average and shrink trained weights.")
@@ -180,10 +180,7 @@ def average_weights(
     from slyther_cli.checkpoints.average import average
     from slyther_cli.checkpoints.config import read_config
 
-    try:
-        parts = [float(part) for part in shares.split(",")] if shares else []
-    except ValueError:
-        raise typer.BadParameter(f"{shares!r} is no list of shares: write 2,1,1") from None
+    parts = parse_numbers(shares, "shares", "2,1,1") if shares else []
     folder = average(models, output_dir, shares=parts, name=name)
     _result(read_config(folder).name, folder, as_json)
 

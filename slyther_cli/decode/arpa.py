@@ -23,7 +23,8 @@ from slyther_cli.errors import ModelError, OutputError
 HUGE = 1e30  # beyond it, a log10 is no number of a model
 LONGEST_LINE = 100_000  # characters
 MOST_PACKED, ROOM = 40, 1 << 20  # so many times its size, and so many bytes, may come out of a gzip file
-_COUNT = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)$")
+_COUNT = re.compile(r"ngram\s+([0-9]+)\s*=\s*([0-9]+)$")
+_MOST_DIGITS = 18  # of a count
 
 
 def read_arpa(path: str | os.PathLike[str]) -> NGram:
@@ -82,6 +83,8 @@ def _parse(reader: _Lines) -> NGram:
         found = _COUNT.match(line)
         if not found:
             break
+        if max(map(len, found.groups())) > _MOST_DIGITS:
+            raise reader.damaged("a count of n-grams that no file can hold")
         if int(found[1]) != len(counts) + 1 or len(counts) == HIGHEST_ORDER:
             raise reader.damaged(f"orders must be 1, 2, ... up to {HIGHEST_ORDER}")
         counts.append(int(found[2]))

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from slyther_cli.checkpoints.config import read_json
 from slyther_cli.errors import ModelError
 
 BLANK = 0
@@ -219,7 +220,7 @@ def load_tokenizer(folder: Path) -> CharTokenizer | SentencePieceTokenizer:
     """The tokenizer saved in a model folder. Raises ModelError if it is missing or damaged."""
     path = Path(folder) / TOKENS_FILE
     try:
-        data = json.loads(_read(path))
+        data = read_json(_read(path))
         kind, case = data["type"], data["case"]
         if case not in CASES:
             raise ValueError(f"unknown case {case!r}")

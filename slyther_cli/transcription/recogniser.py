@@ -19,7 +19,7 @@ from torch import Tensor
 
 from slyther_cli.audio.discover import shown
 from slyther_cli.checkpoints import store
-from slyther_cli.checkpoints.config import ModelConfig
+from slyther_cli.checkpoints.config import ModelConfig, shorten
 from slyther_cli.decode.ctc import BeamDecoder, GreedyDecoder
 from slyther_cli.decode.joint import WITH_LM, WITHOUT_LM, JointOptions, has_ends, joint_stream
 from slyther_cli.decode.native_beam import CompiledBeam, beam_decoder
@@ -42,6 +42,7 @@ CHUNK = 256  # frames whose log-probabilities are computed at once: a large alph
 PAUSE = 0.8  # seconds without a token that end a segment, and a sentence for the language model
 LIVE_DELAY = 3.0  # seconds that a beam may keep back a word of live speech
 LONGEST_LEAD_MS = 500
+MOST = 1e9
 BOUNDS = {  # of what a model's config may say of its search
     "beam": (1, 10_000),
     "lm_weight": (0, math.inf),
@@ -71,10 +72,12 @@ class Decoding:
         """With ``values`` from a model's config. Raises ModelError for what makes no sense."""
         for key, value in values.items():
             if key not in self.__dataclass_fields__ or type(value) not in (int, float):
-                raise ModelError(f"{where}: decoding has {key!r} = {value!r}, which makes no sense")
+                raise ModelError(f"{where}: decoding has {key!r} = {shorten(value)}, which makes no sense")
             low, high = BOUNDS.get(key, (-math.inf, math.inf))
-            if not math.isfinite(value) or not low <= value <= high:
-                raise ModelError(f"{where}: decoding has {key} = {value}, which is out of bounds")
+            if not (abs(value) <= MOST and low <= value <= high):
+                raise ModelError(
+                    f"{where}: decoding has {key} = {shorten(value, 24)}, which is out of bounds"
+                )
         return replace(self, **values | ({"beam": int(values["beam"])} if "beam" in values else {}))
 
 
@@ -315,6 +318,9 @@ class Recogniser:
             raise UsageError(f"the decoding {decode!r} is not known: greedy, beam, joint")
         asked = {"lm_weight": lm_weight, "word_bonus": word_bonus}
         given = {key: value for key, value in asked.items() if value is not None}
+        for key, value in given.items():
+            if not math.isfinite(value):
+                raise UsageError(f"--{key.replace('_', '-')} {value} is not a number to search with")
         if given and self.lm is None:
             raise UsageError(
                 f"--{next(iter(given)).replace('_', '-')} needs a language model: name one with --lm"

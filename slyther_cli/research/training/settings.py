@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from slyther_cli import toml
 from slyther_cli.checkpoints.config import NAME
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.models import registry
@@ -53,9 +53,10 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     Raises :class:`UsageError` on anything that the file should not hold.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            raw = toml.parse(file.read(toml.BIGGEST + 1))
         _check_numbers(raw)
-    except (OSError, ValueError, RecursionError) as error:  # no text, no TOML, nested without end
+    except (OSError, ValueError) as error:  # no text, no TOML, nested without end
         why = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"{path}: {why}") from None
     for table, value in vars(kind()).items():
