@@ -8,7 +8,6 @@ frame count, or Ogg streams joined one after another make it drop the end of a r
 import io
 import os
 import re
-import shlex
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +18,21 @@ from slyther_cli.errors import InputError
 
 Buffer = bytes | Contents
 
-# Where a format that libsndfile cannot read shows itself: offset, bytes, name.
+# Where a format that libsndfile cannot read shows itself: offset, bytes.
 FOREIGN = (
-    (4, b"ftyp", "MP4/M4A/MOV"),
-    (0, b"\x1a\x45\xdf\xa3", "WebM/Matroska"),
-    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMA/ASF"),
-    (0, b"#!AMR", "AMR"),
-    (0, b"\xff\xf1", "AAC"),
-    (0, b"\xff\xf9", "AAC"),
-    (0, b"MThd", "MIDI"),
-    (0, b"PK\x03\x04", "a ZIP archive"),
+    (4, b"ftyp"),  # MP4, M4A, MOV, 3GP
+    (4, b"moov"),
+    (4, b"mdat"),
+    (0, b"\x1a\x45\xdf\xa3"),  # WebM, Matroska
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),  # WMA, ASF
+    (0, b"#!AMR"),
+    (0, b"\xff\xf1"),  # AAC
+    (0, b"\xff\xf9"),
+    (0, b"\x0b\x77"),  # AC-3
+    (8, b"AVI "),
+    (0, b"FLV\1"),
 )
+SOUNDLESS = ((0, b"MThd", "MIDI: notes, not sound"), (0, b"PK\x03\x04", "a ZIP archive: unpack it first"))
 LARGEST_TAGS = 16 << 20  # bytes
 BITRATES = {  # layer III, kbit/s
     1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -43,7 +46,8 @@ class Opening:
     """How to open a file: ``prefix`` in place of its first ``skip`` bytes; what is wrong with it.
 
     ``frames`` is the number of frames that really are in the file, where the decoder's own number
-    may be wrong; ``loose`` is by how many frames it may be off.
+    may be wrong; ``loose`` is by how many frames it may be off. ``decoder``: what decodes the file in place
+    of libsndfile, "ffmpeg".
     """
 
     prefix: bytes = b""
@@ -51,6 +55,7 @@ class Opening:
     frames: int | None = None
     loose: int = 0
     notes: tuple[str, ...] = ()
+    decoder: str = ""
 
 
 class View(io.RawIOBase):
@@ -98,20 +103,17 @@ def inspect(path: Path, name: str) -> Opening:
     """
     with open(path, "rb") as file:
         head = file.read(64)
-        if head[:4] in (b"RIFF", b"RF64"):
+        if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
             header = wav.read_header(file)
             return _open_wav(header) if header else Opening()
         data = Contents(file.fileno())
         if head[:4] == b"OggS":
             return _open_ogg(data, name)
-        for at, mark, what in FOREIGN:
+        for at, mark, what in SOUNDLESS:
             if head[at : at + len(mark)] == mark:
-                source = shlex.quote(name if name.startswith("/") else f"./{name}")
-                how = f"ffmpeg -i {source}" if name != "standard input" else "... | ffmpeg -i -"
-                raise InputError(
-                    f"{name} is {what}, which is not read here: convert it first, "
-                    f"e.g. {how} -f wav - | slyther ... -"
-                )
+                raise InputError(f"{name} is {what}")
+        if any(head[at : at + len(mark)] == mark for at, mark in FOREIGN):
+            return Opening(decoder="ffmpeg")
         if head[:3] == b"ID3" or _mp3_frame(head, 0):
             return _open_mp3(data)
     return Opening()

@@ -16,9 +16,14 @@ AUDIO_EXTENSIONS = frozenset(
     for name in (
         *("wav", "wave", "bwf", "rf64", "w64", "flac", "ogg", "oga", "opus", "mp3", "mp2"),
         *("aif", "aiff", "aifc", "au", "snd", "caf", "sph", "nist", "voc"),
+        *("m4a", "m4b", "m4r", "mp4", "m4v", "mov", "qt", "3gp", "3g2", "aac", "adts", "ac3", "eac3", "dts"),
+        *("webm", "weba", "mkv", "mka", "ogv", "spx", "wma", "wmv", "asf", "avi", "flv", "f4v", "amr", "awb"),
+        *("mpg", "mpeg", "vob", "mts", "m2ts", "mp1", "mpa", "wv", "ape", "tta", "mpc", "gsm", "dss", "ra"),
+        *("rm", "aa", "aax", "m4p", "ds2", "pcm"),
     )
 )
-OTHER_EXTENSIONS = frozenset((".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".raw", ".pcm"))
+"""What a folder gives. The last line is mostly refused: said, and not passed over."""
+OTHER_EXTENSIONS = frozenset((".raw",))
 WAV_EXTENSIONS = frozenset((".wav", ".wave", ".bwf", ".rf64"))
 
 

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,8 @@ import numpy.typing as npt
 import soundfile
 
 from slyther_cli.audio import containers
-from slyther_cli.audio.discover import shown
+from slyther_cli.audio.decoded import Decoded
+from slyther_cli.audio.discover import AUDIO_EXTENSIONS, shown
 from slyther_cli.audio.resample import StreamResampler, reblock, resampled_length
 from slyther_cli.audio.spool import Source
 from slyther_cli.errors import InputError, UsageError
@@ -83,19 +86,21 @@ class AudioReader:
                   a temporary file in ``work_dir`` (default: the system's) until ``close``.
     ``channel``   "mix", the mean of all channels, or a number from 1 up (or the same as a string).
     ``rate``      the rate in Hz that the blocks shall have; None keeps the file's.
+    ``track``     of a file with several audio tracks, the one to read, from 1 up; None is the first.
+    ``strict``    refuse a damaged file, where otherwise silence stands for what cannot be decoded.
 
     Attributes: ``source_rate`` and ``rate`` in Hz; ``channels`` of the file; ``source_frames``, the
-    length at source_rate, None while it is unknown (some streamed FLAC), set or corrected by the
-    first full pass; ``frames``, the length at ``rate`` by the same token; ``format`` and ``subtype``
-    as libsndfile names them; ``name`` for messages; ``notes``, plain sentences about what was done and
-    found, complete after a full pass.
+    length at source_rate, None while it is unknown (some streamed FLAC, all that FFmpeg decodes), set
+    or corrected by the first full pass; ``frames``, the length at ``rate`` by the same token; ``format``
+    and ``subtype`` as libsndfile names them; ``name`` for messages; ``notes``, plain sentences about what
+    was done and found, complete after a full pass.
 
     Length: n source frames give ``resampled_length(n, source_rate, rate)`` samples, that is
     n * rate / source_rate rounded to the nearest, halves up, at least 1. Samples do not depend on the
     block size. Samples that are not finite, or beyond 1e9, count as damage and become 0.
 
     Raises InputError when the file is missing, a folder, empty, without a sample, no sound file,
-    unreadable, outside 4 kHz to 768 kHz, or has no such channel; UsageError for a senseless ``rate``
+    unreadable, outside 4 kHz to 768 kHz, or has no such channel or track; UsageError for a senseless ``rate``
     or ``channel``; OutputError when the temporary copy does not fit. A PCM file that is shorter than
     its header says is read as far as it goes, with a note; so is a cut MP3 or Ogg file.
     """
@@ -107,14 +112,17 @@ class AudioReader:
         rate: int | None = None,
         *,
         work_dir: str | os.PathLike[str] | None = None,
+        track: int | None = None,
+        strict: bool = False,
     ) -> None:
+        self._track, self._strict = track, strict
         self._channel = channel_number(channel)
         if rate is not None and not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UsageError(f"a rate of {rate} Hz is outside {LOWEST_RATE} Hz to {HIGHEST_RATE} Hz")
         self._heard: int | None = None  # frames that a full pass gave
         self._turn = 0  # counts rewinds: an iterator of an earlier turn is stale
         self._closed = False
-        self._file: _Sequential | None = None
+        self._file: _Sequential | Decoded | None = None
         self._view: containers.View | None = None
         self._source = Source(path, work_dir)
         self.name = self._source.name
@@ -136,7 +144,8 @@ class AudioReader:
         self.channels: int = self._file.channels
         self.format: str = self._file.format
         self.subtype: str = self._file.subtype
-        self._promised = self._file.frames if self._file.frames < UNKNOWN else None
+        stated = self._file.frames
+        self._promised = stated if stated is not None and stated < UNKNOWN else None
         self.source_frames: int | None = self._promised
         if self._opening.frames is not None and self._promised is not None:
             self.source_frames = min(self._promised, self._opening.frames)
@@ -145,7 +154,9 @@ class AudioReader:
             raise InputError(f"{self.name} has a header but no samples")
         check_layout(self.name, self.source_rate, self.channels, self._channel)
         self._tally = Tally(self.channels, self._channel)
-        self._notes = self._opening_notes(self._file.extra_info)
+        log = "" if isinstance(self._file, Decoded) else self._file.extra_info
+        self._notes = self._opening_notes(log)
+        self._decoding = _notes_of(self._file)
 
     def _opening_notes(self, log: str) -> list[str]:
         notes = list(self._opening.notes)
@@ -163,7 +174,13 @@ class AudioReader:
     @property
     def notes(self) -> list[str]:
         """What was done to the sound and found in it, one sentence each."""
-        return self._notes + self._tally.notes()
+        return self._decoding + self._notes + self._tally.notes()
+
+    def measure(self) -> None:
+        """Make the length known, if it is not, by a pass over the sound."""
+        if self.source_frames is None:
+            for _ in self.blocks(PIECE_SAMPLES):
+                pass
 
     def blocks(self, size: int) -> Iterator[FloatArray]:
         """The whole recording from its beginning: float32 arrays [size], the last one shorter.
@@ -226,7 +243,7 @@ class AudioReader:
             done += len(piece)
             yield tally.mono(piece)
         self._check_length(done)
-        self.source_frames, self._tally = done, tally
+        self.source_frames, self._tally, self._decoding = done, tally, _notes_of(file)
 
     def _check_length(self, done: int) -> None:
         """A decoder that stops early without a word."""
@@ -249,8 +266,11 @@ class AudioReader:
         whole = f" of {self.source_frames / self.source_rate:.2f} s" if self.source_frames else ""
         return f"{self.name} is damaged or cut off somewhere after {at:.2f} s{whole}: {reason}"
 
-    def _open(self) -> _Sequential:
+    def _open(self) -> _Sequential | Decoded:
         self._close_file()
+        if self._opening.decoder:
+            self._file = self._by_ffmpeg()
+            return self._file
         target: Any = self._source.path
         headless = self._source.path.suffix.lower() == ".raw"  # soundfile would not look into it
         if self._opening.prefix or self._opening.skip or headless:
@@ -261,11 +281,31 @@ class AudioReader:
             self._file = _Sequential(target)
         except (soundfile.LibsndfileError, OSError, TypeError) as error:
             self._close_file()
-            raise InputError(
-                f"{self.name} is not a sound file that can be read (WAV, FLAC, Ogg, Opus, MP3, AIFF ...) "
-                f"or is damaged: {_told(error)}"
-            ) from None
+            self._file = self._unless_ffmpeg(_told(error))
+        if self._track is not None and self._track > 1:
+            raise InputError(f"{self.name} has 1 audio track: there is no track {self._track}")
         return self._file
+
+    def _by_ffmpeg(self) -> Decoded:
+        from slyther_cli.audio.ffmpeg import Container
+
+        return Container(self._source.path, self.name, self._track, self._strict)
+
+    def _unless_ffmpeg(self, why: str) -> Decoded:
+        """What libsndfile does not know, by FFmpeg. Raises InputError: nobody knows it."""
+        from slyther_cli.audio.ffmpeg import NoSound
+
+        try:
+            found = self._by_ffmpeg()
+            self._opening = replace(self._opening, decoder="ffmpeg")
+            return found
+        except NoSound:
+            raise
+        except InputError:
+            raise InputError(
+                f"{self.name} is not a sound file that can be read (WAV, FLAC, MP3, M4A, MP4, WebM ...) "
+                f"or is damaged: {why}"
+            ) from None
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -274,6 +314,24 @@ class AudioReader:
         if self._view is not None:
             self._view.close()
             self._view = None
+
+
+def seconds_told(path: Path) -> float:
+    """How long the header says that the sound is; 0 for what cannot be read."""
+    try:
+        about = soundfile.info(os.fspath(path))
+        fits = LOWEST_RATE <= about.samplerate <= HIGHEST_RATE
+        return about.frames / about.samplerate if fits else 0.0
+    except (OSError, RuntimeError, ValueError, TypeError):
+        if path.suffix.lower() not in AUDIO_EXTENSIONS:
+            return 0.0
+    from slyther_cli.audio.ffmpeg import duration
+
+    return duration(path)
+
+
+def _notes_of(file: _Sequential | Decoded) -> list[str]:
+    return file.notes if isinstance(file, Decoded) else []
 
 
 def check_layout(name: str, rate: int, channels: int, channel: int | None) -> None:
