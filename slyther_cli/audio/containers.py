@@ -8,11 +8,10 @@ frame count, or Ogg streams joined one after another make it drop the end of a r
 import io
 import os
 import re
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from slyther_cli.audio import wav
+from slyther_cli.audio import mp3, wav
 from slyther_cli.audio.contents import Contents
 from slyther_cli.errors import InputError
 
@@ -28,34 +27,31 @@ FOREIGN = (
     (0, b"#!AMR"),
     (0, b"\xff\xf1"),  # AAC
     (0, b"\xff\xf9"),
+    (0, b"\xff\xfc"),  # MPEG layer II
+    (0, b"\xff\xfd"),
+    (0, b"\xff\xf4"),
+    (0, b"\xff\xf5"),
     (0, b"\x0b\x77"),  # AC-3
     (8, b"AVI "),
     (0, b"FLV\1"),
 )
+OTHERS = (b"fLaC", b"FORM", b".snd", b"caff", b"riff", b"Crea", b"NIST")  # whose samples may be anything
 SOUNDLESS = ((0, b"MThd", "MIDI: notes, not sound"), (0, b"PK\x03\x04", "a ZIP archive: unpack it first"))
 LARGEST_TAGS = 16 << 20  # bytes
-BITRATES = {  # layer III, kbit/s
-    1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-MP3_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 
 @dataclass(frozen=True)
 class Opening:
     """How to open a file: ``prefix`` in place of its first ``skip`` bytes; what is wrong with it.
 
-    ``frames`` is the number of frames that really are in the file, where the decoder's own number
-    may be wrong; ``loose`` is by how many frames it may be off. ``decoder``: what decodes the file in place
-    of libsndfile, "ffmpeg".
+    ``decoder``: what decodes the file in place of libsndfile, "ffmpeg", or "mp3" with what it is ``about``.
     """
 
     prefix: bytes = b""
     skip: int = 0
-    frames: int | None = None
-    loose: int = 0
     notes: tuple[str, ...] = ()
     decoder: str = ""
+    about: mp3.Survey | None = None
 
 
 class View(io.RawIOBase):
@@ -114,7 +110,7 @@ def inspect(path: Path, name: str) -> Opening:
                 raise InputError(f"{name} is {what}")
         if any(head[at : at + len(mark)] == mark for at, mark in FOREIGN):
             return Opening(decoder="ffmpeg")
-        if head[:3] == b"ID3" or _mp3_frame(head, 0):
+        if head[:3] == b"ID3" or mp3.frame_of(head) or (head[:4] not in OTHERS and mp3.begins(data)):
             return _open_mp3(data)
     return Opening()
 
@@ -173,86 +169,15 @@ def _open_ogg(data: Contents, name: str) -> Opening:
     return Opening()
 
 
+def _open_mp3(data: Contents) -> Opening:
+    about = mp3.survey(data)
+    return (
+        Opening(decoder="mp3", about=about, notes=about.notes)
+        if about is not None
+        else Opening(decoder="ffmpeg")
+    )
+
+
 def _byte(data: Buffer, at: int) -> int:
     found = data[at : at + 1]
     return found[0] if found else 0
-
-
-def _mp3_frame(data: Buffer, at: int) -> tuple[int, int, int] | None:
-    """(bytes, samples, rate) of the layer III frame whose header is at ``at``, if it is one."""
-    head = data[at : at + 4]
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0 or head[1] & 6 != 2:
-        return None
-    version, speed, rate = head[1] >> 3 & 3, head[2] >> 4, head[2] >> 2 & 3
-    if version == 1 or speed in (0, 15) or rate == 3:
-        return None
-    samples = 1152 if version == 3 else 576
-    hertz = MP3_RATES[version][rate]
-    bitrate = BITRATES[1 if version == 3 else 2][speed] * 1000
-    return samples // 8 * bitrate // hertz + (head[2] >> 1 & 1), samples, hertz
-
-
-def _open_mp3(data: Contents) -> Opening:
-    """Count the frames by walking over them, and compare with the count that the file states."""
-    at = 0
-    while data[at : at + 3] == b"ID3" and at + 10 <= len(data):
-        size = data[at + 6 : at + 10]
-        at += 10 + sum((byte & 127) << shift for byte, shift in zip(size, (21, 14, 7, 0), strict=False))
-    tags = at if at > LARGEST_TAGS else 0  # the decoder would take them into memory
-    first_at = at = _next_mp3(data, at, None)
-    first = _mp3_frame(data, at)
-    if first is None:
-        return Opening()
-    samples, rate = first[1], first[2]
-    side = 4 + ((17, 9) if samples == 576 else (32, 17))[_byte(data, at + 3) >> 6 == 3]
-    tagged = data[at + side : at + side + 4] in (b"Xing", b"Info")
-    stated = None
-    if tagged and _byte(data, at + side + 7) & 1:
-        stated = int.from_bytes(data[at + side + 8 : at + side + 12], "big")
-    elif data[at + 36 : at + 40] == b"VBRI":
-        tagged, stated = True, int.from_bytes(data[at + 50 : at + 54], "big")
-    if tagged:
-        at = _next_mp3(data, at + first[0], rate)
-    begin, count = at, 0
-    while (frame := _mp3_frame(data, at)) is not None:
-        if at + frame[0] > len(data):
-            break
-        count += 1
-        at += frame[0]
-        if _mp3_frame(data, at) is None:
-            at = _next_mp3(data, at, rate)
-    loose = 4 * samples
-    if stated is not None and count + 2 < stated:
-        note = f"the file is cut short: {count * samples / rate:.2f} s of {stated * samples / rate:.2f} s"
-        return Opening(skip=tags, frames=count * samples, loose=loose, notes=(note,))
-    if stated is None or count > stated + 2:
-        notes = () if stated is None else ("joined MP3 files: read to the end of the last one",)
-        prefix = _xing_frame(data[first_at : first_at + 4], count)
-        return Opening(prefix, begin, frames=count * samples, loose=loose, notes=notes)
-    return Opening(skip=tags, frames=count * samples, loose=loose)
-
-
-def _next_mp3(data: Contents, at: int, rate: int | None) -> int:
-    """The place of the next frame (of this rate) that another frame or the end of the file follows."""
-    while (at := data.find(b"\xff", at)) >= 0:
-        frame = _mp3_frame(data, at)
-        if frame and rate in (None, frame[2]):
-            behind = at + frame[0]
-            if (
-                behind >= len(data)
-                or _mp3_frame(data, behind)
-                or data[behind : behind + 3] in (b"TAG", b"ID3")
-            ):
-                return at
-        at += 1
-    return len(data)
-
-
-def _xing_frame(header: bytes, count: int) -> bytes:
-    """An empty frame like the one with ``header`` that states a number of frames."""
-    head = bytes([header[0], header[1] | 1, header[2] & 0x0C | 0x90, header[3]])  # 128 or 80 kbit/s, no CRC
-    frame = _mp3_frame(head, 0)
-    assert frame is not None
-    side = 4 + ((17, 9) if frame[1] == 576 else (32, 17))[head[3] >> 6 == 3]
-    body = head + bytes(side - 4) + b"Xing" + struct.pack(">II", 1, count)
-    return body.ljust(frame[0], b"\0")

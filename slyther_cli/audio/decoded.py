@@ -12,6 +12,7 @@ from slyther_cli.errors import InputError
 
 FloatArray = npt.NDArray[np.float32]
 
+KNOWN = "WAV, FLAC, MP3, M4A, MP4, WebM ..."
 PIECE = 1 << 16  # samples of silence at once, all channels together
 MOST_TOLD = 20  # gaps with a note of their own
 MOST_SILENCE = 12 * 3600  # seconds in all; beyond, the times in the file make no sense

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from slyther_cli.audio.decoded import Decoded, FloatArray, conform
+from slyther_cli.audio.decoded import KNOWN, Decoded, FloatArray, conform
 from slyther_cli.audio.resample import StreamResampler
 from slyther_cli.errors import InputError
 
@@ -106,7 +106,7 @@ class Container(Decoded):
         except failures() as error:
             self.close()
             raise InputError(
-                f"{self.name} is not a sound or video file that can be read, or is damaged: {reason(error)}"
+                f"{self.name} is not a sound file that can be read ({KNOWN}) or is damaged: {reason(error)}"
             ) from None
         except BaseException:
             self.close()

@@ -11,8 +11,9 @@ import numpy.typing as npt
 import soundfile
 
 from slyther_cli.audio import containers
-from slyther_cli.audio.decoded import Decoded
+from slyther_cli.audio.decoded import KNOWN, Decoded
 from slyther_cli.audio.discover import AUDIO_EXTENSIONS, shown
+from slyther_cli.audio.mp3 import Mp3
 from slyther_cli.audio.resample import StreamResampler, reblock, resampled_length
 from slyther_cli.audio.spool import Source
 from slyther_cli.errors import InputError, UsageError
@@ -147,8 +148,6 @@ class AudioReader:
         stated = self._file.frames
         self._promised = stated if stated is not None and stated < UNKNOWN else None
         self.source_frames: int | None = self._promised
-        if self._opening.frames is not None and self._promised is not None:
-            self.source_frames = min(self._promised, self._opening.frames)
         self.rate = rate or self.source_rate
         if self.source_frames == 0:
             raise InputError(f"{self.name} has a header but no samples")
@@ -248,15 +247,11 @@ class AudioReader:
     def _check_length(self, done: int) -> None:
         """A decoder that stops early without a word."""
         expected = self._promised
-        if expected is not None and self._opening.frames is not None:
-            expected = min(expected, self._opening.frames - self._opening.loose)
         if expected is not None and done < expected:
             raise InputError(self._damage(done, "its decoder gives no more"))
         if not done:
             raise InputError(f"{self.name} has a header but no samples")
-        exact = (
-            self._promised if self._opening.frames is None and self.format not in ("OGG", "MPEG") else None
-        )
+        exact = self._promised if self.format != "OGG" else None
         if (known := self._heard or exact) is not None and done != known:
             raise InputError(f"{self.name} has changed while it was read: it had {known} samples, now {done}")
         self._heard = done
@@ -270,7 +265,7 @@ class AudioReader:
         self._close_file()
         if self._opening.decoder:
             self._file = self._by_ffmpeg()
-            return self._file
+            return self._one_track()
         target: Any = self._source.path
         headless = self._source.path.suffix.lower() == ".raw"  # soundfile would not look into it
         if self._opening.prefix or self._opening.skip or headless:
@@ -282,13 +277,20 @@ class AudioReader:
         except (soundfile.LibsndfileError, OSError, TypeError) as error:
             self._close_file()
             self._file = self._unless_ffmpeg(_told(error))
-        if self._track is not None and self._track > 1:
+        return self._one_track()
+
+    def _one_track(self) -> _Sequential | Decoded:
+        """The file, if it has the track asked for. Raises InputError."""
+        assert self._file is not None
+        if (self._track or 1) > 1 and self._opening.decoder != "ffmpeg":
             raise InputError(f"{self.name} has 1 audio track: there is no track {self._track}")
         return self._file
 
     def _by_ffmpeg(self) -> Decoded:
         from slyther_cli.audio.ffmpeg import Container
 
+        if self._opening.about is not None:
+            return Mp3(self._source.path, self.name, self._opening.about, self._strict)
         return Container(self._source.path, self.name, self._track, self._strict)
 
     def _unless_ffmpeg(self, why: str) -> Decoded:
@@ -303,8 +305,7 @@ class AudioReader:
             raise
         except InputError:
             raise InputError(
-                f"{self.name} is not a sound file that can be read (WAV, FLAC, MP3, M4A, MP4, WebM ...) "
-                f"or is damaged: {why}"
+                f"{self.name} is not a sound file that can be read ({KNOWN}) or is damaged: {why}"
             ) from None
 
     def _close_file(self) -> None:
