@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from slyther_cli.audio import mp3, wav
+from slyther_cli.audio import mp3, ogg, wav
 from slyther_cli.audio.contents import Contents
 from slyther_cli.errors import InputError
 
@@ -44,14 +44,15 @@ LARGEST_TAGS = 16 << 20  # bytes
 class Opening:
     """How to open a file: ``prefix`` in place of its first ``skip`` bytes; what is wrong with it.
 
-    ``decoder``: what decodes the file in place of libsndfile, "ffmpeg", or "mp3" with what it is ``about``.
+    ``decoder``: what decodes the file in place of libsndfile, "ffmpeg", or "mp3" or "ogg" with what it is
+    ``about``.
     """
 
     prefix: bytes = b""
     skip: int = 0
     notes: tuple[str, ...] = ()
     decoder: str = ""
-    about: mp3.Survey | None = None
+    about: mp3.Survey | ogg.Survey | None = None
 
 
 class View(io.RawIOBase):
@@ -141,8 +142,8 @@ def _open_wav(header: wav.WavHeader) -> Opening:
 
 
 def _open_ogg(data: Contents, name: str) -> Opening:
-    """Joined streams and huge tags are refused; a missing end mark is told. A page: OggS, 0, flags, position
-    of the sound (8 bytes), ..."""
+    """Huge tags are refused; a missing end mark is told. A page: OggS, 0, flags, position of the sound (8
+    bytes), ..."""
     at = 0
     while 0 <= at <= LARGEST_TAGS and data[at : at + 5] == b"OggS\0":  # pages before the first sound
         if 0 < int.from_bytes(data[at + 6 : at + 14], "little") < 1 << 63:
@@ -152,19 +153,12 @@ def _open_ogg(data: Contents, name: str) -> Opening:
         raise InputError(
             f"{name} has more than {LARGEST_TAGS >> 20} MB of tags before its sound: remove them"
         )
-    at = 0
-    while data[at : at + 5] == b"OggS\0" and _byte(data, at + 5) & 2:  # the pages that begin streams
-        at = data.find(b"OggS\0", at + 5)
-        if at < 0:
-            return Opening()
-    for flags in (b"\x02", b"\x06"):
-        if data.find(b"OggS\0" + flags, at) >= 0:
-            raise InputError(
-                f"{name} has several Ogg streams joined one after another, of which only the first "
-                "could be read: convert it first, e.g. with ffmpeg, to WAV or FLAC"
-            )
-    last = data.rfind(b"OggS\0")
-    if not _byte(data, last + 5) & 4:
+    about = ogg.survey(data)
+    if about is None:
+        return Opening()
+    if about.damaged or about.links > 1:
+        return Opening(decoder="ogg", about=about) if about.readable else Opening(decoder="ffmpeg")
+    if not about.ended:
         return Opening(notes=("the file has no end mark: it may be cut short",))
     return Opening()
 
@@ -176,8 +170,3 @@ def _open_mp3(data: Contents) -> Opening:
         if about is not None
         else Opening(decoder="ffmpeg")
     )
-
-
-def _byte(data: Buffer, at: int) -> int:
-    found = data[at : at + 1]
-    return found[0] if found else 0

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from slyther_cli.audio import containers
+from slyther_cli.audio import containers, mp3, ogg
 from slyther_cli.audio.decoded import KNOWN, Decoded
 from slyther_cli.audio.discover import AUDIO_EXTENSIONS, shown
-from slyther_cli.audio.mp3 import Mp3
 from slyther_cli.audio.resample import StreamResampler, reblock, resampled_length
 from slyther_cli.audio.spool import Source
 from slyther_cli.errors import InputError, UsageError
@@ -289,8 +288,11 @@ class AudioReader:
     def _by_ffmpeg(self) -> Decoded:
         from slyther_cli.audio.ffmpeg import Container
 
-        if self._opening.about is not None:
-            return Mp3(self._source.path, self.name, self._opening.about, self._strict)
+        about = self._opening.about
+        if isinstance(about, mp3.Survey):
+            return mp3.Mp3(self._source.path, self.name, about, self._strict)
+        if isinstance(about, ogg.Survey):
+            return ogg.Ogg(self._source.path, self.name, about, self._strict)
         return Container(self._source.path, self.name, self._track, self._strict)
 
     def _unless_ffmpeg(self, why: str) -> Decoded:
