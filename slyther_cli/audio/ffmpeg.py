@@ -143,16 +143,19 @@ class Container(Decoded):
         self._refuse_if_strict()
         self._tell("the file is damaged or cut off at its end")
 
+    def _decode(self, packet: Any) -> list[Any]:
+        try:
+            return list(packet.decode())
+        except failures():
+            return [None]
+
     def _frames(self) -> Generator[Any]:
         """Decoded frames; None for a packet that cannot be decoded."""
         if self._stream_of.codec_context is None:
             return
         fruitless = 0
         for packet in self._packets():
-            try:
-                frames = packet.decode()
-            except failures():
-                frames = [None]
+            frames = self._decode(packet)
             for frame in frames:
                 if frame is not None and not frame.samples:
                     continue
@@ -200,8 +203,7 @@ class Container(Decoded):
 
     def _placed(self) -> Iterator[FloatArray]:
         """Pieces at the times that the container tells."""
-        self._begin = round(max(0, self._container.start_time or 0) * self.samplerate / 1_000_000)
-        self._shift: int | None = None  # from the container's times to ours, once the first is known
+        self._begin, self._shift = self._origin()
         lost = usual = 0  # samples of packets that could not be decoded; of a packet
         change = _Change(self.samplerate, self.channels)
         for frame in self._frames():
@@ -220,6 +222,11 @@ class Container(Decoded):
         yield self._sound(change.rest())
         if lost:
             yield from self._silence(lost)
+
+    def _origin(self) -> tuple[int, int | None]:
+        """Where the container's times begin, in samples, and what is added to make them ours: not known
+        before the first frame."""
+        return round(max(0, self._container.start_time or 0) * self.samplerate / 1_000_000), None
 
     def _time(self, frame: Any) -> int | None:
         """The frame's first sample, counted from the container's beginning; None: not told."""

@@ -25,6 +25,7 @@ NOWHERE = (1 << 64) - 1  # the position of a page in which no packet ends
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 CODECS = ((b"\x01vorbis", "vorbis", 3), (b"OpusHead", "opus", 2), (b"\x7fFLAC", "flac", 1))
 LARGEST_PACKET = 16 << 20  # bytes
+VAIN = 1 << 29  # bytes of what looks like a page and is none, in all, before the rest is given up
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,11 @@ def checksum(page: bytes) -> int:
 
 def pages(data: Contents) -> Iterator[Page]:
     """All pages that are undamaged."""
-    at = end = 0
-    while at >= 0:
+    at = end = vain = 0
+    while at >= 0 and vain < VAIN:
         page, size = _page(data, at, at - end)
         if page is None:
+            vain += size
             at = data.find(MARK, at + 1)
             continue
         yield page
@@ -110,7 +112,7 @@ def _page(data: Contents, at: int, lost: int) -> tuple[Page | None, int]:
     blank = whole[:22] + bytes(4) + whole[26:]
     number = [int.from_bytes(head[a:b], "little") for a, b in ((6, 14), (14, 18), (18, 22), (22, 26))]
     if checksum(blank) != number[3]:
-        return None, 0
+        return None, size
     body = whole[HEAD + head[26] :]
     return Page(head[5], number[0], number[1], number[2], table, body, lost), size
 

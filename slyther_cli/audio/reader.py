@@ -145,7 +145,11 @@ class AudioReader:
         self.format: str = self._file.format
         self.subtype: str = self._file.subtype
         stated = self._file.frames
-        self._promised = stated if stated is not None and stated < UNKNOWN else None
+        self._stated = self._promised = stated if stated is not None and stated < UNKNOWN else None
+        if self._promised and self.format == "FLAC" and not self._strict:
+            from slyther_cli.audio.flac import reaches
+
+            self._promised = self._promised if reaches(self._source.path, self._promised) else None
         self.source_frames: int | None = self._promised
         self.rate = rate or self.source_rate
         if self.source_frames == 0:
@@ -235,13 +239,34 @@ class AudioReader:
             try:
                 piece = file.read(size, dtype="float32", always_2d=True)
             except (soundfile.LibsndfileError, OSError) as error:
-                raise InputError(self._damage(done, _told(error))) from None
+                if not self._mendable(file):
+                    raise InputError(self._damage(done, _told(error))) from None
+                file = self._go_on(done)
+                continue
             if not len(piece):
-                break
+                if not self._mendable(file) or done >= (self._stated or 0):
+                    break
+                file = self._go_on(done)
+                continue
             done += len(piece)
             yield tally.mono(piece)
         self._check_length(done)
         self.source_frames, self._tally, self._decoding = done, tally, _notes_of(file)
+        if self.format == "FLAC" and done < (self._stated or 0):
+            promised = (self._stated or 0) / self.source_rate
+            note = f"the file is cut short: {done / self.source_rate:.2f} s of {promised:.2f} s are there"
+            self._decoding = [*self._decoding, note]
+
+    def _mendable(self, file: _Sequential | Decoded) -> bool:
+        return self.format == "FLAC" and not self._strict and isinstance(file, _Sequential)
+
+    def _go_on(self, done: int) -> Decoded:
+        """What there is of a damaged FLAC file behind the samples that were read."""
+        from slyther_cli.audio.flac import Flac
+
+        self._close_file()
+        rest = self._file = Flac(self._source.path, self.name, done, self._promised)
+        return rest
 
     def _check_length(self, done: int) -> None:
         """A decoder that stops early without a word."""
