@@ -102,7 +102,7 @@ def inspect(path: Path, name: str) -> Opening:
         head = file.read(64)
         if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
             header = wav.read_header(file)
-            return _open_wav(header) if header else Opening()
+            return _open_wav(header, wav.more_sound(file, header)) if header else Opening()
         data = Contents(file.fileno())
         if head[:4] == b"OggS":
             return _open_ogg(data, name)
@@ -124,7 +124,7 @@ def cut_short(log: str) -> str | None:
     return None
 
 
-def _open_wav(header: wav.WavHeader) -> Opening:
+def _open_wav(header: wav.WavHeader, more: bool) -> Opening:
     second = int.from_bytes(header.fmt[8:12], "little") or 1  # bytes of one
     size = header.size - header.size % header.block_align
     if header.open_ended and size > header.declared:
@@ -133,6 +133,11 @@ def _open_wav(header: wav.WavHeader) -> Opening:
     if header.size > header.declared:
         prefix = wav.make_header(header.fmt, size)
         return Opening(prefix, header.data_at, notes=("the header's length is wrong beyond 4 GB: mended",))
+    if more and not header.open_ended:
+        promised, present = header.declared / second, header.present / second
+        size = header.present - header.present % header.block_align
+        note = f"the header promises {promised:.2f} s, {present:.2f} s are there: read to the end"
+        return Opening(wav.make_header(header.fmt, size), header.data_at, notes=(note,))
     if not header.open_ended and header.declared > header.present:
         promised, present = header.declared / second, header.present / second
         return Opening(

@@ -14,6 +14,7 @@ from slyther_cli.audio.decoded import Decoded, FloatArray
 
 TAIL = 1 << 18  # bytes in which the last frame is looked for
 LONGEST_HEAD = 16  # bytes
+LARGEST = 1 << 24  # bytes of a frame
 SEARCHED = 1 << 18  # bytes in which the end of a frame before damage is looked for
 BLOCKS = {1: 192, **{n: 576 << n - 2 for n in range(2, 6)}, **{n: 256 << n - 8 for n in range(8, 16)}}
 
@@ -39,6 +40,7 @@ class Flac(Decoded):
         self._file = open(path, "rb")  # noqa: SIM115 - closed in close()
         self._data = Contents(self._file.fileno())
         self._at, self._total = begin, total
+        self._searchable = 64 * SEARCHED  # in all: it is slow
         at = self._data.find(b"fLaC", 0) + 8
         self._about = self._data[at : at + 34]
         word = int.from_bytes(self._about[10:14], "big")
@@ -70,14 +72,16 @@ class Flac(Decoded):
         them may be none), or, before damage, where its checksum says."""
         ends = [each.at for each in after] or [len(self._data)]
         for end in ends:
-            if (sound := self._decode(self._data[frame.at : end], frame)) is not None:
+            data = self._data[frame.at : min(end, frame.at + LARGEST)]
+            if (sound := self._decode(data, frame)) is not None:
                 return sound
         if after and after[0].start == frame.end:
             return None
         return self._cut(frame, ends[-1])
 
     def _cut(self, frame: Frame, end: int) -> FloatArray | None:
-        data, crc = self._data[frame.at : min(end, frame.at + SEARCHED)], 0
+        data, crc = self._data[frame.at : min(end, frame.at + SEARCHED, frame.at + self._searchable)], 0
+        self._searchable -= len(data)
         for i, byte in enumerate(data):
             crc = (crc << 8 & 0xFFFF) ^ CRC16[crc >> 8 ^ byte]
             if crc == 0 and i > LONGEST_HEAD:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,9 @@ import soundfile
 
 from slyther_cli.audio import containers, mp3, ogg
 from slyther_cli.audio.decoded import KNOWN, Decoded
-from slyther_cli.audio.discover import AUDIO_EXTENSIONS, shown
+from slyther_cli.audio.discover import shown
 from slyther_cli.audio.resample import StreamResampler, reblock, resampled_length
+from slyther_cli.audio.speakers import Speakers
 from slyther_cli.audio.spool import Source
 from slyther_cli.errors import InputError, UsageError
 
@@ -41,6 +41,7 @@ class Tally:
         self.channel = channel
         self.heard = self.damaged = 0  # samples
         self.power = np.zeros(channels)
+        self._speakers = Speakers(channels)
         self.mix_power = 0.0
 
     def mono(self, piece: FloatArray) -> FloatArray:
@@ -50,7 +51,10 @@ class Tally:
         if bad.any():
             self.damaged += int(bad.sum())
             piece[bad] = 0
-        self.power += np.square(piece, dtype=np.float64).sum(axis=0)
+        squares = np.square(piece, dtype=np.float64)
+        self.power += squares.sum(axis=0)
+        if self.channel is None:
+            self._speakers.hear(squares)
         if self.channel is not None:
             return np.ascontiguousarray(piece[:, self.channel])
         if len(self.power) == 1:
@@ -76,6 +80,10 @@ class Tally:
             notes.append(f"{which} silent throughout: the mix is quieter for it, consider one channel alone")
         elif mixing and self.mix_power < 1e-4 * self.power.mean():
             notes.append("the channels cancel each other in the mix: choose one channel instead")
+        elif mixing and self._speakers.apart:
+            notes.append(
+                "a voice of its own seems to be in each channel: transcribe --channel each keeps them apart"
+            )
         return notes
 
 
@@ -342,20 +350,6 @@ class AudioReader:
         if self._view is not None:
             self._view.close()
             self._view = None
-
-
-def seconds_told(path: Path) -> float:
-    """How long the header says that the sound is; 0 for what cannot be read."""
-    try:
-        about = soundfile.info(os.fspath(path))
-        fits = LOWEST_RATE <= about.samplerate <= HIGHEST_RATE
-        return about.frames / about.samplerate if fits else 0.0
-    except (OSError, RuntimeError, ValueError, TypeError):
-        if path.suffix.lower() not in AUDIO_EXTENSIONS:
-            return 0.0
-    from slyther_cli.audio.ffmpeg import duration
-
-    return duration(path)
 
 
 def _notes_of(file: _Sequential | Decoded) -> list[str]:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slyther_cli.audio.discover import Input, file_path, shown
-from slyther_cli.audio.reader import seconds_told
+from slyther_cli.audio.discover import AUDIO_EXTENSIONS, Input, file_path, shown
+from slyther_cli.audio.reader import HIGHEST_RATE, LOWEST_RATE
 from slyther_cli.errors import InputError, UsageError
 
 LARGEST_MANIFEST = 1 << 30  # bytes
@@ -100,6 +100,17 @@ def _seconds(source: Input) -> float:
     """As the header tells."""
     if source == "-":
         return float("inf")
-    if not os.path.isfile(source):  # a pipe must not be opened twice
-        return 0.0
-    return seconds_told(Path(source))
+    import soundfile
+
+    try:
+        if not os.path.isfile(source):  # a pipe must not be opened twice
+            return 0.0
+        about = soundfile.info(os.fspath(source))
+        fits = LOWEST_RATE <= about.samplerate <= HIGHEST_RATE
+        return about.frames / about.samplerate if fits else 0.0
+    except (OSError, RuntimeError, ValueError, TypeError):
+        if Path(source).suffix.lower() not in AUDIO_EXTENSIONS:
+            return 0.0
+    from slyther_cli.audio.ffmpeg import duration
+
+    return duration(Path(source))
