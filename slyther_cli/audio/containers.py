@@ -37,6 +37,7 @@ FOREIGN = (
 )
 OTHERS = (b"fLaC", b"FORM", b".snd", b"caff", b"riff", b"Crea", b"NIST")  # whose samples may be anything
 SOUNDLESS = ((0, b"MThd", "MIDI: notes, not sound"), (0, b"PK\x03\x04", "a ZIP archive: unpack it first"))
+MP3_IN_WAV = b"\x55\0"
 LARGEST_TAGS = 16 << 20  # bytes
 
 
@@ -102,6 +103,8 @@ def inspect(path: Path, name: str) -> Opening:
         head = file.read(64)
         if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
             header = wav.read_header(file)
+            if header and header.fmt[:2] == MP3_IN_WAV:
+                return Opening(decoder="ffmpeg")
             return _open_wav(header, wav.more_sound(file, header)) if header else Opening()
         data = Contents(file.fileno())
         if head[:4] == b"OggS":
@@ -111,9 +114,17 @@ def inspect(path: Path, name: str) -> Opening:
                 raise InputError(f"{name} is {what}")
         if any(head[at : at + len(mark)] == mark for at, mark in FOREIGN):
             return Opening(decoder="ffmpeg")
-        if head[:3] == b"ID3" or mp3.frame_of(head) or (head[:4] not in OTHERS and mp3.begins(data)):
+        if head[:4] not in OTHERS and mp3.begins(data):
             return _open_mp3(data)
     return Opening()
+
+
+def has_mp3(path: Path) -> bool:
+    """Whether the file is MP3, which libsndfile is kept away from. Raises OSError."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+        known = head in (b"RIFF", b"RF64", b"OggS", *OTHERS)
+        return not known and mp3.begins(Contents(file.fileno()))
 
 
 def cut_short(log: str) -> str | None:

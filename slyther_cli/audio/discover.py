@@ -43,10 +43,10 @@ def expand_inputs(args: Sequence[str]) -> list[Input]:
     """The input files that the arguments name, in their order, each once.
 
     A file is taken whatever its extension. A folder gives all files below it (at any depth) with an
-    extension of sound or video, or with none that begin like it, sorted by path, hidden ones left out. A glob that
-    the shell did not expand is expanded here (``**`` crosses folders). "-" is standard input. What matches nothing is kept as
-    it is, as is a folder that holds no audio or cannot be listed: opening it later says so, and the
-    other inputs go on.
+    extension of sound or video, or with none that begin like it, sorted by path, hidden ones left out. A
+    glob that the shell did not expand is expanded here (``**`` crosses folders). "-" is standard input.
+    What matches nothing is kept as it is, as is a folder that holds no audio or cannot be listed: opening
+    it later says so, and the other inputs go on.
 
     Raises UsageError for an empty argument.
     """

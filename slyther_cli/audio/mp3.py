@@ -103,7 +103,10 @@ def frame_of(head: bytes) -> tuple[int, int, int] | None:
 
 
 def begins(data: Contents) -> bool:
-    """Whether frames follow each other near the beginning, also where the file begins within one."""
+    """Whether tags of MP3 are there, or frames that follow each other, also where it begins within one."""
+    head = data[0:4]
+    if head[:3] == b"ID3" or frame_of(head):
+        return True
     at = _next_frame(data, _after_tags(data, 0), None)
     if at > SNIFFED:
         return False

@@ -102,15 +102,18 @@ def _seconds(source: Input) -> float:
         return float("inf")
     import soundfile
 
+    from slyther_cli.audio.containers import has_mp3
+    from slyther_cli.audio.ffmpeg import duration
+
     try:
         if not os.path.isfile(source):  # a pipe must not be opened twice
             return 0.0
+        if has_mp3(source):
+            return duration(source)
         about = soundfile.info(os.fspath(source))
         fits = LOWEST_RATE <= about.samplerate <= HIGHEST_RATE
         return about.frames / about.samplerate if fits else 0.0
     except (OSError, RuntimeError, ValueError, TypeError):
-        if Path(source).suffix.lower() not in AUDIO_EXTENSIONS:
+        if source.suffix.lower() not in AUDIO_EXTENSIONS:
             return 0.0
-    from slyther_cli.audio.ffmpeg import duration
-
-    return duration(Path(source))
+    return duration(source)
