@@ -16,9 +16,20 @@ AUDIO_EXTENSIONS = frozenset(
     for name in (
         *("wav", "wave", "bwf", "rf64", "w64", "flac", "ogg", "oga", "opus", "mp3", "mp2"),
         *("aif", "aiff", "aifc", "au", "snd", "caf", "sph", "nist", "voc"),
+        *("m4a", "m4b", "m4r", "mp4", "m4v", "mov", "qt", "3gp", "3g2", "aac", "adts", "ac3", "eac3", "dts"),
+        *("webm", "weba", "mkv", "mka", "ogv", "spx", "wma", "wmv", "asf", "avi", "flv", "f4v", "amr", "awb"),
+        *("mpg", "mpeg", "vob", "mts", "m2ts", "mp1", "mpa", "wv", "ape", "tta", "mpc", "gsm", "dss", "ra"),
+        *("rm", "aa", "aax", "m4p", "ds2", "pcm"),
     )
 )
-OTHER_EXTENSIONS = frozenset((".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".raw", ".pcm"))
+"""What a folder gives. The last line is mostly refused: said, and not passed over."""
+BEGINNINGS = (  # of files without an extension
+    *((0, mark) for mark in (b"fLaC", b"OggS", b"ID3", b"#!AMR", b"caff", b"\x1a\x45\xdf\xa3")),
+    *((8, mark) for mark in (b"WAVE", b"AIFF", b"AIFC", b"AVI ")),
+    (4, b"ftyp"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+)
+OTHER_EXTENSIONS = frozenset((".raw",))
 WAV_EXTENSIONS = frozenset((".wav", ".wave", ".bwf", ".rf64"))
 
 
@@ -32,10 +43,10 @@ def expand_inputs(args: Sequence[str]) -> list[Input]:
     """The input files that the arguments name, in their order, each once.
 
     A file is taken whatever its extension. A folder gives all files below it (at any depth) with an
-    audio extension, sorted by path, hidden ones left out. A glob that the shell did not expand is
-    expanded here (``**`` crosses folders). "-" is standard input. What matches nothing is kept as
-    it is, as is a folder that holds no audio or cannot be listed: opening it later says so, and the
-    other inputs go on.
+    extension of sound or video, or with none that begin like it, sorted by path, hidden ones left out. A
+    glob that the shell did not expand is expanded here (``**`` crosses folders). "-" is standard input.
+    What matches nothing is kept as it is, as is a folder that holds no audio or cannot be listed: opening
+    it later says so, and the other inputs go on.
 
     Raises UsageError for an empty argument.
     """
@@ -117,12 +128,28 @@ def _expand_folder(path: Path) -> list[Path]:
     for folder, subfolders, names in os.walk(path, onerror=locked.append):
         subfolders[:] = [d for d in subfolders if not d.startswith(".")]
         files += [
-            Path(folder, name)
-            for name in names
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_EXTENSIONS
+            Path(folder, name) for name in names if not name.startswith(".") and _is_sound(folder, name)
         ]
     files += [Path(error.filename) for error in locked]
     return sorted(files, key=str) or [path]
+
+
+def _is_sound(folder: str, name: str) -> bool:
+    """By its extension; where that says nothing, by how it begins."""
+    extension = os.path.splitext(name)[1].lower()
+    if extension not in ("", ".ts"):
+        return extension in AUDIO_EXTENSIONS
+    path = os.path.join(folder, name)
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as file:
+            head = file.read(189)
+    except OSError:
+        return False
+    if extension == ".ts":  # a transport stream, or TypeScript
+        return head[:1] == b"G" == head[188:]
+    return any(head[at:].startswith(mark) for at, mark in BEGINNINGS)
 
 
 def render_template(template: str, **fields: object) -> Path:

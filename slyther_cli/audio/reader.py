@@ -2,15 +2,18 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from slyther_cli.audio import containers
+from slyther_cli.audio import containers, mp3, ogg
+from slyther_cli.audio.decoded import KNOWN, Decoded
 from slyther_cli.audio.discover import shown
 from slyther_cli.audio.resample import StreamResampler, reblock, resampled_length
+from slyther_cli.audio.speakers import Speakers
 from slyther_cli.audio.spool import Source
 from slyther_cli.errors import InputError, UsageError
 
@@ -38,6 +41,7 @@ class Tally:
         self.channel = channel
         self.heard = self.damaged = 0  # samples
         self.power = np.zeros(channels)
+        self._speakers = Speakers(channels)
         self.mix_power = 0.0
 
     def mono(self, piece: FloatArray) -> FloatArray:
@@ -47,7 +51,10 @@ class Tally:
         if bad.any():
             self.damaged += int(bad.sum())
             piece[bad] = 0
-        self.power += np.square(piece, dtype=np.float64).sum(axis=0)
+        squares = np.square(piece, dtype=np.float64)
+        self.power += squares.sum(axis=0)
+        if self.channel is None:
+            self._speakers.hear(squares)
         if self.channel is not None:
             return np.ascontiguousarray(piece[:, self.channel])
         if len(self.power) == 1:
@@ -73,6 +80,10 @@ class Tally:
             notes.append(f"{which} silent throughout: the mix is quieter for it, consider one channel alone")
         elif mixing and self.mix_power < 1e-4 * self.power.mean():
             notes.append("the channels cancel each other in the mix: choose one channel instead")
+        elif mixing and self._speakers.apart:
+            notes.append(
+                "a voice of its own seems to be in each channel: transcribe --channel each keeps them apart"
+            )
         return notes
 
 
@@ -83,19 +94,21 @@ class AudioReader:
                   a temporary file in ``work_dir`` (default: the system's) until ``close``.
     ``channel``   "mix", the mean of all channels, or a number from 1 up (or the same as a string).
     ``rate``      the rate in Hz that the blocks shall have; None keeps the file's.
+    ``track``     of a file with several audio tracks, the one to read, from 1 up; None is the first.
+    ``strict``    refuse a damaged file, where otherwise silence stands for what cannot be decoded.
 
     Attributes: ``source_rate`` and ``rate`` in Hz; ``channels`` of the file; ``source_frames``, the
-    length at source_rate, None while it is unknown (some streamed FLAC), set or corrected by the
-    first full pass; ``frames``, the length at ``rate`` by the same token; ``format`` and ``subtype``
-    as libsndfile names them; ``name`` for messages; ``notes``, plain sentences about what was done and
-    found, complete after a full pass.
+    length at source_rate, None while it is unknown (some streamed FLAC, all that FFmpeg decodes), set
+    or corrected by the first full pass; ``frames``, the length at ``rate`` by the same token; ``format``
+    and ``subtype`` as libsndfile names them; ``name`` for messages; ``notes``, plain sentences about what
+    was done and found, complete after a full pass.
 
     Length: n source frames give ``resampled_length(n, source_rate, rate)`` samples, that is
     n * rate / source_rate rounded to the nearest, halves up, at least 1. Samples do not depend on the
     block size. Samples that are not finite, or beyond 1e9, count as damage and become 0.
 
     Raises InputError when the file is missing, a folder, empty, without a sample, no sound file,
-    unreadable, outside 4 kHz to 768 kHz, or has no such channel; UsageError for a senseless ``rate``
+    unreadable, outside 4 kHz to 768 kHz, or has no such channel or track; UsageError for a senseless ``rate``
     or ``channel``; OutputError when the temporary copy does not fit. A PCM file that is shorter than
     its header says is read as far as it goes, with a note; so is a cut MP3 or Ogg file.
     """
@@ -107,14 +120,17 @@ class AudioReader:
         rate: int | None = None,
         *,
         work_dir: str | os.PathLike[str] | None = None,
+        track: int | None = None,
+        strict: bool = False,
     ) -> None:
+        self._track, self._strict = track, strict
         self._channel = channel_number(channel)
         if rate is not None and not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UsageError(f"a rate of {rate} Hz is outside {LOWEST_RATE} Hz to {HIGHEST_RATE} Hz")
         self._heard: int | None = None  # frames that a full pass gave
         self._turn = 0  # counts rewinds: an iterator of an earlier turn is stale
         self._closed = False
-        self._file: _Sequential | None = None
+        self._file: _Sequential | Decoded | None = None
         self._view: containers.View | None = None
         self._source = Source(path, work_dir)
         self.name = self._source.name
@@ -136,16 +152,21 @@ class AudioReader:
         self.channels: int = self._file.channels
         self.format: str = self._file.format
         self.subtype: str = self._file.subtype
-        self._promised = self._file.frames if self._file.frames < UNKNOWN else None
+        stated = self._file.frames
+        self._stated = self._promised = stated if stated is not None and stated < UNKNOWN else None
+        if self._promised and self.format == "FLAC" and not self._strict:
+            from slyther_cli.audio.flac import reaches
+
+            self._promised = self._promised if reaches(self._source.path, self._promised) else None
         self.source_frames: int | None = self._promised
-        if self._opening.frames is not None and self._promised is not None:
-            self.source_frames = min(self._promised, self._opening.frames)
         self.rate = rate or self.source_rate
         if self.source_frames == 0:
             raise InputError(f"{self.name} has a header but no samples")
         check_layout(self.name, self.source_rate, self.channels, self._channel)
         self._tally = Tally(self.channels, self._channel)
-        self._notes = self._opening_notes(self._file.extra_info)
+        log = "" if isinstance(self._file, Decoded) else self._file.extra_info
+        self._notes = self._opening_notes(log)
+        self._decoding = _notes_of(self._file)
 
     def _opening_notes(self, log: str) -> list[str]:
         notes = list(self._opening.notes)
@@ -163,7 +184,13 @@ class AudioReader:
     @property
     def notes(self) -> list[str]:
         """What was done to the sound and found in it, one sentence each."""
-        return self._notes + self._tally.notes()
+        return self._decoding + self._notes + self._tally.notes()
+
+    def measure(self) -> None:
+        """Make the length known, if it is not, by a pass over the sound."""
+        if self.source_frames is None:
+            for _ in self.blocks(PIECE_SAMPLES):
+                pass
 
     def blocks(self, size: int) -> Iterator[FloatArray]:
         """The whole recording from its beginning: float32 arrays [size], the last one shorter.
@@ -220,26 +247,43 @@ class AudioReader:
             try:
                 piece = file.read(size, dtype="float32", always_2d=True)
             except (soundfile.LibsndfileError, OSError) as error:
-                raise InputError(self._damage(done, _told(error))) from None
+                if not self._mendable(file):
+                    raise InputError(self._damage(done, _told(error))) from None
+                file = self._go_on(done)
+                continue
             if not len(piece):
-                break
+                if not self._mendable(file) or done >= (self._stated or 0):
+                    break
+                file = self._go_on(done)
+                continue
             done += len(piece)
             yield tally.mono(piece)
         self._check_length(done)
-        self.source_frames, self._tally = done, tally
+        self.source_frames, self._tally, self._decoding = done, tally, _notes_of(file)
+        if self.format == "FLAC" and done < (self._stated or 0):
+            promised = (self._stated or 0) / self.source_rate
+            note = f"the file is cut short: {done / self.source_rate:.2f} s of {promised:.2f} s are there"
+            self._decoding = [*self._decoding, note]
+
+    def _mendable(self, file: _Sequential | Decoded) -> bool:
+        return self.format == "FLAC" and not self._strict and isinstance(file, _Sequential)
+
+    def _go_on(self, done: int) -> Decoded:
+        """What there is of a damaged FLAC file behind the samples that were read."""
+        from slyther_cli.audio.flac import Flac
+
+        self._close_file()
+        rest = self._file = Flac(self._source.path, self.name, done, self._promised)
+        return rest
 
     def _check_length(self, done: int) -> None:
         """A decoder that stops early without a word."""
         expected = self._promised
-        if expected is not None and self._opening.frames is not None:
-            expected = min(expected, self._opening.frames - self._opening.loose)
         if expected is not None and done < expected:
             raise InputError(self._damage(done, "its decoder gives no more"))
         if not done:
             raise InputError(f"{self.name} has a header but no samples")
-        exact = (
-            self._promised if self._opening.frames is None and self.format not in ("OGG", "MPEG") else None
-        )
+        exact = self._promised if self.format != "OGG" else None
         if (known := self._heard or exact) is not None and done != known:
             raise InputError(f"{self.name} has changed while it was read: it had {known} samples, now {done}")
         self._heard = done
@@ -249,8 +293,11 @@ class AudioReader:
         whole = f" of {self.source_frames / self.source_rate:.2f} s" if self.source_frames else ""
         return f"{self.name} is damaged or cut off somewhere after {at:.2f} s{whole}: {reason}"
 
-    def _open(self) -> _Sequential:
+    def _open(self) -> _Sequential | Decoded:
         self._close_file()
+        if self._opening.decoder:
+            self._file = self._by_ffmpeg()
+            return self._one_track()
         target: Any = self._source.path
         headless = self._source.path.suffix.lower() == ".raw"  # soundfile would not look into it
         if self._opening.prefix or self._opening.skip or headless:
@@ -261,11 +308,40 @@ class AudioReader:
             self._file = _Sequential(target)
         except (soundfile.LibsndfileError, OSError, TypeError) as error:
             self._close_file()
-            raise InputError(
-                f"{self.name} is not a sound file that can be read (WAV, FLAC, Ogg, Opus, MP3, AIFF ...) "
-                f"or is damaged: {_told(error)}"
-            ) from None
+            self._file = self._unless_ffmpeg(_told(error))
+        return self._one_track()
+
+    def _one_track(self) -> _Sequential | Decoded:
+        """The file, if it has the track asked for. Raises InputError."""
+        assert self._file is not None
+        if (self._track or 1) > 1 and self._opening.decoder != "ffmpeg":
+            raise InputError(f"{self.name} has 1 audio track: there is no track {self._track}")
         return self._file
+
+    def _by_ffmpeg(self) -> Decoded:
+        from slyther_cli.audio.ffmpeg import Container
+
+        about = self._opening.about
+        if isinstance(about, mp3.Survey):
+            return mp3.Mp3(self._source.path, self.name, about, self._strict)
+        if isinstance(about, ogg.Survey):
+            return ogg.Ogg(self._source.path, self.name, about, self._strict)
+        return Container(self._source.path, self.name, self._track, self._strict)
+
+    def _unless_ffmpeg(self, why: str) -> Decoded:
+        """What libsndfile does not know, by FFmpeg. Raises InputError: nobody knows it."""
+        from slyther_cli.audio.ffmpeg import NoSound
+
+        try:
+            found = self._by_ffmpeg()
+            self._opening = replace(self._opening, decoder="ffmpeg")
+            return found
+        except NoSound:
+            raise
+        except InputError:
+            raise InputError(
+                f"{self.name} is not a sound file that can be read ({KNOWN}) or is damaged: {why}"
+            ) from None
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -274,6 +350,10 @@ class AudioReader:
         if self._view is not None:
             self._view.close()
             self._view = None
+
+
+def _notes_of(file: _Sequential | Decoded) -> list[str]:
+    return file.notes if isinstance(file, Decoded) else []
 
 
 def check_layout(name: str, rate: int, channels: int, channel: int | None) -> None:

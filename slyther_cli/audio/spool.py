@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import stat
 import sys
 import weakref
@@ -71,6 +72,8 @@ class Source:
             try:
                 self._look(work_dir)
             except OSError as error:
+                if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
+                    raise InputError(f"{self.name}: URLs are not read: download it first") from None
                 if isinstance(error, FileNotFoundError) and glob.has_magic(os.fspath(path)):
                     raise InputError(f"nothing matches the pattern {self.name}") from None
                 raise InputError(f"{self.name} cannot be read: {_reason(error)}") from None

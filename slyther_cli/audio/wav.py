@@ -14,6 +14,9 @@ import numpy.typing as npt
 LIMIT = 2**32 - 2**16  # bytes of samples above which a plain RIFF header is not used
 OPEN_END = 0x7FFF0000  # sizes from here up stand for "to the end": ffmpeg, sox, arecord streams
 
+LEAST_MORE = 4096  # bytes behind the samples that are worth a look
+CHUNKS = (b"LIST", b"bext", b"iXML", b"id3 ", b"ID3 ", b"cue ", b"smpl", b"JUNK", b"fact", b"_PMX", b"axml")
+
 SAMPLE_BYTES = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}
 INFO_CHUNKS = {
     "title": b"INAM",
@@ -91,6 +94,25 @@ def read_header(file: BinaryIO) -> WavHeader | None:
             return WavHeader(fmt, at, declared, riff_size, size)
         file.seek(at + length + length % 2)
     return None
+
+
+def more_sound(file: BinaryIO, header: WavHeader) -> bool:
+    """Whether the samples go on behind their declared end, and no chunks follow: a header that was never set
+    right."""
+    at = header.data_at + header.declared + header.declared % 2
+    if header.file_size - at < LEAST_MORE:
+        return False
+    for _ in range(1000):
+        file.seek(at)
+        chunk = file.read(8)
+        at += 8 + int.from_bytes(chunk[4:], "little")
+        at += at % 2
+        name = chunk[:4]
+        if name in CHUNKS or len(chunk) < 8:
+            return False
+        if not all(0x20 <= byte < 0x7F for byte in name) or at > header.file_size + 1:
+            return True
+    return False
 
 
 def make_header(

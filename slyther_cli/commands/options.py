@@ -129,6 +129,14 @@ Inputs = Annotated[
 Channel = Annotated[
     str, typer.Option(help="mix (the mean of all channels) or one, from 1 up.", metavar="mix|N")
 ]
+Track = Annotated[
+    int | None,
+    typer.Option(min=1, help="Which audio track of a film, from 1 up; by default the first.", metavar="N"),
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Refuse damaged recordings; else silence stands for what cannot be read."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace results that are there.")]
 SkipExisting = Annotated[
     bool, typer.Option("--skip-existing", help="Leave out inputs whose results are there.")

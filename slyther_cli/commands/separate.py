@@ -39,6 +39,8 @@ def separate(
             metavar="TEMPLATE",
         ),
     ] = "{track}_{stem}.{ext}",
+    track: opt.Track = None,
+    strict: opt.Strict = False,
     force: opt.Force = False,
     skip_existing: opt.SkipExisting = False,
     residual: Annotated[
@@ -102,6 +104,8 @@ def separate(
             residual=residual,
             clip=clip,
             channel=channel,
+            track=track,
+            strict=strict,
             memory_limit=limit,
             work_dir=work_dir,
             dry_run=dry_run,

@@ -50,6 +50,8 @@ class Batch:
     config: ModelConfig
     output_dir: Path | None
     channel: int | str
+    track: int | None = None
+    strict: bool = False
     device: str
     threads: int | None
     existing: str
@@ -64,6 +66,11 @@ class Batch:
     ray: str | None = None
     ray_gpus: float | None = None
     tell: Callable[[Event], None]
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How recordings are read, for ``AudioReader``."""
+        return {"track": self.track, "strict": self.strict}
 
     def outputs(self, source: Input) -> Outputs:
         """Stem or format -> the file that becomes of ``source``. Raises UsageError: the name cannot be."""
@@ -322,14 +329,15 @@ def open_recording(
     work_dir: Path | None,
     stack: ExitStack,
     stream: Bytes | None = None,
+    **how: Any,
 ) -> tuple[Path, AudioReader]:
     """The file that holds the recording (a copy, of a pipe), and its reader at ``rate``; ``stack`` closes
-    both. ``stream``: read for "-" in place of standard input. Raises InputError, OutputError, UsageError as
-    ``AudioReader`` does."""
+    both. ``stream``: read for "-" in place of standard input. ``how``: what else
+    ``AudioReader`` takes. Raises InputError, OutputError, UsageError as it does."""
     held = Source(source, work_dir, stream)
     stack.callback(held.close)
     try:
-        reader = AudioReader(held.path, channel, rate, work_dir=work_dir)
+        reader = AudioReader(held.path, channel, rate, work_dir=work_dir, **how)
     except InputError as error:
         raise InputError(str(error).replace(shown(held.path), held.name)) from None
     stack.callback(reader.close)

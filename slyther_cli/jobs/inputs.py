@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slyther_cli.audio.discover import Input, file_path, shown
+from slyther_cli.audio.discover import AUDIO_EXTENSIONS, Input, file_path, shown
 from slyther_cli.audio.reader import HIGHEST_RATE, LOWEST_RATE
 from slyther_cli.errors import InputError, UsageError
 
@@ -102,11 +102,18 @@ def _seconds(source: Input) -> float:
         return float("inf")
     import soundfile
 
+    from slyther_cli.audio.containers import has_mp3
+    from slyther_cli.audio.ffmpeg import duration
+
     try:
         if not os.path.isfile(source):  # a pipe must not be opened twice
             return 0.0
+        if has_mp3(source):
+            return duration(source)
         about = soundfile.info(os.fspath(source))
         fits = LOWEST_RATE <= about.samplerate <= HIGHEST_RATE
         return about.frames / about.samplerate if fits else 0.0
     except (OSError, RuntimeError, ValueError, TypeError):
-        return 0.0
+        if source.suffix.lower() not in AUDIO_EXTENSIONS:
+            return 0.0
+    return duration(source)

@@ -69,6 +69,8 @@ def separate(
     residual: bool = False,
     clip: str = "rescale",
     channel: int | str = "mix",
+    track: int | None = None,
+    strict: bool = False,
     memory_limit: int | None = None,
     work_dir: str | os.PathLike[str] | None = None,
     dry_run: bool = False,
@@ -95,6 +97,8 @@ def separate(
     ``residual``      also write the mixture without the stems, as stem "residual".
     ``clip``          "rescale", "clamp" or "none"; see ``audio.writer.StemGroup``.
     ``channel``       "mix" (the mean) or a number from 1 up.
+    ``track``         the audio track of a film, from 1 up; None is the first.
+    ``strict``        a damaged recording fails; else silence stands for what cannot be read, with notes.
     ``memory_limit``  bytes beside the idle process; what does not fit goes to a file in ``work_dir``.
     ``dry_run``       read headers and plan, write nothing.
     ``resume``        keep the work in files of ``work_dir`` (by default below the cache) and go on from those
@@ -136,6 +140,8 @@ def separate(
         residual=residual,
         clip=clip,
         channel=channel,
+        track=track,
+        strict=strict,
         memory_limit=memory_limit,
         work_dir=Path(work_dir) if work_dir is not None else None,
         dry_run=dry_run,
@@ -201,7 +207,9 @@ class Separation(Batch):
             else:
                 text = f"the model is bidirectional, so {text}; --model {LIVE_MODEL} does not wait for it"
             self._tell("note", file="-", text=text)
-        return open_recording(source, self.channel, sample_rate(self.config), self.work_dir, stack, stream)
+        return open_recording(
+            source, self.channel, sample_rate(self.config), self.work_dir, stack, stream, **self.reading
+        )
 
     def load(self) -> None:
         if self.model is not None:
@@ -226,9 +234,7 @@ class Separation(Batch):
         from slyther_cli.longform import plan_separation, separate_whole
 
         started = time.monotonic()
-        if reader.frames is None:  # a stream of unstated length
-            for _ in reader.blocks(BLOCK):
-                pass
+        reader.measure()
         assert reader.frames is not None and reader.source_frames is not None
         plan = plan_separation(
             self.model,
@@ -280,7 +286,9 @@ class Separation(Batch):
             )
             mixture = None
             if self.residual:
-                again = stack.enter_context(AudioReader(file, self.channel, work_dir=self.work_dir))
+                again = stack.enter_context(
+                    AudioReader(file, self.channel, work_dir=self.work_dir, **self.reading)
+                )
                 mixture = Lockstep(again.blocks(BLOCK))
             once = list(reader.blocks(BLOCK)) if reader.frames <= BLOCK else []  # a block: kept, not reread
             sound = (lambda: iter(once)) if once else (lambda: reader.blocks(BLOCK))
@@ -332,5 +340,5 @@ class Separation(Batch):
 
     def _options(self) -> dict[str, Any]:
         """What the stems depend on beside the recording and the model."""
-        names = ("channel", "format", "subtype", "clip", "residual")
+        names = ("channel", "track", "strict", "format", "subtype", "clip", "residual")
         return {name: getattr(self, name) for name in names}

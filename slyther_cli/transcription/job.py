@@ -54,6 +54,8 @@ def transcribe(
     max_words_per_line: int | None = None,
     highlight_words: bool = False,
     channel: int | str = "mix",
+    track: int | None = None,
+    strict: bool = False,
     device: str = "auto",
     threads: int | None = None,
     existing: Literal["refuse", "replace", "skip"] = "refuse",
@@ -91,6 +93,8 @@ def transcribe(
                       bound the segments of every format.
     ``channel``       "mix" (the mean), a number from 1 up, or "each": what is said in each channel, labelled
                       "S1", "S2", as in recordings of telephone calls.
+    ``track``         the audio track of a film, from 1 up; None is the first.
+    ``strict``        a damaged recording fails; else silence stands for what cannot be read, with notes.
     ``device``        "auto", "cpu", "cuda", "cuda:N". ``threads`` sets torch's number for the process.
     ``existing``      when outputs are there already: "refuse" (that input fails), "replace", or "skip" it.
     ``separate``      pull two speakers apart first, and label what each says "S1", "S2";
@@ -148,6 +152,8 @@ def transcribe(
             residual=False,
             clip="none",
             channel=channel,
+            track=track,
+            strict=strict,
             device=device,
             threads=threads,
             existing="refuse",
@@ -175,6 +181,8 @@ def transcribe(
         words=words,
         layout=layout,
         channel=channel,
+        track=track,
+        strict=strict,
         device=device,
         threads=threads,
         existing="skip" if resume and existing == "refuse" else existing,

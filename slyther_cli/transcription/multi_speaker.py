@@ -70,11 +70,13 @@ class KeptVoices:
 
 
 class Stem(NamedTuple):
-    """The sound of one speaker: a channel of a file, from 1 up. ``made``: a file of ours."""
+    """The sound of one speaker: a channel of a file, from 1 up. ``made``: a file of ours. ``reading``: how
+    ``AudioReader`` reads it."""
 
     path: Path
     channel: int
     made: bool
+    reading: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Separated:
         if result.error is not None:
             raise result.error
         notes += result.notes
-        return [Stem(path, 1, True) for path in result.outputs.values()]
+        return [Stem(path, 1, True, {}) for path in result.outputs.values()]
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,13 @@ class ByChannel:
 
     file: Path
     count: int
+    reading: dict[str, Any]
     steps = 0
 
     def stems(
         self, folder: Path, keep: bool, on_progress: Callable[[float], None], notes: list[str]
     ) -> list[Stem]:
-        return [Stem(self.file, 1 + i, False) for i in range(self.count)]
+        return [Stem(self.file, 1 + i, False, self.reading) for i in range(self.count)]
 
 
 def voices(
@@ -152,7 +155,8 @@ def voices(
                     on_progress((apart.steps + index + fraction) / parts)
 
                 voice = Coverage(rate)
-                with AudioReader(stem.path, stem.channel, rate) as reader:
+                with AudioReader(stem.path, stem.channel, rate, **stem.reading) as reader:
+                    reader.measure()
                     segments = transcribe(stem.path, spool, reader, f"S{index + 1}", voice, share)
                     _spool(spool, segments, voice, words)
                 if not stem.made:

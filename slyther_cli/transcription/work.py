@@ -80,7 +80,9 @@ class Transcription(Batch):
                 stream, why = live, "its samples are not plain WAV"
             self._tell("note", file="-", text=f"{why}, so it is read to its end first")
         channel = 1 if self.by_channel else self.channel
-        return open_recording(source, channel, sample_rate(self.config), self.work_dir, stack, stream)
+        return open_recording(
+            source, channel, sample_rate(self.config), self.work_dir, stack, stream, **self.reading
+        )
 
     def load(self) -> None:
         if self.recogniser is not None:
@@ -101,9 +103,7 @@ class Transcription(Batch):
         self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn
     ) -> TranscriptionResult:
         started = time.monotonic()
-        if reader.frames is None:  # a stream of unstated length
-            for _ in reader.blocks(BLOCK):
-                pass
+        reader.measure()
         assert reader.frames is not None and reader.source_frames is not None
         work_dir = work_place(self.work_dir) if self.resume else self.work_dir
         plan = self.recogniser.plan(
@@ -119,7 +119,7 @@ class Transcription(Batch):
             apart = Separated(file, self.separating)
             lines = (f"speakers are separated first, by {self.separating.config.name}", *lines)
         elif self.by_channel and reader.channels > 1:
-            apart = ByChannel(file, reader.channels)
+            apart = ByChannel(file, reader.channels, self.reading)
             lines = (f"each of {reader.channels} channels is heard for itself", *lines)
         seconds = reader.source_frames / reader.source_rate
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)
@@ -143,7 +143,7 @@ class Transcription(Batch):
             elif self.resume and plan.tape == "none":
                 notes.append("a causal model keeps no work to go on from: it began anew")
             elif self.resume:
-                model, options = self.recogniser.model, {"channel": self.channel}
+                model, options = self.recogniser.model, {"channel": self.channel, **self.reading}
                 paths = list(outputs.values())
                 job = stack.enter_context(
                     open_job(name, paths, model, self.config.name, options, self.work_dir, self.device)
@@ -191,7 +191,9 @@ class Transcription(Batch):
 
         first, source = self.separating or self, Path(name)
         model = self.separating.model if self.separating else self.recogniser.model
-        facts = job_facts(source, model, first.config.name, {"channel": self.channel}, self.device)
+        facts = job_facts(
+            source, model, first.config.name, {"channel": self.channel, **self.reading}, self.device
+        )
         hearing = job_facts(source, self.recogniser.model, self.config.name, {}, self.device)["model"]
         search = {key: None if value is None else str(value) for key, value in self.search.items()}
         own = {key: self.config.extra.get(key) for key in ("decoding", "word_lead_ms")}
