@@ -255,10 +255,10 @@ def test_ffmpeg_says_nothing_and_opens_nothing_else(tmp_path):
     broken[60:400] = os.urandom(340)
     (tmp_path / "broken.m4a").write_bytes(broken)
     code = (
-        "import sys\nfrom slyther_cli.audio.reader import AudioReader\nfrom slyther_cli.errors import
-        InputError\n" "for name in sys.argv[1:]:\n" "    try:\n        sum(map(len,
-        AudioReader(name).blocks(5000)))\n        print('read', name)\n" "    except InputError as error:\n
-        print('refused')\n"
+        "import sys\nfrom slyther_cli.audio.reader import AudioReader\n"
+        "from slyther_cli.errors import InputError\nfor name in sys.argv[1:]:\n"
+        "    try:\n        sum(map(len, AudioReader(name).blocks(5000)))\n        print('read', name)\n"
+        "    except InputError as error:\n        print('refused')\n"
     )
     names = ["x.m3u8", "x.mp4", "y.mp4", "broken.m4a"]
     run = subprocess.run([sys.executable, "-c", code, *names], cwd=tmp_path, capture_output=True, text=True)

@@ -23,7 +23,7 @@ LEVELS = [
     {"decode"},
     {"english"},
     {"audio"},
-    {"runtime", "errors", "files", "toml"},
+    {"runtime", "errors", "files", "untrusted"},
     {"__init__"},
 ]
 LEVEL = {room: i for i, rooms in enumerate(LEVELS) for room in rooms}

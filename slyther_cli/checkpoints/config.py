@@ -7,7 +7,6 @@ allocate. Needs no torch.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slyther_cli.errors import ModelError
+from slyther_cli.untrusted import read_json
 
 FORMAT = 1
 CONFIG_FILE = "config.json"
@@ -23,7 +23,6 @@ CARD_FILE = "CARD.md"
 TASKS = ("separate", "transcribe", "speak", "codec", "represent")
 
 MAX_CONFIG_BYTES = 1 << 20
-MOST_DIGITS = 18
 """Of a whole number and its sign."""
 MAX_INT = 1 << 20
 """No width, count or sample rate of a model that fits in memory comes near this."""
@@ -128,28 +127,6 @@ def parse_config(data: object, folder: Path | None = None) -> ModelConfig:
         extra={k: v for k, v in data.items() if k not in _RESERVED},
         path=folder,
     )
-
-
-def read_json(raw: bytes) -> Any:
-    """JSON in UTF-8 whose numbers are finite and fit into 64 bits. Raises ValueError, RecursionError."""
-    return json.loads(raw.decode("utf-8"), parse_constant=_no_constant, parse_int=_whole, parse_float=_finite)
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a number")
-
-
-def _whole(text: str) -> int:
-    if len(text) > MOST_DIGITS:
-        raise ValueError(f"{shorten(text, 24)} is too large a number")
-    return int(text)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{shorten(text, 24)} is too large a number")
-    return value
 
 
 def _check_value(where: str, key: str, value: object, depth: int = 0) -> None:

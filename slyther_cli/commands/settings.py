@@ -21,7 +21,7 @@ from typing import Any
 
 import typer
 
-from slyther_cli import toml
+from slyther_cli import untrusted
 from slyther_cli.errors import UsageError
 
 EVERYWHERE = ("device", "threads", "memory-limit", "work-dir", "json", "quiet", "verbose")
@@ -180,7 +180,7 @@ def read(named: str | None) -> tuple[Path | None, dict[str, Any]]:
     path = Path(named) if named else default_file()
     try:
         with open(path, "rb") as file:
-            data = file.read(toml.BIGGEST + 1)
+            data = file.read(untrusted.BIGGEST + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         if named is None:
             return None, {}
@@ -189,7 +189,7 @@ def read(named: str | None) -> tuple[Path | None, dict[str, Any]]:
         why = getattr(error, "strerror", None) or error
         raise UsageError(f"the settings {path} cannot be read: {str(why).lower()}") from None
     try:
-        return path, toml.parse(data)
+        return path, untrusted.read_toml(data)
     except ValueError as error:
         raise UsageError(f"the settings {path} are no TOML: {error}") from None
 

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from slyther_cli.checkpoints.config import read_json
 from slyther_cli.errors import ModelError
+from slyther_cli.untrusted import read_json
 
 BLANK = 0
 TOKENS_FILE = "tokens.json"

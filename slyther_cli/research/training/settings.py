@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from slyther_cli import toml
+from slyther_cli import untrusted
 from slyther_cli.checkpoints.config import NAME
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.models import registry
@@ -54,7 +54,7 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     """
     try:
         with open(path, "rb") as file:
-            raw = toml.parse(file.read(toml.BIGGEST + 1))
+            raw = untrusted.read_toml(file.read(untrusted.BIGGEST + 1))
         _check_numbers(raw)
     except (OSError, ValueError) as error:  # no text, no TOML, nested without end
         why = error.strerror if isinstance(error, OSError) else error
