@@ -3,9 +3,11 @@ others of its kind."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
+import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -41,6 +43,43 @@ def same_python(module: str, *arguments: str) -> tuple[list[str], dict[str, str]
 def cores() -> int:
     """The processor cores that the process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+KERNEL_VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA",
+                    "DNNL_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE")  # fmt: skip
+PROCESSOR_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "sve", "sve2", "i8mm")
+
+
+def kernels(device: str = "cpu") -> dict[str, str]:
+    """What decides which kernels compute, and so how results are rounded: work that one machine began is gone
+    on with, bit for bit, only where all of this is the same. ``device``: "cpu", or a CUDA device."""
+    import torch
+
+    try:
+        from slyther_cli import _native
+
+        ours = _native.isa()
+    except ImportError:
+        ours = "none"
+    found = {"kernels": torch.backends.cpu.get_cpu_capability(), "isa": ours, "processor": _processor()}
+    found |= {name: os.environ[name] for name in KERNEL_VARIABLES if os.environ.get(name)}
+    if torch.device(device).type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def _processor() -> str:
+    """Its maker and the instructions that libraries choose kernels by."""
+    maker, flags = "", set[str]()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name.strip() in ("vendor_id", "CPU implementer"):
+                maker = value.strip()
+            elif name.strip() in ("flags", "Features"):
+                flags = set(value.split())
+                break
+    return " ".join([platform.machine(), maker, *(flag for flag in PROCESSOR_FLAGS if flag in flags)])
 
 
 def take_memory(size: int = 32 << 20) -> None:

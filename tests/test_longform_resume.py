@@ -21,14 +21,16 @@ from hypothesis import strategies as st
 from longform_tools import ConvLayer, in_blocks, noise, small_model
 from torch import nn
 
+from slyther_cli import files
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, ModelError, OutputError, UsageError
 from slyther_cli.layers.mamba import MambaLayer
 from slyther_cli.longform import plan_separation, separate_whole
 from slyther_cli.longform.journal import Journal, job_facts, job_name
-from slyther_cli.longform.sweep import sweep, tape_floats
-from slyther_cli.longform.tape import FileTape
+from slyther_cli.longform.sweep import START, sweep, tape_floats
+from slyther_cli.longform.tape import FileTape, TapeDamaged, slot_bytes
 from slyther_cli.models import registry
+from slyther_cli.scan.cpu import _native
 from slyther_cli.separation.job import separate
 
 FACTS = {
@@ -143,9 +145,9 @@ def test_a_mark_saves_work(tmp_path):
         assert job.start().frames == 160
 
 
-def mark_of(folder):
+def mark_of(folder, facts=FACTS):
     layers, x = nn.ModuleList(MambaLayer(WIDTH, 4) for _ in range(2)).eval(), torch.randn(1, 8 * TILE, WIDTH)
-    run(layers, x, folder, 13, every=0.0)
+    run(layers, x, folder, 13, every=0.0, facts=facts)
     return folder / "job" / "mark"
 
 
@@ -166,7 +168,7 @@ def test_work_of_another_job_is_refused(tmp_path, kind, error, words):
     journal(tmp_path).close()  # and still there for the one that it belongs to
 
 
-def test_damaged_work_is_refused_whatever_the_damage(tmp_path):
+def test_a_damaged_mark_is_not_gone_on_from_whatever_the_damage(tmp_path):
     mark = mark_of(tmp_path)
     good, rng = mark.read_bytes(), random.Random(0)
     damaged = [b"", good[:7], good[:-1], good + b"x", b"\xff" * 200, good[:8] + b"{}" + good[10:]]
@@ -175,12 +177,108 @@ def test_damaged_work_is_refused_whatever_the_damage(tmp_path):
         damaged.append(good[:at] + bytes([good[at] ^ (1 << rng.randrange(8))]) + good[at + 1 :])
     for data in damaged:
         mark.write_bytes(data)
-        with pytest.raises(UsageError, match="damaged"):
-            journal(tmp_path)
+        with journal(tmp_path) as job:
+            assert job.start() == START and not job.resumed and not mark.exists()
+            assert job.notes == [files.DAMAGED.format("its mark")]
     mark.write_bytes(good)
     os.truncate(mark.with_name("tape"), 100)
-    with journal(tmp_path) as job, pytest.raises(UsageError, match="shorter"):
+    with journal(tmp_path) as job:
+        assert job.resumed and job.notes == [files.WENT_ON]
         job.open_tape(tape_floats([MambaLayer(WIDTH, 4)], WIDTH, TILE))
+        assert job.start() == START and job.notes == [files.DAMAGED.format("its tape is shorter than it was")]
+
+
+def damage_a_tape(path, how, rng, slot):
+    """Something happens to a tape's file, in every tile."""
+    data = bytearray(path.read_bytes())
+    if how == "flip":
+        for at in range(0, len(data), 97):
+            data[at] ^= 1 << rng.randrange(8)
+    elif how == "hole":
+        data = bytes(len(data))
+    elif how == "swap":  # whole tiles with their checksums, in each other's places
+        data = data[slot:] + data[:slot]
+    else:
+        data = data[: len(data) // 2]
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["flip", "hole", "swap", "cut"])
+@pytest.mark.parametrize("stop", [9, 14, 25, 33])
+def test_a_damaged_tape_is_found_and_all_done_anew(tmp_path, how, stop):
+    """Killed in each of the sweeps of three layers and in the last pass; the result is that of one run."""
+    torch.manual_seed(0)
+    layers, x = nn.ModuleList(MambaLayer(WIDTH, 4) for _ in range(3)).eval(), torch.randn(1, 8 * TILE, WIDTH)
+    whole = run(layers, x, tmp_path / "once")
+    floats = tape_floats(layers, WIDTH, TILE)
+    assert run(layers, x, tmp_path, stop, every=0.0, gap_bytes=12 * floats) is None
+    damage_a_tape(tmp_path / "job" / "tape", how, random.Random(stop), slot_bytes(floats))
+    told = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "close", lambda job, close=Journal.close: (told.extend(job.notes), close(job)))
+        assert torch.equal(run(layers, x, tmp_path), whole)
+    assert len(told) == 1 and "all done anew" in told[0]
+    with journal(tmp_path) as job:
+        job.remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["once"]
+
+
+def test_tiles_given_before_the_damage_was_found_are_not_given_again(tmp_path):
+    torch.manual_seed(0)
+    layers, x = nn.ModuleList(MambaLayer(WIDTH, 4) for _ in range(2)).eval(), torch.randn(1, 8 * TILE, WIDTH)
+    whole = run(layers, x, tmp_path / "once")
+    tiles = lambda first: iter(x.split(TILE, 1)[first:])  # noqa: E731
+    with journal(tmp_path) as job, torch.inference_mode():
+        tape = job.open_tape(tape_floats(layers, WIDTH, TILE))
+        pieces, got = sweep(layers, tiles, tape, WIDTH, None, x.shape[1], job, TILE), []
+        for piece in pieces:
+            got.append(piece.clone())
+            if len(got) == 3:
+                slot = tape._slot(1, 6)
+                os.pwrite(tape.file.fileno(), bytes([os.pread(tape.file.fileno(), 1, slot)[0] ^ 1]), slot)
+        assert torch.equal(torch.cat(got, 1), whole) and "all done anew" in job.notes[0]
+
+
+def test_a_disk_that_damages_all_that_is_written_ends_the_job(tmp_path, monkeypatch):
+    class Bad(FileTape):
+        def store(self, sweep, index, *parts):
+            super().store(sweep, index, *parts)
+            os.pwrite(self.file.fileno(), b"?", self._slot(sweep, index) + 3)
+
+    monkeypatch.setattr("slyther_cli.longform.journal.FileTape", Bad)
+    layers, x = nn.ModuleList([MambaLayer(WIDTH, 4)]).eval(), torch.randn(1, 4 * TILE, WIDTH)
+    with (
+        journal(tmp_path) as job,
+        torch.inference_mode(),
+        pytest.raises(TapeDamaged, match="what was written"),
+    ):
+        tape = job.open_tape(tape_floats(layers, WIDTH, TILE))
+        list(sweep(layers, lambda first: iter(x.split(TILE, 1)[first:]), tape, WIDTH, keeper=job, tile=TILE))
+
+
+@pytest.mark.parametrize("name", ["ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA"])
+def test_work_of_another_kind_of_processor_is_another_job(tmp_path, monkeypatch, name):
+    sound, model = tmp_path / "a.wav", small_model()
+    sound.write_bytes(b"x")
+    monkeypatch.delenv(name, raising=False)
+    before = job_facts(sound, model, "m", {}, "cpu")
+    assert before["engine"]["kernels"] == torch.backends.cpu.get_cpu_capability()
+    assert before["engine"]["isa"] == (_native.isa() if _native else "none")
+    monkeypatch.setenv(name, "default")
+    after = job_facts(sound, model, "m", {}, "cpu")
+    assert after["engine"] == before["engine"] | {name: "default"}
+    Journal(tmp_path, "job", before).close()
+    mark = mark_of(tmp_path / "x", before)
+    with pytest.raises(UsageError, match="or another processor"):
+        Journal(mark.parents[1], "job", after)
+
+
+def test_torch_on_other_kernels_is_another_engine(tmp_path):
+    """In a process of its own: what is chosen is chosen at the start."""
+    code = "from slyther_cli.runtime import kernels; print(kernels()['kernels'])"
+    env = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "DEFAULT"
 
 
 def test_folders_that_cannot_hold_work(tmp_path):
@@ -207,11 +305,11 @@ def test_one_process_at_a_time_and_nothing_left(tmp_path):
 
 
 def test_a_disk_that_fails_in_the_background_is_told(tmp_path, monkeypatch):
-    def full(*args):
+    def full(*args, **options):
         raise OSError(28, "No space left on device")
 
     layers, x = nn.ModuleList([MambaLayer(WIDTH, 4)]).eval(), torch.randn(1, 8 * TILE, WIDTH)
-    monkeypatch.setattr("slyther_cli.longform.journal.os.replace", full)
+    monkeypatch.setattr("slyther_cli.files.os.replace", full)
     with pytest.raises(OutputError, match="No space left"):
         run(layers, x, tmp_path, every=0.0)
 

@@ -15,7 +15,6 @@ lost power, are always those of some mark.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -32,25 +31,27 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from slyther_cli.errors import InputError, ModelError, OutputError, UsageError
+from slyther_cli.files import DAMAGED, WENT_ON, Taken, WorkFolder
 from slyther_cli.longform.prefetch import AheadTape, beside
 from slyther_cli.longform.sweep import START, TILE, Mark
-from slyther_cli.longform.tape import FileTape
+from slyther_cli.longform.tape import FileTape, TapeDamaged
 
 EVERY = 5.0  # seconds between two marks
 GAP_BYTES = 256 << 20
-FORMAT = 1
+FORMAT = 2
 EDGE = 1 << 20  # bytes of a recording's head and tail that are hashed
 
 Facts = Mapping[str, Mapping[str, Any]]
 
 
 class Journal:
-    """One job's folder, locked. ``resumed`` says whether there is a mark to go on from.
+    """One job's folder, locked. ``resumed`` says whether there is a mark to go on from; ``notes``, when the
+    job has ended, what the user should know of that: with damaged work a job does not go on, but begins anew.
 
     ``facts``: what the job is, as "recording", "model", "options" and "engine", each a flat mapping of JSON
-    values (:func:`job_facts`). Raises :class:`UsageError`: another process works on the job, its files are
-    damaged, or they are of another recording, options or version; :class:`ModelError`: of another model;
-    :class:`OutputError`: the folder cannot be written.
+    values (:func:`job_facts`). Raises :class:`UsageError`: another process works on the job, or its files are
+    of another recording, options or version; :class:`ModelError`: of another model; :class:`OutputError`: the
+    folder cannot be written, or is not ours.
     """
 
     def __init__(
@@ -65,16 +66,23 @@ class Journal:
         self.folder = work_dir / name
         self.facts = json.loads(json.dumps(facts))
         self.every, self.gap_bytes = EVERY if every is None else every, gap_bytes
+        self._damaged = False
         self._saving: Future[Mark] | None = None
         self._thread = ThreadPoolExecutor(1, "slyther-journal")
         self._tape: FileTape | AheadTape | None = None
-        self._lock: int | None = self._take_lock()
+        self.notes: list[str] = []
+        try:
+            self._work = WorkFolder(self.folder)
+        except Taken:
+            raise UsageError(f"another slyther works on this job in {self.folder}: wait for it") from None
         try:
             self._safe, self._tape_bytes, self._gap = self._read()
         except BaseException:
             self.close()
             raise
         self.resumed = self._safe is not START
+        if self.resumed:
+            self.notes.append(WENT_ON)
         self._saved_at = time.monotonic()
 
     def open_tape(self, tile_floats: int, device: torch.device | str = "cpu") -> FileTape | AheadTape:
@@ -82,11 +90,13 @@ class Journal:
         gap = self._gap or max(2, self.gap_bytes // (4 * tile_floats))
         self._gap = gap
         pinned = torch.device(device).type == "cuda"
-        self._tape = beside(FileTape(tile_floats, self.folder, "tape", gap, pinned), device)
+        try:
+            handle = self._work.open("tape", os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot hold the work file: {error.strerror}") from None
+        self._tape = beside(FileTape(tile_floats, self.folder, handle, gap, pinned), device)
         if self._tape.size() < self._tape_bytes:
-            raise UsageError(
-                f"{self.folder / 'tape'} is damaged: it is shorter than it was; {self._how_to_start_anew}"
-            )
+            self._begin_anew("its tape is shorter than it was")
         self._safe = self._safe._replace(states=_moved(self._safe.states, device))
         return self._tape
 
@@ -110,22 +120,35 @@ class Journal:
                 self._save_soon(mark)
                 self._wait()
 
+    def anew(self, why: TapeDamaged) -> None:
+        """The tape is damaged: ``start`` is the beginning from now on. Raises ``why`` if it was so before."""
+        if self._damaged:
+            raise why
+        self._damaged = True
+        self._wait()
+        if isinstance(self._tape, AheadTape):
+            self._tape.forget()
+        self._begin_anew("its tape does not hold what was written")
+
+    def _begin_anew(self, why: str) -> None:
+        self.notes = [DAMAGED.format(why)]
+        self._safe = START
+        try:
+            self._work.remove("mark")
+        except OSError as error:
+            raise OutputError(f"{self.folder}: cannot write the journal: {error.strerror}") from None
+
     def remove(self) -> None:
         """The result is in its place: nothing of the job is left. The tape goes first: without it there is no
         work to go on from."""
         self._close_tape()
-        for name in ("tape", "mark", "mark.new", "lock"):
-            (self.folder / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # someone put a file of theirs there
-            self.folder.rmdir()
-        self.close()
+        self._work.remove("tape", "mark", "mark.new")
+        self._work.end()
 
     def close(self) -> None:
         """Leave the job as it is, for a later run."""
         self._close_tape()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._work.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -158,31 +181,20 @@ class Journal:
         text = json.dumps(place)
         data = save(tensors, {"place": text, "sum": _checksum(text, tensors)})
         try:
-            with open(self.folder / "mark.new", "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(self.folder / "mark.new", self.folder / "mark")
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            self._work.write("mark", data)
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot write the journal: {error.strerror}") from None
         return mark
 
     def _read(self) -> tuple[Mark, int, int]:
         """The mark to begin at, the least size of its tape, and the tape's gap."""
-        path = self.folder / "mark"
-        if not (self.folder / "tape").exists():  # killed while the work of a finished job was being removed
-            return START, 0, 0
         try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return START, 0, 0
+            # without a tape: killed while the work of a finished job was being removed
+            data = self._work.read("mark") if self._work.has("tape") else None
         except OSError as error:
-            raise OutputError(f"{path}: cannot read the journal: {error.strerror}") from None
+            raise OutputError(f"{self.folder}: cannot read the journal: {error.strerror}") from None
+        if data is None:
+            return START, 0, 0
         try:
             tensors = load(data)
             # safetensors keeps metadata for open files only: read them from the head, as its format has it
@@ -198,7 +210,8 @@ class Journal:
             facts = {kind: dict(place["facts"][kind]) for kind in self.facts}
             mark = Mark(sweep, read, written, frames, _unpack(states, tensors))
         except (SafetensorError, ValueError, KeyError, TypeError, IndexError, RecursionError):
-            raise UsageError(f"{path} is damaged; {self._how_to_start_anew}") from None
+            self._begin_anew("its mark")
+            return START, 0, 0
         self._compare(facts)
         return mark, tape_bytes, gap
 
@@ -207,7 +220,7 @@ class Journal:
             ("recording", "of another recording, or it has changed since", UsageError),
             ("model", "of another model", ModelError),
             ("options", "of a run with other options", UsageError),
-            ("engine", "of another version of slyther or torch, or another device", UsageError),
+            ("engine", "of another version of slyther or torch, or another processor", UsageError),
         ):
             if theirs[kind] != self.facts[kind]:
                 told = _difference(theirs[kind], self.facts[kind])
@@ -218,35 +231,6 @@ class Journal:
     @property
     def _how_to_start_anew(self) -> str:
         return "remove that folder to start anew, or leave out --resume"
-
-    # Folder and lock
-
-    def _take_lock(self) -> int:
-        """Descriptor of the lock file, locked. It is freed when the process ends, however it ends."""
-        import fcntl
-
-        path = self.folder / "lock"
-        try:
-            while True:
-                self.folder.parent.mkdir(parents=True, exist_ok=True)
-                self.folder.mkdir(mode=0o700, exist_ok=True)
-                if self.folder.is_symlink() or self.folder.stat().st_uid != os.geteuid():
-                    raise OutputError(f"{self.folder} is not ours: choose another --work-dir")
-                try:
-                    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except FileNotFoundError:
-                    continue  # a process that finished the job removed the folder under us
-                except BlockingIOError:
-                    os.close(lock)
-                    raise UsageError(
-                        f"another slyther works on this job in {self.folder}: wait for it"
-                    ) from None
-                if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
-                    return lock
-                os.close(lock)  # likewise
-        except OSError as error:
-            raise OutputError(f"{self.folder}: cannot hold the work files: {error.strerror}") from None
 
     def _close_tape(self) -> None:
         self._thread.shutdown()  # waits for a mark that is being saved
@@ -272,6 +256,7 @@ def job_facts(
     :class:`InputError` when the file cannot be read.
     """
     from slyther_cli import __version__
+    from slyther_cli.runtime import kernels
     from slyther_cli.scan import live_backend
 
     try:
@@ -294,6 +279,7 @@ def job_facts(
             "tile": TILE,
             "scan": live_backend(kind),
             "device": kind,
+            **kernels(device),
         },
     }
 

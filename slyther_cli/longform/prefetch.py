@@ -86,6 +86,12 @@ class AheadTape:
         assert isinstance(self.tape, FileTape)
         return self.tape.size()
 
+    def forget(self) -> None:
+        """What was expected and not loaded, and that something failed: the caller begins anew."""
+        self._thread.submit(lambda: None).result()
+        self._begun.clear()
+        self._failed = None
+
     def close(self) -> None:
         """What waits, a few tiles, is still written: a mark that is being saved may count on it."""
         self._thread.shutdown()

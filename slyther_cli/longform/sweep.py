@@ -20,12 +20,12 @@ job was interrupted: the result is the same bit for bit (docs/longform.md says w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from slyther_cli.longform.tape import Tape, in_order
+from slyther_cli.longform.tape import Tape, TapeDamaged, in_order
 
 TILE = 2048
 
@@ -92,6 +92,10 @@ class Keeper(Protocol):
         """``mark`` is reached. What the tape held there may be overwritten after the return."""
         ...
 
+    def anew(self, why: TapeDamaged) -> None:
+        """The tape is damaged: ``start`` is the beginning from now on. Raises ``why`` if it was so before."""
+        ...
+
 
 def sweep(
     layers: Sequence[SweepLayer],
@@ -108,8 +112,32 @@ def sweep(
     ``tiles(i)`` gives the recording's tiles [1, tile, width] from number i on, the last one shorter. ``tape``
     has slots of ``tape_floats(layers, width, tile)``. ``frames_expected`` serves the progress of sweep 0
     only; the true count is found there. A ``keeper`` makes the job go on from its mark; the last sweep begins
-    anew then.
+    anew then. With one, a damaged tape makes all begin anew; what was given already is not given again.
     """
+    given = 0
+    while True:
+        try:
+            pieces = _sweeps(layers, tiles, tape, width, on_progress, frames_expected, keeper, tile)
+            for piece in islice(pieces, given, None):
+                given += 1
+                yield piece
+            return
+        except TapeDamaged as damage:
+            if keeper is None:
+                raise
+            keeper.anew(damage)
+
+
+def _sweeps(
+    layers: Sequence[SweepLayer],
+    tiles: Callable[[int], Iterator[Tensor]],
+    tape: Tape,
+    width: int,
+    on_progress: Callable[[float], None] | None,
+    frames_expected: int,
+    keeper: Keeper | None,
+    tile: int,
+) -> Iterator[Tensor]:
     n = len(layers)
     walks = n + 1 + n % 2
     mark = keeper.start() if keeper else START

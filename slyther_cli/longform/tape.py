@@ -17,8 +17,10 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import struct
 import tempfile
 import threading
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -30,6 +32,12 @@ from torch import Tensor
 from slyther_cli.errors import OutputError
 
 CHUNK_BYTES = 64 << 20  # a memory tape grows by so much
+SEAL = struct.Struct("<QQQI")  # behind a tile in a file: sweep, index, bytes, their CRC-32
+SEAL_ROOM = 4096  # bytes of a slot, so that slots begin on a page
+
+
+class TapeDamaged(OutputError):
+    """The file does not give back what was written to it."""
 
 
 class Tape(Protocol):
@@ -101,34 +109,34 @@ class MemoryTape:
 class FileTape:
     """The same in a file, through the kernel's page cache and buffers of one tile: the process does not grow.
 
-    In ``folder`` it has no name and is gone when the process ends, however it ends; with a ``name`` it stays.
-    ``pinned``: what is loaded lies in pinned memory. Raises :class:`OutputError` when it cannot be written or
-    the disk is full.
+    In ``folder`` it has no name and is gone when the process ends, however it ends; or it is the open file
+    of the descriptor ``handle``, which is closed with it. ``pinned``: what is loaded lies in pinned memory.
+    Raises :class:`OutputError` when it cannot be written or the disk is full, :class:`TapeDamaged` when a
+    tile is not the one that was stored.
     """
 
     ahead = 0
 
     def __init__(
-        self, tile_floats: int, folder: Path, name: str | None = None, gap: int = 0, pinned: bool = False
+        self, tile_floats: int, folder: Path, handle: int | None = None, gap: int = 0, pinned: bool = False
     ):
-        self.slot_bytes, self.gap, self.pinned, self.folder = 4 * tile_floats, gap, pinned, folder
+        self.slot_bytes, self.gap, self.pinned, self.folder = slot_bytes(tile_floats), gap, pinned, folder
         self._last, self._syncing = 0, threading.Lock()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if name is None:
+            if handle is None:
+                folder.mkdir(parents=True, exist_ok=True)
                 self.file = tempfile.TemporaryFile(dir=folder, prefix="slyther-tape-", buffering=0)  # noqa: SIM115
             else:
-                fd = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-                self.file = os.fdopen(fd, "r+b", buffering=0)
+                self.file = os.fdopen(handle, "r+b", buffering=0)
         except OSError as error:
             raise OutputError(f"{folder}: cannot hold the work file: {error.strerror}") from None
 
     def store(self, sweep: int, index: int, *parts: Tensor) -> None:
         """As :meth:`MemoryTape.store`."""
         offset = self._slot(sweep, index)
+        blocks = [_bytes(_on_host(part)) for part in parts]
         try:
-            for part in parts:
-                data = _bytes(_on_host(part))
+            for data in (*blocks, memoryview(_seal(sweep, index, blocks))):
                 while data:
                     n = os.pwrite(self.file.fileno(), data, offset)
                     data, offset = data[n:], offset + n
@@ -141,18 +149,28 @@ class FileTape:
     def load(self, sweep: int, index: int, frames: int, *columns: int) -> list[Tensor]:
         """As :meth:`MemoryTape.load`, but the caller's to keep."""
         out = torch.empty(frames * sum(columns), pin_memory=self.pinned)
-        view, offset = _bytes(out), self._slot(sweep, index)
+        data, seal = _bytes(out), bytearray(SEAL.size)
         try:
-            while view:
-                n = os.preadv(self.file.fileno(), [view], offset)
-                if n == 0:
-                    raise OutputError(f"{self.folder}: the work file ends before it should")
-                view, offset = view[n:], offset + n
-            self._expect(2 * index - self._last, sweep, 4 * len(out))
+            self._read([data, memoryview(seal)], self._slot(sweep, index))
+            self._expect(2 * index - self._last, sweep, len(data) + SEAL.size)
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot read the work file: {error.strerror}") from None
+        if seal != _seal(sweep, index, [data]):
+            raise TapeDamaged(f"{self.folder}: the work file does not hold what was written to it")
         self._last = index
         return _cut(out, frames, columns)
+
+    def _read(self, views: list[memoryview], offset: int) -> None:
+        """Fill ``views``, one behind the other; from the end of the file on they are left as they are."""
+        while views:
+            n = os.preadv(self.file.fileno(), views, offset)
+            offset += n
+            if n == 0:
+                return
+            while views and n >= len(views[0]):
+                n -= len(views.pop(0))
+            if views:
+                views[0] = views[0][n:]
 
     def sync(self) -> None:
         """Everything stored before the call is on the disk after it."""
@@ -177,6 +195,18 @@ class FileTape:
     def close(self) -> None:
         with self._syncing:  # a journal's thread may be at it
             self.file.close()
+
+
+def slot_bytes(tile_floats: int) -> int:
+    """What a tile takes in a file."""
+    return 4 * tile_floats + SEAL_ROOM
+
+
+def _seal(sweep: int, index: int, blocks: list[memoryview]) -> bytes:
+    crc = 0
+    for block in blocks:
+        crc = zlib.crc32(block, crc)
+    return SEAL.pack(sweep, index, sum(map(len, blocks)), crc)
 
 
 def chunk_slots(tile_floats: int) -> int:

@@ -270,8 +270,6 @@ class Separation(Batch):
                 job = stack.enter_context(
                     open_job(name, paths, self.model, self.config.name, options, self.work_dir, self.device)
                 )
-                if job.resumed:
-                    notes.append("went on from the work of an earlier run")
             group = stack.enter_context(
                 StemGroup(
                     list(outputs.values()),
@@ -303,6 +301,7 @@ class Separation(Batch):
                 raise AssertionError(f"{group.frames_written} samples came of {reader.source_frames}")
             group.commit(sync_names=job is not None)  # else the batch does
             if job is not None:
+                notes += job.notes
                 job.remove()
         result = SeparationResult(name, "done", outputs, reader.source_rate, reader.source_frames)
         notes += [*reader.notes, *group.notes]

@@ -39,6 +39,7 @@ from slyther_cli.jobs.setup import choose_model, pick_device
 from slyther_cli.models.codec import Codec, CodecDecoder
 from slyther_cli.models.vall_m import Context, VallM
 from slyther_cli.models.vall_sampling import Said, Sampling, Voicing
+from slyther_cli.runtime import kernels
 from slyther_cli.synthesis.journal import Journal
 from slyther_cli.synthesis.output import open_output
 from slyther_cli.synthesis.prompt import own_voice, recogniser, voice_of
@@ -140,19 +141,23 @@ def speak(
     if prompt is not None:
         voice, more = voice_of(prompt, prompt_text, network, codec, where, said)
         notes += more
+    voicing = Voicing(network, voice, sampling or Sampling())
+    colour = None if prompt is None else equaliser_for(voicing, codec, seed)
+    job = _Job(network, codec, voicing, speed, seed, guard, retries, hear, colour, said)
     journal = None
     if resume:
         assert config.path is not None
         weights = hashlib.sha256((config.path / WEIGHTS_FILE).read_bytes()).hexdigest()
-        about = [text, str(output), weights, str(prompt), speed, seed, repr(sampling), guard, retries, said]
+        where_to = "-" if str(output) == "-" else os.path.abspath(output)
+        about = [text, where_to, weights, speed, seed, repr(sampling), live, retries, said]
+        about += [prompt is not None, kernels(where), torch.__version__]
         about += [] if voice is None else [None if part is None else part.tolist() for part in voice]
         key = hashlib.sha256(repr((slyther_cli.__version__, about)).encode()).hexdigest()[:16]
-        journal = Journal(key, where)
-    voicing = Voicing(network, voice, sampling or Sampling())
-    colour = None if prompt is None else equaliser_for(voicing, codec, seed)
-    job = _Job(network, codec, voicing, speed, seed, guard, retries, hear, colour, said)
+        journal = Journal(key, (network.config.n_codebooks, network.config.codebook_size), where)
+        notes += journal.notes
     options = {"format": format, "subtype": kind, "raw": raw, "replace": replace}
-    return job.run(sentences, str(output), source, notes, journal, tell, options)
+    with contextlib.closing(journal) if journal else contextlib.nullcontext():
+        return job.run(sentences, str(output), source, notes, journal, tell, options)
 
 
 def _check(text: str, speed: float, guard: str, retries: int) -> None:
@@ -259,8 +264,6 @@ class _Job:
                 if known is not None:
                     said, verdict, tries = known
                 else:
-                    if journal:
-                        journal.check(context)
                     said, verdict, tries = self._sentence(index, spelling, context, carry)
                     if journal:
                         journal.write(index, said, verdict, tries)

@@ -9,17 +9,20 @@ transcription keep their work as they do alone, and what is done is not done aga
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from slyther_cli import files
 from slyther_cli.audio.discover import shown
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.errors import OutputError, UsageError
@@ -35,38 +38,103 @@ Transcribe = Callable[
 ]
 
 
-class KeptVoices:
-    """The folder of a job that a later run can go on with, below ``work_dir``. ``resumed``: there was one.
+SUMS = "sums.json"
+SOUND = (".wav", ".flac")
 
-    Its results are the same only if ``facts`` are (``longform.journal.job_facts``). Raises UsageError: they
-    are not; OutputError: it cannot be written.
+
+class KeptVoices:
+    """The folder of a job that a later run can go on with, below ``work_dir``, locked until ``close``.
+    ``resumed``: there was one; ``notes``: what the user should know of that.
+
+    Its results are the same only if ``facts`` are (``longform.journal.job_facts``). A file of it counts only
+    with the checksum that ``seal`` kept of it. Raises UsageError: the facts are others, or another process is
+    at it; OutputError: it cannot be written, or is not ours.
     """
 
     def __init__(self, source: str, outputs: list[Path], work_dir: Path | None, facts: dict[str, Any]):
         self.folder = voices_folder(source, outputs, work_dir)
-        path, asked = self.folder / VOICES_FACTS, json.loads(json.dumps(facts))
+        self.notes: list[str] = []
+        self._sums: dict[str, Any] = {}
         try:
-            self.resumed = path.exists()
-            if self.resumed and json.loads(path.read_text(encoding="utf-8")) != asked:
-                raise UsageError(
-                    f"the unfinished work in {self.folder} is of another recording, model or options; remove "
-                    "that folder to start anew, or leave out --resume"
-                )
-            if not self.resumed:  # what a run left that was killed while it removed its work
-                self.remove()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _put(path, json.dumps(asked))
-        except ValueError:
+            self._work = files.WorkFolder(self.folder)
+        except files.Taken:
             raise UsageError(
-                f"{path} is damaged; remove its folder to start anew, or leave out --resume"
+                f"another slyther works on this job in {shown(self.folder)}: wait for it"
             ) from None
+        try:
+            self.resumed = self._go_on(json.loads(json.dumps(facts)))
+        except OSError as error:
+            self.close()
+            raise OutputError(f"{shown(self.folder)}: cannot hold the work files: {error.strerror}") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _go_on(self, facts: dict[str, Any]) -> bool:
+        """Whether there was work to go on with; else the folder is empty but for the facts."""
+        kept = self._work.read(VOICES_FACTS)
+        found = None if kept is None else _parsed(kept)
+        if isinstance(found, dict):
+            if found != facts:
+                raise UsageError(
+                    f"the unfinished work in {self.folder} is of another recording, model or options, or of "
+                    "another kind of machine; remove that folder to start anew, or leave out --resume"
+                )
+            self.notes.append(files.WENT_ON)
+            self._drop_damaged()
+            return True
+        if kept is not None:
+            self.notes.append(files.DAMAGED.format("what it is of"))
+        self._work.clear()  # what a run left that was killed while it removed its work
+        self._work.write(VOICES_FACTS, json.dumps(facts).encode())
+        return False
+
+    def _drop_damaged(self) -> None:
+        """Take away the files that are not as ``seal`` saw them; with one stem all of them, which are made
+        together."""
+        sums = _parsed(self._work.read(SUMS) or b"{}")
+        self._sums = sums if isinstance(sums, dict) else {}
+        names = [n for n in os.listdir(self.folder) if n[0] != "." and Path(n).suffix in (".jsonl", *SOUND)]
+        bad = {name for name in names if self._sums.get(name) != self._sum(name)}
+        if any(Path(name).suffix in SOUND for name in bad):
+            bad |= {name for name in names if Path(name).suffix in SOUND}
+        if bad & self._sums.keys():
+            self.notes.append("a part of the kept work was damaged: it was done anew")
+        self._work.remove(*sorted(bad))
+
+    def _sum(self, name: str) -> list[int]:
+        crc = size = 0
+        with open(self._work.open(name, os.O_RDONLY), "rb") as file:
+            while block := file.read(1 << 20):
+                crc, size = zlib.crc32(block, crc), size + len(block)
+        return [size, crc]
+
+    def seal(self, path: Path) -> None:
+        """The file ``path`` of the folder is complete."""
+        try:
+            if path.name not in self._sums:
+                self._sums[path.name] = self._sum(path.name)
+                self._work.write(SUMS, json.dumps(self._sums).encode())
         except OSError as error:
             raise OutputError(f"{shown(self.folder)}: cannot hold the work files: {error.strerror}") from None
 
     def remove(self) -> None:
         """The result is in its place. The facts go first: without them there is no work to go on from."""
-        (self.folder / VOICES_FACTS).unlink(missing_ok=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._work.remove(VOICES_FACTS)
+            self._work.clear()
+        self._work.end()
+
+    def close(self) -> None:
+        """Leave the work for a later run."""
+        self._work.close()
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
 
 
 class Stem(NamedTuple):
@@ -147,6 +215,9 @@ def voices(
         parts = apart.steps + apart.count
         found = apart.stems(folder, kept is not None, lambda f: on_progress(f / parts), notes)
         spools = []
+        for stem in found:
+            if kept and stem.made:
+                kept.seal(stem.path)
         for index, stem in enumerate(found):
             spool = folder / f"s{index + 1}.jsonl"
             if not (kept and spool.exists()):
@@ -161,7 +232,9 @@ def voices(
                     _spool(spool, segments, voice, words)
                 if not stem.made:
                     notes += [note for note in reader.notes if note not in notes]
-            if stem.made and not kept:
+            if kept:
+                kept.seal(spool)
+            elif stem.made:
                 stem.path.unlink()
             rows = map(json.loads, stack.enter_context(open(spool, encoding="ascii")))
             coverage.louder(Coverage.of(next(rows)))
@@ -185,17 +258,7 @@ def _spool(path: Path, segments: Iterator[Any], voice: Coverage, words: bool) ->
         for segment in segments:
             rows.write(json.dumps(row_of(segment, voice.rate, words, voice)) + "\n")
         rows.seek(0)
-        with open(path.with_suffix(".new"), "w", encoding="ascii") as whole:
+        with files.whole(path, "w", encoding="ascii") as whole:
             whole.write(json.dumps(voice.as_dict()) + "\n")
             shutil.copyfileobj(rows, whole)
-            whole.flush()
-            os.fsync(whole.fileno())
-    os.replace(path.with_suffix(".new"), path)
     part.unlink()
-
-
-def _put(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    new = path.with_suffix(".new")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)

@@ -18,6 +18,7 @@ from slyther_cli.audio.streams import BLOCK
 from slyther_cli.decode.segments import Segment
 from slyther_cli.decode.speech_filter import Likely
 from slyther_cli.decode.transcript import transcript_paths
+from slyther_cli.files import WENT_ON
 from slyther_cli.jobs.batch import Batch, open_recording
 from slyther_cli.jobs.locks import part_name
 from slyther_cli.jobs.results import TranscriptionResult
@@ -139,7 +140,7 @@ class Transcription(Batch):
 
         with ExitStack() as stack:
             if self.resume and apart is not None:
-                kept = self._kept(name, [*outputs.values()])
+                kept = stack.enter_context(closing(self._kept(name, [*outputs.values()])))
             elif self.resume and plan.tape == "none":
                 notes.append("a causal model keeps no work to go on from: it began anew")
             elif self.resume:
@@ -149,13 +150,11 @@ class Transcription(Batch):
                     open_job(name, paths, model, self.config.name, options, self.work_dir, self.device)
                 )
             work = job or kept
-            if work is not None and work.resumed:
-                notes.append("went on from the work of an earlier run")
             part = part_name(list(outputs.values()))
             sink = stack.enter_context(Sink(name, outputs, self.layout, self.keep, self.tell, part))
             coverage, likely = Coverage(reader.rate), self.recogniser.likely()
             if apart is not None:
-                stem = partial(self._stem, likely)
+                stem = partial(self._stem, likely, notes)
                 where = (self.work_dir, kept)
                 rows = voices(apart, stem, coverage, reader.rate, self.words, progress, notes, *where)
             else:
@@ -164,6 +163,7 @@ class Transcription(Batch):
                 sink.put(row, count)
             sink.commit()
             if work is not None:
+                notes[:0] = work.notes
                 work.remove()
         if apart is None:
             notes += reader.notes
@@ -203,6 +203,7 @@ class Transcription(Batch):
     def _stem(
         self,
         likely: Likely,
+        notes: list[str],
         path: Path,
         spool: Path,
         reader: AudioReader,
@@ -226,6 +227,7 @@ class Transcription(Batch):
             how = {"speaker": speaker, "job": job, "likely": likely}
             yield from self._segments(reader, plan, voice, progress, **how)
             if job is not None:
+                notes += [note for note in job.notes if note != WENT_ON]
                 job.remove()
 
     def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> TranscriptionResult:
