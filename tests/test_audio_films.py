@@ -1,7 +1,5 @@
-"""What FFmpeg decodes: phone memos, films, voice messages. Their sound at its true place, or one clear
-line."""
+"""What FFmpeg decodes: phone memos, films, voice messages. Their sound at its place, or one clear line."""
 
-import io
 import os
 import subprocess
 import sys
@@ -9,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import soxr
-from films import RATE, film, voice
+from films import GAP, RATE, film, voice
 from test_audio_reader import refused, stdin
 
 from slyther_cli.audio.reader import AudioReader
@@ -107,19 +105,20 @@ def test_sound_that_begins_after_the_picture_keeps_its_time(tmp_path, name):
 )
 def test_a_gap_in_the_times_is_silence(tmp_path, name, codec, rate):
     sound = soxr.resample(VOICE, RATE, rate).astype(np.float32) if rate != RATE else VOICE
-    x, notes = read(film(tmp_path / name, [sound], rate, codec, gap=(1.0, 1.8)))
+    x, notes = read(film(tmp_path / name, [sound], rate, codec, gap=GAP))
     after = slice(2 * RATE, 2 * RATE + RATE // 2)
-    assert np.corrcoef(x[after], VOICE[after])[0, 1] > 0.9
-    assert np.abs(x[int(1.1 * RATE) : int(1.7 * RATE)]).max() < 1e-3
+    shift, alike = lag(x[after], VOICE[after])
+    assert abs(shift) <= 0.001 * RATE and alike > 0.9  # Matroska's times are in milliseconds
+    assert np.abs(x[int(1.1 * RATE) : int(1.8 * RATE)]).max() < 1e-3
     assert sum("silence stands there" in note for note in notes) == 1
-    refused(tmp_path / name, "is damaged or cut off somewhere after 1.*leave out --strict", strict=True)
+    refused(tmp_path / name, "is damaged or cut off somewhere after 0.9.*leave out --strict", strict=True)
 
 
 def test_tracks(tmp_path):
     other = voice(3.0, seed=5)
     path = film(tmp_path / "x.mkv", [VOICE, other], picture=True)
     x, notes = read(path)
-    assert np.corrcoef(x[: len(VOICE)], VOICE)[0, 1] > 0.9 or lag(x, VOICE)[1] > 0.9
+    assert lag(x, VOICE)[1] > 0.9
     assert "audio track 1 of 2 is read: --track chooses another" in notes
     x, notes = read(path, track=2)
     assert lag(x, other)[1] > 0.9 and "audio track 2 of 2 is read" in notes
@@ -128,8 +127,7 @@ def test_tracks(tmp_path):
 
 
 def test_no_track_of_sound(tmp_path):
-    refused(film(tmp_path / "x.mp4", [np.zeros(0, np.float32)][:0] or [], picture=False) if False else
-            silent_film(tmp_path / "x.mp4"), "has no sound: there is no audio track in it")  # fmt: skip
+    refused(silent_film(tmp_path / "x.mp4"), "has no sound: there is no audio track in it")
 
 
 def silent_film(path):
@@ -167,7 +165,7 @@ def test_cut_files(tmp_path, name):
     path.write_bytes(raw[: len(raw) // 2])
     x, notes = read(path)
     assert 3 * RATE < len(x) < 5.2 * RATE and lag(x, voice(8.0))[1] > 0.9
-    if name != "x.aac":  # which tells no length
+    if name not in ("x.aac", "x.wma"):  # which tell no length
         assert any("cut" in note for note in notes), notes
 
 
@@ -206,7 +204,7 @@ def test_a_header_that_claims_ten_gigabytes(tmp_path):
 
 def test_times_that_lie_are_refused(tmp_path):
     """A packet that says it comes after three years."""
-    path = film(tmp_path / "x.mkv", [VOICE], gap=(1.0, 1.5))
+    path = film(tmp_path / "x.mkv", [VOICE], gap=GAP)
     raw = bytearray(path.read_bytes())
     cluster = raw.rindex(b"\x1f\x43\xb6\x75")
     at = raw.index(b"\xe7", cluster)
@@ -220,15 +218,15 @@ def test_times_that_lie_are_refused(tmp_path):
 
 
 def test_encrypted_sound(tmp_path):
-    """The sample description says that it is: nothing in it can be decoded."""
+    """The sample description says that it is."""
     path = film(tmp_path / "x.m4a", [VOICE])
     raw = path.read_bytes()
     path.write_bytes(raw.replace(b"mp4a", b"enca"))
-    refused(path, "cannot be decoded|is not a sound file")
+    refused(path, "is encrypted: it cannot be read")
 
 
 def test_a_rate_that_changes(tmp_path):
-    """Two transport streams of other rates and channels, joined: one after the other, at the first's rate."""
+    """Two streams of other rates and channels, joined: one after the other, at the first's rate."""
     film(tmp_path / "a.aac", [VOICE], RATE, format="adts")
     both = soxr.resample(np.stack([VOICE, VOICE], 1), RATE, 44100).astype(np.float32)
     film(tmp_path / "b.aac", [both], 44100, format="adts")
@@ -256,7 +254,8 @@ def test_ffmpeg_says_nothing_and_opens_nothing_else(tmp_path):
     (tmp_path / "broken.m4a").write_bytes(broken)
     code = (
         "import sys\nfrom slyther_cli.audio.reader import AudioReader\n"
-        "from slyther_cli.errors import InputError\nfor name in sys.argv[1:]:\n"
+        "from slyther_cli.errors import InputError\n"
+        "for name in sys.argv[1:]:\n"
         "    try:\n        sum(map(len, AudioReader(name).blocks(5000)))\n        print('read', name)\n"
         "    except InputError as error:\n        print('refused')\n"
     )
@@ -304,4 +303,3 @@ def test_pyav_is_loaded_for_such_files_alone(tmp_path):
 def test_bytes_of_a_picture_are_no_sound(tmp_path):
     (tmp_path / "x.mp4").write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(2000))
     refused(tmp_path / "x.mp4", "is not a sound file that can be read")
-    assert io.BytesIO  # the module is used by the helpers

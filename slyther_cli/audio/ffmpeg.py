@@ -27,7 +27,26 @@ CONTAINERS = (
     "iamf", "osq", "qoa", "rka", "bonk", "wavarc", "lc3", "mp3",
 )  # fmt: skip
 JITTER = 0.06  # seconds that the times of a container may be off without meaning a gap
+LATE = 0.25  # seconds that a sound begins after its file, beyond which it is told
 FRUITLESS = 500  # packets in a row of which nothing could be decoded, before anything was
+UNTIMED = (
+    "aac",
+    "ac3",
+    "eac3",
+    "mp3",
+    "dts",
+    "dtshd",
+    "loas",
+    "amr",
+    "amrnb",
+    "amrwb",
+    "truehd",
+    "mlp",
+    "gsm",
+)
+"""What is packets and nothing else: FFmpeg makes up their times."""
+MOST_MISSING = 100_000  # packets at once
+ENCRYPTED = ("enca", "drms", "p608")
 RETRIES = 10  # errors in a row while a container is read
 
 
@@ -121,6 +140,10 @@ class Container(Decoded):
             raise NoSound(f"{self.name} has {count}: there is no track {self._track}")
         self._stream_of = tracks[self._track - 1]
         context = self._stream_of.codec_context
+        if getattr(context, "codec_tag", "") in ENCRYPTED:
+            self.close()
+            raise NoSound(f"{self.name} is encrypted: it cannot be read")
+        self._untimed = self._container.format.name in UNTIMED
         self._codec = context.name if context is not None else "a codec that FFmpeg does not know"
         self.subtype = self._codec.upper()
         self.tracks = len(tracks)
@@ -154,7 +177,9 @@ class Container(Decoded):
         if self._stream_of.codec_context is None:
             return
         fruitless = 0
+        holes = _Holes()
         for packet in self._packets():
+            yield from [None] * (holes.before(packet) if self._untimed else 0)
             frames = self._decode(packet)
             for frame in frames:
                 if frame is not None and not frame.samples:
@@ -230,7 +255,7 @@ class Container(Decoded):
 
     def _time(self, frame: Any) -> int | None:
         """The frame's first sample, counted from the container's beginning; None: not told."""
-        if frame.pts is None or not frame.time_base:
+        if frame.pts is None or not frame.time_base or self._untimed:
             return None
         return round(frame.pts * frame.time_base * self.samplerate) - self._begin
 
@@ -239,14 +264,13 @@ class Container(Decoded):
         at = self._time(frame)
         if self._shift is not None or at is None:
             return
-        if at <= self._tolerance:
-            self._shift = -at
+        self._shift = max(0, -at)
+        if lost or at <= 0:
             return
-        self._shift = 0
-        if not lost:
+        if at > LATE * self.samplerate:
             seconds = at / self.samplerate
-            self._tell(f"the sound begins {seconds:.2f} s after the picture: silence comes first")
-            yield from self._zeros(at)
+            self._tell(f"the sound begins {seconds:.2f} s after the file: silence comes first")
+        yield from self._zeros(at)
 
     def _missing(self, frame: Any, lost: int) -> int:
         """Samples between the last frame and this one. Times that go back throw nothing away."""
@@ -257,6 +281,23 @@ class Container(Decoded):
         if missing < -self._tolerance:
             self._shift -= missing
         return missing if missing > self._tolerance else max(0, min(missing, lost))
+
+
+class _Holes:
+    """Packets that were lost where times are not told: by the bytes between those that are there."""
+
+    def __init__(self) -> None:
+        self._end = self._size = self._count = 0
+
+    def before(self, packet: Any) -> int:
+        """How many are missing before this one."""
+        if packet.pos is None or packet.pos < 0 or not packet.size:
+            return 0
+        hole = packet.pos - self._end if self._count else 0
+        missing = hole * self._count / self._size if self._size else 0
+        self._end, self._size = packet.pos + packet.size, self._size + packet.size
+        self._count += 1
+        return min(round(missing), MOST_MISSING) if missing > 0.5 else 0
 
 
 class _Change:
