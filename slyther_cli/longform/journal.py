@@ -38,7 +38,7 @@ from slyther_cli.longform.tape import FileTape
 
 EVERY = 5.0  # seconds between two marks
 GAP_BYTES = 256 << 20
-FORMAT = 1
+FORMAT = 2
 EDGE = 1 << 20  # bytes of a recording's head and tail that are hashed
 
 Facts = Mapping[str, Mapping[str, Any]]
