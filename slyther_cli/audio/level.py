@@ -9,6 +9,7 @@ a gain that follows slowly (``Running``), be it for a stream or for a file: both
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -23,8 +24,9 @@ SPEECH_DB, MIXTURE_DB = -24.0, -17.0
 """Levels, in dB of full scale, of what recognisers and separators were trained on: read speech as
 LibriSpeech has it, and mixtures that peak at 0.9 (``training.mixing``)."""
 FRAMES = 50  # a second
-FLOOR_DB = -100.0  # of a frame; below is silence
-BINS, BIN_DB = 30_000, 0.01  # of the levels that are counted
+FLOOR_DB = -200.0  # of a frame; below is digital silence
+BINS, BIN_DB = 40_000, 0.01  # of the levels that are counted
+LOWEST_DB = -100.0  # nothing is taken to be quieter
 LOUDEST = (
     0.05,
     0.5,
@@ -103,7 +105,7 @@ class Whole:
 
     @property
     def gain(self) -> float:
-        return 10 ** (self._target / 20) / self.level if self.level else 1.0
+        return 10 ** (self._target / 20) / max(self.level, 10 ** (LOWEST_DB / 20))
 
     def __call__(self) -> Iterator[npt.NDArray[np.float32]]:
         gain, clean = self.gain, HighPass(self._rate)
@@ -124,10 +126,13 @@ def at_level(
     return np.concatenate([*heard()]), heard.level
 
 
-RISE_S, FALL_S = 0.3, 10.0  # time constants of the running level
-MOST_UP_DB, PAUSE_DB = 40.0, 30.0  # a frame this much louder counts as such; this much quieter is a pause
-PAUSE_FALL_DB = 0.2  # a second
-PEAKS_DB = 6.0  # the running level follows the loud frames: so much above the level of the whole
+RECENT, LOUD = 50, 10  # frames: as loud as the LOUD loudest of the last RECENT is the running level at least
+FALL_S, PAUSE_DB = 10.0, 30.0  # its time constant in speech; frames so much quieter are a pause
+PAUSE_FALL_DB = 0.2  # a second in a pause
+SILENT_DB = 60.0  # a frame so much quieter is silence and tells nothing
+PEAKS_DB = 3.0  # the running level follows the loud frames: so much above the level of the whole
+AT_ONCE_DB = 6.0  # a frame that is so much louder is turned down at once, though the level waits for more
+DOWN = 8  # in this part of a frame
 
 
 class Running:
@@ -141,7 +146,6 @@ class Running:
     def __init__(self, rate: int, target: float, blocks: Blocks | None = None):
         self._rate, self._target, self._blocks = rate, target, blocks
         self._frame = max(1, rate // FRAMES)
-        self._rise = 1 - np.exp(-self._frame / rate / RISE_S)
         self._fall = 1 - np.exp(-self._frame / rate / FALL_S)
         self._start()
         self.delay = self._clean.delay  # whole frames come from it
@@ -150,7 +154,8 @@ class Running:
         self._clean = HighPass(self._rate, self._frame)
         self._held, self._gains = np.zeros(0), np.zeros(0)  # not yet levelled; not yet undone
         self._db: float | None = None  # the running level, once there was a sound
-        self._gain_db, self._heard = 0.0, 0  # at the end of the frame before; frames with sound
+        self._gain_db = 0.0  # at the end of the frame before
+        self._recent: deque[float] = deque(maxlen=RECENT)
 
     def __call__(self) -> Iterator[npt.NDArray[np.float32]]:
         assert self._blocks is not None
@@ -183,27 +188,30 @@ class Running:
 
     def _follow(self, frame: Floats) -> Floats:
         """The gain [n] over a frame: from that before to that of the level up to its end."""
-        power = float(np.square(frame).mean())
-        before = self._gain_db
-        if power > 10 ** (FLOOR_DB / 10):
-            self._hear(10 * np.log10(power))
-            assert self._db is not None
-            self._gain_db = self._target + PEAKS_DB - self._db
-            before = before if self._heard > 1 else self._gain_db
+        db = 10 * np.log10(max(float(np.square(frame).mean()), 10 ** (FLOOR_DB / 10)))
+        first, before = self._db is None, self._gain_db
+        if db > FLOOR_DB or not first:
+            level = max(self._hear(db), db - AT_ONCE_DB, LOWEST_DB)
+            self._gain_db = self._target + PEAKS_DB - level
         steps = np.arange(1, len(frame) + 1) / len(frame)
+        before = self._gain_db if first else before
+        if self._gain_db < before:
+            steps = np.minimum(1.0, DOWN * steps)
         return 10 ** ((before + (self._gain_db - before) * steps) / 20)
 
-    def _hear(self, db: float) -> None:
-        self._heard += 1
-        if self._db is None:
-            self._db = db
-        above = db - self._db
-        if above > 0:
-            self._db += min(above, MOST_UP_DB) * max(self._rise, 1 / self._heard)
-        elif above > -PAUSE_DB:
-            self._db += above * self._fall
-        else:
-            self._db -= PAUSE_FALL_DB * self._frame / self._rate
+    def _hear(self, db: float) -> float:
+        """The running level after another frame."""
+        self._recent.append(db)
+        loud = sorted(self._recent)[-LOUD if len(self._recent) >= LOUD else -1]
+        level = loud if self._db is None else self._db
+        if loud > level:
+            level = loud
+        elif level - PAUSE_DB < db < level:
+            level += (db - level) * self._fall
+        elif level - SILENT_DB < db < level:
+            level -= PAUSE_FALL_DB * self._frame / self._rate
+        self._db = level
+        return level
 
 
 def heard_by(
