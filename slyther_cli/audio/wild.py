@@ -1,8 +1,8 @@
 """Single samples that are far beyond all others of a recording: damage that would drown the rest.
 
 The measure is the loudest stretch of 20 ms, by the median of its samples' sizes: no few samples can move it,
-and speech does not reach ``FAR`` times that. What does is cut down to ``PEAK`` times that, about as high as
-speech peaks, with its sign.
+and speech does not reach ``FAR`` times that. What does is cut down to ``LEFT`` times that, with its sign: to
+what is usual where the recording is loud.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 
-FAR, PEAK = 100.0, 16.0
+FAR, LEFT = 100.0, 4.0
 FRAMES = 50  # a second
 LOOKED_AT = 8000  # samples a second, at least, of which the median is taken
 
@@ -72,7 +72,7 @@ class Bounded:
         if not self.count:
             self.first = self._heard + int(far.argmax())
         self.count += int(far.sum())
-        return np.where(far, np.sign(samples) * (reach * np.float32(PEAK / FAR)), samples)
+        return np.where(far, np.sign(samples) * (reach * np.float32(LEFT / FAR)), samples)
 
     def notes(self) -> list[str]:
         """A sentence for the user, if there is something to say."""

@@ -161,7 +161,7 @@ class Recogniser:
         """What is said in a recording, ``blocks()`` of float32 [n] at ``self.rate``, in order of time.
         ``likely`` counts what was left out; ``level``: see ``audio.level.Whole``."""
         heard = heard_by(self.model, blocks, self.rate, SPEECH_DB, level)
-        text, counted = self._text(speaker, width, lines), Counted(heard)
+        text, counted = self._text(speaker, width, lines), Counted(lambda: map(within, heard()))
         likely = likely or self.likely()
         frames = encode_whole(self.model, counted, plan, on_progress, job=job)
         try:
@@ -199,9 +199,9 @@ class Recogniser:
         heard = Running(self.rate, SPEECH_DB)
         for block in blocks:
             samples += len(block)
-            done = self._fed(text, encoder.push(heard.push(block)))
+            done = self._fed(text, encoder.push(within(heard.push(block))))
             yield likely.of(done), text.partial()
-        done = self._fed(text, encoder.push(heard.finish())) + self._fed(text, encoder.finish())
+        done = self._fed(text, encoder.push(within(heard.finish()))) + self._fed(text, encoder.finish())
         yield likely.of(done + text.finish(samples)), None
 
     def _fed(self, text: TextStream, memory: Tensor) -> list[Segment]:
@@ -210,7 +210,8 @@ class Recogniser:
     @torch.inference_mode()
     def posteriors(self, samples: np.ndarray) -> np.ndarray:
         """A whole utterance, float32 [n] at ``rate``, in one pass -> log-probabilities [frames, vocab]."""
-        heard = torch.from_numpy(at_level(samples, self.rate, SPEECH_DB)[0])[None].to(self.device)
+        levelled = within(at_level(samples, self.rate, SPEECH_DB)[0])
+        heard = torch.from_numpy(levelled)[None].to(self.device)
         return self.model(self.model.features(heard)).float().log_softmax(-1)[0].cpu().numpy()
 
     @torch.inference_mode()
@@ -334,6 +335,11 @@ class Recogniser:
         for key, value in given.items():
             found = replace(found, **{key: value})  # type: ignore[arg-type]
         return replace(found, beam=beam or found.beam)
+
+
+def within(block: np.ndarray) -> np.ndarray:
+    """What is beyond full scale is cut: speech at its level stays within, a bang does not."""
+    return block.clip(-1.0, 1.0)
 
 
 def check_writing(lm: NGram, name: str, alphabet: Tokenizer, model: str) -> None:
