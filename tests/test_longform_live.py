@@ -254,7 +254,7 @@ def test_stems_follow_the_sound(monkeypatch, capfd, models, rate, channels):
 
     model = store.load(models / "live")[0]
     delay = LiveStems(model, listen(Dribble(raw_header(f"{rate}:{channels}"), [9]), "", "mix", 8000)).delay
-    assert delay < (0.01 if rate == 8000 else 1)
+    assert delay < (0.11 if rate == 8000 else 1.1)
     sender = threading.Thread(target=send)
     sender.start()
     assert separate("-m", models / "live", "-o", "out", "-v") == 0
@@ -277,7 +277,7 @@ def test_ctrl_c_ends_a_live_job_and_keeps_what_was_heard(monkeypatch, capfd, mod
         end = time.monotonic() + 60
         while time.monotonic() < end:
             there = list(Path("out").glob("*_s2.wav"))
-            if there and there[0].stat().st_size > 31_000:
+            if there and there[0].stat().st_size > 29_000:
                 break
             time.sleep(0.01)
         time.sleep(0.1)  # until it listens again
@@ -291,7 +291,7 @@ def test_ctrl_c_ends_a_live_job_and_keeps_what_was_heard(monkeypatch, capfd, mod
     err = capfd.readouterr().err
     assert code == 130 and "Traceback" not in err
     frames = {sf.info(f"out/stdin_s{i}.wav").frames for i in (1, 2)}
-    assert len(frames) == 1 and 16_000 - 16 <= frames.pop() <= 16_000
+    assert len(frames) == 1 and 16_000 - 0.11 * 8000 <= frames.pop() <= 16_000
 
 
 def test_raw_sound_residual_and_flac(monkeypatch, capfd, models):

@@ -19,7 +19,7 @@ import torch
 
 import slyther_cli
 from slyther_cli import app
-from slyther_cli.audio import sinks, wav
+from slyther_cli.audio import level, sinks, wav
 from slyther_cli.audio.writer import StemGroup
 from slyther_cli.checkpoints import store
 from slyther_cli.commands.output import Reporter
@@ -123,22 +123,39 @@ def test_stems_are_those_of_one_whole_pass(capfd, name):
     make("mix.wav", voices(1.3))
     assert run(capfd, "mix.wav", "-m", name, "--subtype", "float", "--clip", "none")[0] == 0
     model, config = store.load(name)
+    heard = level.heard_by(model, lambda: [load("mix.wav")], 8000, level.MIXTURE_DB)
     with torch.inference_mode():
-        wanted = model(torch.from_numpy(load("mix.wav"))[None])[0].numpy()
+        wanted = heard.undo(model(torch.from_numpy(np.concatenate([*heard()]))[None])[0].numpy())
     assert len(left("separated")) == config.config.get("n_speakers", 2) == len(wanted)
     for i, stem in enumerate(wanted):
         got = load(f"separated/mix_s{i + 1}.wav")
         assert np.abs(got - stem).max() < 1e-5 * max(1.0, np.abs(stem).max())
 
 
-def test_levels_are_kept(capfd):
-    x = voices()
+@pytest.mark.parametrize("model", ["two", "live"])
+def test_a_quieter_recording_gives_the_same_stems_only_quieter(capfd, model):
+    x, factor = voices(1.0), np.float32(1e-3)
     make("loud.wav", x)
-    make("soft.wav", x / 8)
-    assert run(capfd, "loud.wav", "soft.wav", "--subtype", "float", "--clip", "none", "-q")[0] == 0
+    make("soft.wav", x * factor)
+    how = ["-m", model, "--subtype", "float", "--clip", "none", "-q"]
+    assert run(capfd, "loud.wav", "soft.wav", *how)[0] == 0
     for stem in ("s1", "s2"):
         loud, soft = load(f"separated/loud_{stem}.wav"), load(f"separated/soft_{stem}.wav")
-        assert np.abs(loud).max() > 0 and np.abs(loud - 8 * soft).max() < 1e-2 * np.abs(loud).max()
+        assert np.abs(loud).max() > 0 and np.abs(loud - soft / factor).max() < 1e-3 * np.abs(loud).max()
+
+
+def test_an_offset_and_a_wild_sample_change_no_stem(capfd):
+    x = voices(1.0)
+    make("good.wav", x)
+    y = x + np.float32(0.05)
+    y[2000] = 1e6
+    make("bad.wav", y)
+    code, _, err = run(capfd, "good.wav", "bad.wav", "--subtype", "float", "--residual")
+    assert code == 0 and "bad.wav: 1 sample, at 0.25 s, is far louder than all the rest" in err
+    far = np.abs(np.arange(8000) - 2000) > 1000
+    for stem in ("s1", "s2"):
+        good, bad = load(f"separated/good_{stem}.wav"), load(f"separated/bad_{stem}.wav")
+        assert np.sqrt(np.mean((good - bad)[far] ** 2)) < 0.05 * np.sqrt(np.mean(good[far] ** 2))
 
 
 @pytest.mark.parametrize(

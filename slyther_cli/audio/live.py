@@ -11,6 +11,7 @@ from slyther_cli.audio.discover import shown
 from slyther_cli.audio.reader import Tally, channel_number, check_layout, conversion_notes
 from slyther_cli.audio.resample import StreamResampler
 from slyther_cli.audio.spool import Bytes, Rejoined
+from slyther_cli.audio.wild import BoundedLive
 from slyther_cli.errors import InputError, UsageError
 
 FloatArray = npt.NDArray[np.float32]
@@ -49,7 +50,8 @@ class LiveReader:
 
     Attributes as those of ``AudioReader``: ``name``, ``channels``, ``source_rate``, ``rate``; and
     ``source_frames``, how many came so far; ``notes``, complete at the end. Samples are those that
-    ``AudioReader`` gives, up to rounding where the rate changes.
+    ``AudioReader`` gives, up to rounding where the rate changes; single ones that are far beyond all that
+    came before are cut down (``audio.wild``).
     """
 
     def __init__(
@@ -64,11 +66,13 @@ class LiveReader:
         self._notes = conversion_notes(self.channels, chosen, self.source_rate, rate)
         self._tally = Tally(self.channels, chosen)
         self._resampler = StreamResampler(self.source_rate, rate, piece=PIECE)
-        self.delay, self.source_frames = self._resampler.delay, 0
+        self._bounded = BoundedLive(self.source_rate)
+        self.delay = self._resampler.delay + self._bounded.frame / self.source_rate
+        self.source_frames = 0
 
     @property
     def notes(self) -> list[str]:
-        return self._notes + self._tally.notes()
+        return self._notes + self._tally.notes() + self._bounded.notes()
 
     def blocks(self) -> Iterator[tuple[FloatArray, FloatArray]]:
         """What came, mono at the source's rate [n], and what of it is ready at ``rate`` [m].
@@ -84,7 +88,7 @@ class LiveReader:
                 continue
             samples = _decode(data[:whole], self._kind).reshape(count, self.channels)
             self.source_frames += count
-            mono = self._tally.mono(samples)
+            mono = self._bounded(self._tally.mono(samples))
             yield mono, self._resampler.push(mono)
         if not self.source_frames:
             raise InputError(f"{self.name} has a header but no samples")
@@ -95,7 +99,8 @@ class LiveReader:
                 f"the stream is cut short: its header promises {self._promised / second:.2f} s, "
                 f"{(self._promised - self._left) / second:.2f} s came"
             )
-        yield np.zeros(0, np.float32), self._resampler.flush()
+        rest = self._bounded.finish()
+        yield rest, np.concatenate([self._resampler.push(rest), self._resampler.flush()])
 
     def _more(self) -> bytes:
         try:

@@ -15,6 +15,7 @@ from slyther_cli.audio.discover import shown
 from slyther_cli.audio.resample import StreamResampler, reblock, resampled_length
 from slyther_cli.audio.speakers import Speakers
 from slyther_cli.audio.spool import Source
+from slyther_cli.audio.wild import Bounded, Loudest
 from slyther_cli.errors import InputError, UsageError
 
 FloatArray = npt.NDArray[np.float32]
@@ -105,7 +106,8 @@ class AudioReader:
 
     Length: n source frames give ``resampled_length(n, source_rate, rate)`` samples, that is
     n * rate / source_rate rounded to the nearest, halves up, at least 1. Samples do not depend on the
-    block size. Samples that are not finite, or beyond 1e9, count as damage and become 0.
+    block size. Samples that are not finite, or beyond 1e9, count as damage and become 0. After ``settle``
+    single ones that are far beyond all the rest are cut down (``audio.wild``), with a note.
 
     Raises InputError when the file is missing, a folder, empty, without a sample, no sound file,
     unreadable, outside 4 kHz to 768 kHz, or has no such channel or track; UsageError for a senseless ``rate``
@@ -130,6 +132,7 @@ class AudioReader:
         self._heard: int | None = None  # frames that a full pass gave
         self._turn = 0  # counts rewinds: an iterator of an earlier turn is stale
         self._closed = False
+        self.reach: float | None = None  # what is beyond it is cut down
         self._file: _Sequential | Decoded | None = None
         self._view: containers.View | None = None
         self._source = Source(path, work_dir)
@@ -164,6 +167,7 @@ class AudioReader:
             raise InputError(f"{self.name} has a header but no samples")
         check_layout(self.name, self.source_rate, self.channels, self._channel)
         self._tally = Tally(self.channels, self._channel)
+        self._bounded = Bounded(None, self.source_rate)
         log = "" if isinstance(self._file, Decoded) else self._file.extra_info
         self._notes = self._opening_notes(log)
         self._decoding = _notes_of(self._file)
@@ -184,13 +188,23 @@ class AudioReader:
     @property
     def notes(self) -> list[str]:
         """What was done to the sound and found in it, one sentence each."""
-        return self._decoding + self._notes + self._tally.notes()
+        return self._decoding + self._notes + self._tally.notes() + self._bounded.notes()
 
     def measure(self) -> None:
         """Make the length known, if it is not, by a pass over the sound."""
         if self.source_frames is None:
             for _ in self.blocks(PIECE_SAMPLES):
                 pass
+
+    def settle(self) -> None:
+        """A full pass after which the length is known, and ``reach``: single samples beyond it are cut down
+        from then on. Raises what ``blocks`` raises."""
+        loudest, self.reach = Loudest(self.source_rate), None
+        self.rewind()
+        for piece in self._mono():
+            loudest.push(piece)
+        loudest.finish()
+        self.reach = loudest.reach
 
     def blocks(self, size: int) -> Iterator[FloatArray]:
         """The whole recording from its beginning: float32 arrays [size], the last one shorter.
@@ -243,6 +257,7 @@ class AudioReader:
         file = self._file = self._open()
         size = max(PIECE_SAMPLES // self.channels, 256)
         tally, done = Tally(self.channels, self._channel), 0
+        bounded = Bounded(self.reach, self.source_rate)
         while True:
             try:
                 piece = file.read(size, dtype="float32", always_2d=True)
@@ -257,9 +272,10 @@ class AudioReader:
                 file = self._go_on(done)
                 continue
             done += len(piece)
-            yield tally.mono(piece)
+            yield bounded(tally.mono(piece))
         self._check_length(done)
-        self.source_frames, self._tally, self._decoding = done, tally, _notes_of(file)
+        self.source_frames, self._tally, self._bounded = done, tally, bounded
+        self._decoding = _notes_of(file)
         if self.format == "FLAC" and done < (self._stated or 0):
             promised = (self._stated or 0) / self.source_rate
             note = f"the file is cut short: {done / self.source_rate:.2f} s of {promised:.2f} s are there"

@@ -2,11 +2,12 @@
 
 A recording flows through in blocks, so that nothing here grows with its length:
 
-    AudioReader (mono, at the model's rate) -> longform.separate_whole -> stems at the model's rate
+    AudioReader (mono, at the model's rate) -> audio.level -> longform.separate_whole -> stems at the model's
+    rate
       -> StreamResampler (back to the recording's rate and exactly its length) -> [+ residual] -> StemGroup
 
-Levels are those of the recording: nothing is normalised, and when a peak would clip, all stems of a recording
-are scaled alike.
+Levels are those of the recording, without what lies below speech; when a peak would clip, all stems of a
+recording are scaled alike.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 import slyther_cli
 from slyther_cli.audio.discover import Input, check_extension, output_paths
 from slyther_cli.audio.growing import GrowingStems
+from slyther_cli.audio.level import MIXTURE_DB, heard_by
 from slyther_cli.audio.live import LiveReader, listen, raw_header
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Rejoined, standard_input
@@ -234,7 +236,10 @@ class Separation(Batch):
         from slyther_cli.longform import plan_separation, separate_whole
 
         started = time.monotonic()
-        reader.measure()
+        if self.dry_run:
+            reader.measure()
+        else:
+            reader.settle()
         assert reader.frames is not None and reader.source_frames is not None
         plan = plan_separation(
             self.model,
@@ -287,12 +292,14 @@ class Separation(Batch):
                 again = stack.enter_context(
                     AudioReader(file, self.channel, work_dir=self.work_dir, **self.reading)
                 )
+                again.reach = reader.reach
                 mixture = Lockstep(again.blocks(BLOCK))
             once = list(reader.blocks(BLOCK)) if reader.frames <= BLOCK else []  # a block: kept, not reread
             sound = (lambda: iter(once)) if once else (lambda: reader.blocks(BLOCK))
-            stems = separate_whole(self.model, sound, plan, progress, job=job)
+            heard = heard_by(self.model, sound, reader.rate, MIXTURE_DB)
+            stems = separate_whole(self.model, heard, plan, progress, job=job)
             stack.callback(getattr(stems, "close", lambda: None))
-            for block in at_source_rate(stems, reader):
+            for block in at_source_rate(map(heard.undo, stems), reader):
                 if mixture is not None:
                     rest = mixture.take(block.shape[1]) - block.sum(axis=0)
                     block = np.concatenate([block, rest[np.newaxis]])

@@ -1,7 +1,8 @@
 """Separation of sound as it comes: standard input through a causal model, the stems behind it by a bounded
 delay.
 
-    LiveReader (mono, at the model's rate) -> LiveSeparator -> StreamResampler -> [+ residual] -> GrowingStems
+    LiveReader (mono, at the model's rate) -> audio.level.Running -> LiveSeparator
+      -> StreamResampler -> [+ residual] -> GrowingStems
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from slyther_cli.audio.growing import GrowingStems
+from slyther_cli.audio.level import MIXTURE_DB, Running
 from slyther_cli.audio.live import PIECE, LiveReader
 from slyther_cli.audio.resample import StreamResampler
 
@@ -27,20 +29,27 @@ class LiveStems:
         from slyther_cli.models.mamba_tasnet import LiveSeparator
 
         self.reader, self.live = reader, LiveSeparator(model)
+        self.level = Running(reader.rate, MIXTURE_DB)
         count = model.config.n_speakers
         self.back = StreamResampler(reader.rate, reader.source_rate, channels=count, piece=PIECE)
-        self.delay = reader.delay + self.live.delay / reader.rate + self.back.delay
+        held = self.level.delay + self.live.delay
+        self.delay = reader.delay + held / reader.rate + self.back.delay
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The mixture that came [n], and the stems that are ready [n_speakers, m], at the source's rate."""
-        import torch
-
         for mixture, block in self.reader.blocks():
-            stems = self.live.push(torch.from_numpy(block)).cpu().numpy()
-            yield mixture, self.back.push(stems)
-        last = self.back.push(self.live.finish().cpu().numpy())
+            yield mixture, self._separated(self.level.push(block))
+        ready = self._separated(self.level.finish())
+        last = self.back.push(self.level.undo(self.live.finish().cpu().numpy()))
+        last = np.concatenate([ready, last], axis=1)
         self.back.total_out = self.reader.source_frames
         yield np.zeros(0, np.float32), np.concatenate([last, self.back.flush()], axis=1)
+
+    def _separated(self, block: np.ndarray) -> np.ndarray:
+        import torch
+
+        stems = self.live.push(torch.from_numpy(block)).cpu().numpy()
+        return self.back.push(self.level.undo(stems))
 
     def describe(self, format: str) -> list[str]:
         """Plain lines for ``-v``."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from slyther_cli.audio.discover import shown
+from slyther_cli.audio.level import at_level
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.checkpoints.voice import read_voice
 from slyther_cli.english.phonemes import MARKS, spell
@@ -23,7 +24,7 @@ from slyther_cli.models.vall_sampling import Voice
 SHORTEST, LONGEST, TAKEN = 1.0, 30.0, 10.0
 """Seconds of a prompt: at least, at most where its text is given, and what is taken of a longer one."""
 LEVEL_DB = -25.0
-SILENT = 1e-4
+PEAK = 12 * 10 ** (LEVEL_DB / 20)  # at that level; above what speech reaches
 PAUSE = 0.08  # seconds between words; less is where one ends and the next begins
 
 
@@ -71,6 +72,7 @@ def voice_of(
 def _samples(prompt: str | os.PathLike[str], rate: int, cut: bool) -> tuple[np.ndarray, str, list[str]]:
     notes: list[str] = []
     with AudioReader(prompt, rate=rate) as reader:
+        reader.settle()
         name = shown(str(prompt))
         taken, most = [], (TAKEN if cut else LONGEST) * rate
         count = 0
@@ -85,15 +87,18 @@ def _samples(prompt: str | os.PathLike[str], rate: int, cut: bool) -> tuple[np.n
             raise InputError(f"{name}: a prompt has {LONGEST:.0f} s at most: cut it, and its text")
         samples = samples[: int(most)]
         notes.append(f"of the prompt the first {TAKEN:.0f} s are taken")
-    loud = np.flatnonzero(np.abs(samples) > max(SILENT, 0.02 * float(np.abs(samples).max())))
-    if not len(loud):
+    samples, level = at_level(samples, rate, LEVEL_DB)
+    if not level:
         raise InputError(f"{name}: the prompt is silent")
+    peak = min(float(np.abs(samples).max()), PEAK)
+    samples = samples.clip(-peak, peak)
+    loud = np.flatnonzero(np.abs(samples) > 0.02 * peak)
     samples = samples[max(0, loud[0] - rate // 20) : loud[-1] + rate // 10]
     if len(samples) < SHORTEST * rate:
         length = len(samples) / rate
         raise InputError(f"{name}: {length:.1f} s of voice are too short a prompt: 3 to 10 s are good")
-    power = np.square(samples[np.abs(samples) > 0.01 * np.abs(samples).max()].astype(np.float64)).mean()
-    scale = min(10 ** (LEVEL_DB / 20) / np.sqrt(power), 0.99 / np.abs(samples).max())
+    power = np.square(samples[np.abs(samples) > 0.01 * peak].astype(np.float64)).mean()
+    scale = min(10 ** (LEVEL_DB / 20) / np.sqrt(power), 0.99 / peak)
     return (samples * np.float32(scale)).astype(np.float32), name, notes
 
 

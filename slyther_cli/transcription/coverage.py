@@ -15,7 +15,7 @@ FLOOR = -120.0  # dB; levels are kept in one byte each, in dB above it
 AS_LOUD = 0.3  # share of the windows with words that are quieter than what counts as loud
 LONG = 30.0  # seconds without a word up to the last loud window
 MUCH = 0.2  # share of them that is loud
-FAINT = -70.0  # dB; below is silence
+FAINT = -100.0  # dB; below is silence
 
 
 class Coverage:

@@ -24,7 +24,9 @@ from typing import Any, NamedTuple
 
 from slyther_cli import files
 from slyther_cli.audio.discover import shown
+from slyther_cli.audio.level import level_of
 from slyther_cli.audio.reader import AudioReader
+from slyther_cli.audio.streams import BLOCK
 from slyther_cli.errors import OutputError, UsageError
 from slyther_cli.jobs.resume import VOICES_FACTS, voices_folder
 from slyther_cli.jobs.setup import count_speakers
@@ -34,7 +36,8 @@ from slyther_cli.transcription.coverage import Coverage
 from slyther_cli.transcription.writer import Row, row_of
 
 Transcribe = Callable[
-    [Path, Path, AudioReader, str, Coverage, Callable[[float], None]], Generator[Any, None, None]
+    [Path, Path, AudioReader, str, Coverage, Callable[[float], None], float | None],
+    Generator[Any, None, None],
 ]
 
 
@@ -206,7 +209,8 @@ def voices(
 ) -> Generator[Row, None, None]:
     """The segments of all speakers of a recording, labelled S1, S2, ..., by their start.
 
-    ``transcribe`` gives the segments of one stem (its file, the file that they will go into, and its sound);
+    ``transcribe`` gives the segments of one stem (its file, the file that they will go into, its sound, and
+    the level that it is taken for: stems of one recording are heard as loud as the loudest of them);
     ``notes`` get what there is to say. What fails is raised. What is made lies in ``work_dir`` until the end;
     or in ``kept``, which then is not removed here.
     """
@@ -214,6 +218,7 @@ def voices(
         folder = kept.folder if kept else _temporary(stack, work_dir)
         parts = apart.steps + apart.count
         found = apart.stems(folder, kept is not None, lambda f: on_progress(f / parts), notes)
+        level = _loudest(found, rate) if all(stem.made for stem in found) else None
         spools = []
         for stem in found:
             if kept and stem.made:
@@ -227,8 +232,8 @@ def voices(
 
                 voice = Coverage(rate)
                 with AudioReader(stem.path, stem.channel, rate, **stem.reading) as reader:
-                    reader.measure()
-                    segments = transcribe(stem.path, spool, reader, f"S{index + 1}", voice, share)
+                    reader.settle()
+                    segments = transcribe(stem.path, spool, reader, f"S{index + 1}", voice, share, level)
                     _spool(spool, segments, voice, words)
                 if not stem.made:
                     notes += [note for note in reader.notes if note not in notes]
@@ -240,6 +245,15 @@ def voices(
             coverage.louder(Coverage.of(next(rows)))
             spools.append(rows)
         yield from heapq.merge(*spools, key=lambda row: row[0]["start"])
+
+
+def _loudest(stems: list[Stem], rate: int) -> float:
+    """The level of the loudest stem."""
+    levels = []
+    for stem in stems:
+        with AudioReader(stem.path, stem.channel, rate, **stem.reading) as reader:
+            levels.append(level_of(reader.blocks(BLOCK), rate))
+    return max(levels)
 
 
 def _temporary(stack: ExitStack, work_dir: Path | None) -> Path:

@@ -1,6 +1,7 @@
 """A recognition model ready to use: network, alphabet, language model, and how they are put together.
 
-blocks of samples -> longform.encode_whole -> CTC log-probabilities -> text.TextStream -> segments
+blocks of samples -> audio.level -> longform.encode_whole -> CTC log-probabilities -> text.TextStream
+  -> segments
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from slyther_cli.audio.discover import shown
+from slyther_cli.audio.level import SPEECH_DB, Running, at_level, heard_by
 from slyther_cli.checkpoints import store
 from slyther_cli.checkpoints.config import ModelConfig, shorten
 from slyther_cli.decode.ctc import BeamDecoder, GreedyDecoder
@@ -158,10 +160,12 @@ class Recogniser:
         width: int | None = None,
         lines: int | None = None,
         likely: Likely | None = None,
+        level: float | None = None,
     ) -> Generator[Segment, None, None]:
         """What is said in a recording, ``blocks()`` of float32 [n] at ``self.rate``, in order of time.
-        ``likely`` counts what was left out."""
-        text, counted = self._text(speaker, width, lines), Counted(blocks)
+        ``likely`` counts what was left out; ``level``: see ``audio.level.Whole``."""
+        heard = heard_by(self.model, blocks, self.rate, SPEECH_DB, level)
+        text, counted = self._text(speaker, width, lines), Counted(lambda: map(within, heard()))
         likely = likely or self.likely()
         frames = encode_whole(self.model, counted, plan, on_progress, job=job)
         try:
@@ -196,11 +200,12 @@ class Recogniser:
             raise UsageError("--decode joint hears whole recordings: decode live sound by greedy or beam")
         text = self._text(None, width, lines, delay=LIVE_DELAY)
         encoder, samples, likely = LiveEncoder(self.model), 0, likely or self.likely()
+        heard = Running(self.rate, SPEECH_DB)
         for block in blocks:
             samples += len(block)
-            done = self._fed(text, encoder.push(block))
+            done = self._fed(text, encoder.push(within(heard.push(block))))
             yield likely.of(done), text.partial()
-        done = self._fed(text, encoder.finish())
+        done = self._fed(text, encoder.push(within(heard.finish()))) + self._fed(text, encoder.finish())
         yield likely.of(done + text.finish(samples)), None
 
     def _fed(self, text: TextStream, memory: Tensor) -> list[Segment]:
@@ -209,7 +214,8 @@ class Recogniser:
     @torch.inference_mode()
     def posteriors(self, samples: np.ndarray) -> np.ndarray:
         """A whole utterance, float32 [n] at ``rate``, in one pass -> log-probabilities [frames, vocab]."""
-        heard = torch.from_numpy(samples)[None].to(self.device)
+        levelled = within(at_level(samples, self.rate, SPEECH_DB)[0])
+        heard = torch.from_numpy(levelled)[None].to(self.device)
         return self.model(self.model.features(heard)).float().log_softmax(-1)[0].cpu().numpy()
 
     @torch.inference_mode()
@@ -336,6 +342,11 @@ class Recogniser:
         for key, value in given.items():
             found = replace(found, **{key: value})  # type: ignore[arg-type]
         return replace(found, beam=beam or found.beam)
+
+
+def within(block: np.ndarray) -> np.ndarray:
+    """What is beyond full scale is cut: speech at its level stays within, a bang does not."""
+    return block.clip(-1.0, 1.0)
 
 
 def check_writing(lm: NGram, name: str, alphabet: Tokenizer, model: str) -> None:

@@ -57,6 +57,11 @@ class Transcription(Batch):
         """Whether the recording's channels are the speakers."""
         return self.channel == EACH
 
+    @property
+    def several(self) -> bool:
+        """Whether each of several voices is heard for itself."""
+        return self.by_channel or self.separating is not None
+
     def outputs(self, source: Input) -> Outputs:
         if self.output_dir is not None:
             return transcript_paths(self.output_dir, str(source), self.formats)
@@ -104,7 +109,10 @@ class Transcription(Batch):
         self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn
     ) -> TranscriptionResult:
         started = time.monotonic()
-        reader.measure()
+        if self.dry_run or self.several:
+            reader.measure()
+        else:
+            reader.settle()
         assert reader.frames is not None and reader.source_frames is not None
         work_dir = work_place(self.work_dir) if self.resume else self.work_dir
         plan = self.recogniser.plan(
@@ -210,6 +218,7 @@ class Transcription(Batch):
         speaker: str,
         voice: Coverage,
         progress: Any,
+        level: float | None,
     ) -> Generator[Segment, None, None]:
         """What one speaker says; with ``resume`` its work is kept as that of a recording is."""
         outputs, job = [spool], None
@@ -224,7 +233,7 @@ class Transcription(Batch):
             if self.resume and plan.tape != "none":
                 about = (self.recogniser.model, self.config.name, {"speaker": speaker})
                 job = stack.enter_context(open_job(str(path), outputs, *about, self.work_dir, self.device))
-            how = {"speaker": speaker, "job": job, "likely": likely}
+            how = {"speaker": speaker, "job": job, "likely": likely, "level": level}
             yield from self._segments(reader, plan, voice, progress, **how)
             if job is not None:
                 notes += [note for note in job.notes if note != WENT_ON]

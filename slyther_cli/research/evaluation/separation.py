@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from slyther_cli.audio.level import MIXTURE_DB, heard_by
 from slyther_cli.errors import InputError, ModelError, UsageError
 from slyther_cli.research.evaluation.metrics import (
     assign,
@@ -196,10 +197,13 @@ def evaluate_mixtures(
 
 @torch.inference_mode()
 def _stems(model, mixture: np.ndarray, name: str) -> np.ndarray:
-    """[samples] -> [n, samples]; ``name`` says of which example. Raises :class:`ModelError`."""
+    """[samples] -> [n, samples], as ``slyther separate`` gives them; ``name`` says of which example. Raises
+    :class:`ModelError`."""
     model.eval()
     device = next(model.parameters()).device
-    estimates = model(torch.from_numpy(mixture).to(device)[None])[0].cpu().numpy()
+    heard = heard_by(model, lambda: [mixture], model.config.sample_rate, MIXTURE_DB)
+    levelled = torch.from_numpy(np.concatenate([*heard()])).to(device)
+    estimates = heard.undo(model(levelled[None])[0].cpu().numpy())
     if not np.isfinite(estimates).all():
         raise ModelError(f"the model gives values that are not finite for {name}")
     return estimates
