@@ -33,7 +33,7 @@ from slyther_cli.text.ngram import SPECIAL, NGram
 from slyther_cli.text.segments import Segment, Segmenter
 from slyther_cli.text.stream import TextStream
 from slyther_cli.text.tokens import CharTokenizer, Tokenizer, load_tokenizer
-from slyther_cli.text.words import WordStream
+from slyther_cli.text.words import Word, WordStream
 
 LM_FILE = "lm.bin"
 SAMPLE, WRITABLE = 1000, 0.05  # words of a language model that are looked at; share that must be writable
@@ -150,14 +150,13 @@ class Recogniser:
         on_progress: Callable[[float], None] | None = None,
         *,
         job: Any = None,
-        speaker: str | None = None,
         width: int | None = None,
         lines: int | None = None,
         likely: Likely | None = None,
     ) -> Generator[Segment, None, None]:
         """What is said in a recording, ``blocks()`` of float32 [n] at ``self.rate``, in order of time.
         ``likely`` counts what was left out."""
-        text, counted = self._text(speaker, width, lines), Counted(blocks)
+        text, counted = self._text(width, lines), Counted(blocks)
         likely = likely or self.likely()
         frames = encode_whole(self.model, counted, plan, on_progress, job=job)
         try:
@@ -190,7 +189,7 @@ class Recogniser:
         """As the sound comes: after each block, what has become final, and what is heard beyond it."""
         if self.joint:
             raise UsageError("--decode joint hears whole recordings: decode live sound by greedy or beam")
-        text = self._text(None, width, lines, delay=LIVE_DELAY)
+        text = self._text(width, lines, delay=LIVE_DELAY)
         encoder, samples, likely = LiveEncoder(self.model), 0, likely or self.likely()
         for block in blocks:
             samples += len(block)
@@ -237,16 +236,22 @@ class Recogniser:
             **waits,
         )
 
-    def _text(
-        self, speaker: str | None, width: int | None, lines: int | None, delay: float | None = None
-    ) -> TextStream:
-        words = self.word_stream(speaker)
-        segmenter = Segmenter(
-            self.rate, pause=PAUSE, max_line_width=width or WIDTH, max_line_count=lines or LINES
-        )
-        return TextStream(self.decoder(delay), words, segmenter)
+    def _text(self, width: int | None, lines: int | None, delay: float | None = None) -> TextStream:
+        return TextStream(self.decoder(delay), self.word_stream(), self._segmenter(width, lines))
 
-    def word_stream(self, speaker: str | None = None) -> WordStream:
+    def phrase(
+        self, words: Iterator[Word], width: int | None, lines: int | None, likely: Likely
+    ) -> Iterator[Segment]:
+        """Words of one voice into segments, as :meth:`segments` makes them."""
+        segmenter = self._segmenter(width, lines)
+        for word in words:
+            yield from likely.of(segmenter.feed([word]))
+        yield from likely.of(segmenter.finish())
+
+    def _segmenter(self, width: int | None, lines: int | None) -> Segmenter:
+        return Segmenter(self.rate, pause=PAUSE, max_line_width=width or WIDTH, max_line_count=lines or LINES)
+
+    def word_stream(self) -> WordStream:
         """Tokens of this model's frames into words: frame i is centred on sample i * hop."""
         return WordStream(
             self.tokenizer,
@@ -254,7 +259,6 @@ class Recogniser:
             offset=-(self.hop // 2),
             pause=self.pause,
             lead=self.lead,
-            speaker=speaker,
         )
 
     def _lead(self) -> int:

@@ -29,6 +29,7 @@ from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Rejoined, standard_input
 from slyther_cli.audio.writer import CLIPS, StemGroup, subtype_of
 from slyther_cli.errors import UsageError
+from slyther_cli.tasks.balance import Balance
 from slyther_cli.tasks.batch import Batch, Outputs, Turn, nobody, open_recording
 from slyther_cli.tasks.claims import part_name
 from slyther_cli.tasks.listing import parse_shard
@@ -277,7 +278,7 @@ class Separation(Batch):
                     part=part_name(list(outputs.values())),
                 )
             )
-            mixture = None
+            mixture, balance = None, Balance(count_speakers(self.config))
             if self.residual:
                 again = stack.enter_context(AudioReader(file, self.channel, work_dir=self.work_dir))
                 mixture = Lockstep(again.blocks(BLOCK))
@@ -286,6 +287,7 @@ class Separation(Batch):
             stems = separate_whole(self.model, sound, plan, progress, job=job)
             stack.callback(getattr(stems, "close", lambda: None))
             for block in at_source_rate(stems, reader):
+                balance.add(block)
                 if mixture is not None:
                     rest = mixture.take(block.shape[1]) - block.sum(axis=0)
                     block = np.concatenate([block, rest[np.newaxis]])
@@ -296,7 +298,11 @@ class Separation(Batch):
             if job is not None:
                 job.remove()
         result = SeparationResult(name, "done", outputs, reader.source_rate, reader.source_frames)
-        notes += [*reader.notes, *group.notes]
+        notes += [
+            *reader.notes,
+            *group.notes,
+            *filter(None, [balance.note([n for n in outputs if n != "residual"])]),
+        ]
         return replace(result, notes=tuple(notes), plan=lines, wall_seconds=time.monotonic() - started)
 
     def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> SeparationResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,6 +27,7 @@ from slyther_cli.tasks.voices import ByChannel, KeptVoices, Separated, voices
 from slyther_cli.text.likely import Likely
 from slyther_cli.text.segments import Segment
 from slyther_cli.text.transcript import transcript_paths
+from slyther_cli.text.words import Word
 
 Event = dict[str, Any]
 Rows = Generator[Row, None, None]
@@ -153,10 +154,12 @@ class Transcription(Batch):
             part = part_name(list(outputs.values()))
             sink = stack.enter_context(Sink(name, outputs, self.layout, self.keep, self.tell, part))
             coverage, likely = Coverage(reader.rate), self.recogniser.likely()
+            others: list[Likely] = []  # of the voices
             if apart is not None:
-                stem = partial(self._stem, likely)
+                phrase = partial(self._phrase, others)
                 where = (self.work_dir, kept)
-                rows = voices(apart, stem, coverage, reader.rate, self.words, progress, notes, *where)
+                how = (coverage, reader.rate, self.words, progress, notes, *where)
+                rows = voices(apart, self._stem, phrase, *how)
             else:
                 rows = self._rows(reader, plan, coverage, progress, job, likely)
             for row, count in stack.enter_context(closing(rows)):
@@ -166,8 +169,15 @@ class Transcription(Batch):
                 work.remove()
         if apart is None:
             notes += reader.notes
-        notes += filter(None, [coverage.note(), likely.note()])
+        notes += filter(None, [coverage.note(), likely.joined(others).note()])
         return self._done(name, reader, sink, notes, lines, started)
+
+    def _phrase(self, others: list[Likely], words: Iterator[Word]) -> Iterator[Segment]:
+        """The segments of a voice; what was left out is counted in ``others``."""
+        likely = self.recogniser.likely()
+        others.append(likely)
+        width, lines = self.layout["max_line_width"], self.layout["max_line_count"]
+        return self.recogniser.phrase(words, width, lines, likely)
 
     def _rows(
         self, reader: AudioReader, plan: Any, coverage: Coverage, progress: Any, job: Any, likely: Likely
@@ -199,7 +209,6 @@ class Transcription(Batch):
 
     def _stem(
         self,
-        likely: Likely,
         path: Path,
         spool: Path,
         reader: AudioReader,
@@ -207,7 +216,7 @@ class Transcription(Batch):
         voice: Coverage,
         progress: Any,
     ) -> Generator[Segment, None, None]:
-        """What one speaker says; with ``resume`` its work is kept as that of a recording is."""
+        """All that is heard in one stem; with ``resume`` its work is kept as that of a recording is."""
         outputs, job = [spool], None
         plan = self.recogniser.plan(
             reader.frames,
@@ -220,7 +229,7 @@ class Transcription(Batch):
             if self.resume and plan.tape != "none":
                 about = (self.recogniser.model, self.config.name, {"speaker": speaker})
                 job = stack.enter_context(open_job(str(path), outputs, *about, self.work_dir, self.device))
-            how = {"speaker": speaker, "job": job, "likely": likely}
+            how = {"job": job, "likely": Likely(self.recogniser.rate, everything=True)}
             yield from self._segments(reader, plan, voice, progress, **how)
             if job is not None:
                 job.remove()
