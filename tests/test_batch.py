@@ -209,7 +209,7 @@ def test_failures_are_recorded_and_retried(capfd):
     assert run(capfd, "a.wav", "b.wav", "c.wav", "-o", "out")[0] == 3
     table = Path("out/slyther-failures.tsv")
     rows = [line.split("\t") for line in table.read_text().splitlines()]
-    assert rows[0] == ["path", "kind", "message"] and {r[0] for r in rows[1:]} == {
+    assert rows[0] == ["path", "kind", "message", "folder"] and {r[0] for r in rows[1:]} == {
         os.path.abspath("b.wav"),
         os.path.abspath("c.wav"),
     }
@@ -559,3 +559,15 @@ def test_nothing_has_a_name_before_it_is_on_the_disk(place, monkeypatch):
     names = [what for kind, what in done if kind == "name"]
     assert len(names) == 8 and all(done.index(("sync", n)) < done.index(("name", n)) for n in names)
     assert done[-1] == ("sync", os.path.abspath("out")) and len(done) == 8 + 8 + 1
+
+
+def test_lists_of_find_print0_are_read(monkeypatch):
+    names = [b"a.wav", b"two\nlines.wav", b" x/\xff.wav"]
+    Path("list.txt").write_bytes(b"".join(name + b"\0" for name in names))
+    assert [os.fsencode(path) for path in listing.read_manifest("list.txt")] == names
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a.wav\0")))
+    assert listing.read_manifest("-") == [Path("a.wav")]
+    for damaged in (b"a.wav\0b.wav\n", b"a.wav\0\0b.wav\0", b"\0"):
+        Path("list.txt").write_bytes(damaged)
+        with pytest.raises(InputError, match="is this a manifest"):
+            listing.read_manifest("list.txt")

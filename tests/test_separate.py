@@ -215,7 +215,7 @@ def test_collisions_are_refused_before_anything_is_done(capfd):
     for folder in "ab":
         Path(folder).mkdir()
         make(f"{folder}/mix.wav")
-    code, _, err = run(capfd, "a", "b")
+    code, _, err = run(capfd, "a", "b", "--flat")
     assert code == 2 and "same file" in errors(err)[0] and not Path("separated").exists()
     assert run(capfd, "a", "b", "--filename", "{parent}_{track}_{stem}.{ext}")[0] == 0
     make("a/mix_s1.wav")

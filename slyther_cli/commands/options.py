@@ -127,6 +127,9 @@ Inputs = Annotated[
 Channel = Annotated[
     str, typer.Option(help="mix (the mean of all channels) or one, from 1 up.", metavar="mix|N")
 ]
+Flat = Annotated[
+    bool, typer.Option("--flat", help="All results in DIR itself: the folders of INPUTS are not mirrored.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace results that are there.")]
 SkipExisting = Annotated[
     bool, typer.Option("--skip-existing", help="Leave out inputs whose results are there.")
@@ -214,6 +217,11 @@ def existing(force: bool, skip_existing: bool) -> Any:
     """What becomes of results that are there: "replace", "skip" or "refuse"."""
     check_contradictions(force=force, skip_existing=skip_existing)
     return "replace" if force else "skip" if skip_existing else "refuse"
+
+
+def template(named: str | None, flat: bool, default: str) -> str:
+    """The template of the results' names; ``flat`` leaves the folders of the default out."""
+    return named or (default.removeprefix("{folder}/") if flat else default)
 
 
 def check_new(target: Path, force: bool) -> None:

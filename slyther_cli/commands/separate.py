@@ -33,12 +33,14 @@ def separate(
     format: opt.SoundFormat = "wav",
     subtype: opt.Subtype = "16",
     filename: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Names of the results below DIR: {track} {trackext} {parent} {stem} {ext} {model}.",
+            help="Names of the results below DIR: {folder} {track} {trackext} {parent} {stem} {ext} {model}; "
+            "by default {folder}/{track}_{stem}.{ext}.",
             metavar="TEMPLATE",
         ),
-    ] = "{track}_{stem}.{ext}",
+    ] = None,
+    flat: opt.Flat = False,
     force: opt.Force = False,
     skip_existing: opt.SkipExisting = False,
     residual: Annotated[
@@ -85,7 +87,9 @@ def separate(
     limit, inputs = opt.parse_size(memory_limit), opt.named(inputs, manifest)
     existing = opt.existing(force, skip_existing)
     opt.check_contradictions(quiet=quiet, verbose=verbose)
+    opt.check_contradictions(flat=flat, filename=filename is not None)
     with Reporter(as_json=as_json, quiet=quiet, verbose=verbose or dry_run) as report:
+        from slyther_cli.tasks.separation import DEFAULT_TEMPLATE
         from slyther_cli.tasks.separation import separate as run
 
         results = run(
@@ -95,7 +99,7 @@ def separate(
             speakers=speakers,
             format=format,
             subtype=subtype,
-            filename=filename,
+            filename=opt.template(filename, flat, DEFAULT_TEMPLATE),
             device=device,
             threads=threads,
             existing=existing,

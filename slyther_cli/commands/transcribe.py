@@ -117,6 +117,15 @@ def transcribe(
             metavar="mix|N|each",
         ),
     ] = "mix",
+    filename: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of the results below DIR: {folder} {track} {trackext} {parent} {ext} {model}; by "
+            "default {folder}/{track}.{ext}.",
+            metavar="TEMPLATE",
+        ),
+    ] = None,
+    flat: opt.Flat = False,
     force: opt.Force = False,
     skip_existing: opt.SkipExisting = False,
     device: opt.Device = "auto",
@@ -161,6 +170,7 @@ def transcribe(
     words, highlighted = _flag(word_times), _flag(whisper_highlight)
     existing = opt.existing(force, skip_existing)
     opt.check_contradictions(quiet=quiet, verbose=verbose)
+    opt.check_contradictions(flat=flat, filename=filename is not None)
     if task != "transcribe":
         raise UsageError(f"--task {task}: the models write down what is said, they do not {task}")
     formats = opt.listed(format)
@@ -173,10 +183,12 @@ def transcribe(
     to_stdout = output_dir == "-" or (output_dir is None and _is_one(inputs, formats, manifest))
     if output_dir == "-" and not _is_one(inputs, formats, manifest):
         raise UsageError("-o - takes one recording and one format: name a folder for more")
-    if to_stdout and skip_existing:
-        raise UsageError("--skip-existing needs results in files: name their folder with -o")
+    if to_stdout and (skip_existing or filename is not None):
+        option = "--skip-existing" if skip_existing else "--filename"
+        raise UsageError(f"{option} needs results in files: name their folder with -o")
     report = _Teller(as_json, quiet, verbose or dry_run)
     with report:
+        from slyther_cli.tasks.transcription import DEFAULT_TEMPLATE
         from slyther_cli.tasks.transcription import transcribe as run
 
         if to_stdout and not as_json:
@@ -187,6 +199,7 @@ def transcribe(
             model,
             formats=formats,
             beside=output_dir is None and not to_stdout,
+            filename=opt.template(filename, flat, DEFAULT_TEMPLATE),
             decode=decode,  # type: ignore[arg-type]
             lm=lm,
             beam=beam,

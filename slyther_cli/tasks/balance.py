@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 EMPTY = 20.0  # dB below the loudest stem, over the whole recording
@@ -21,15 +19,14 @@ class Balance:
         self._sums += np.square(stems, dtype=np.float64).sum(axis=1)
         self._samples += stems.shape[1]
 
-    def note(self, names: Sequence[str]) -> str | None:
-        """A sentence for the user, if there is something to say. ``names``: of the stems."""
+    def note(self) -> str | None:
+        """A sentence for the user, if there is something to say."""
         power = self._sums / max(self._samples, 1)
-        loudest = float(power.max())
-        empty = [n for n, p in zip(names, power, strict=True) if p < loudest / 10 ** (EMPTY / 10)]
+        loudest, count = float(power.max()), len(power)
+        empty = int((power < loudest / 10 ** (EMPTY / 10)).sum())
         if loudest <= SILENCE or not empty:
             return None
-        full = " and ".join(name for name in names if name not in empty)
         return (
-            f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} nearly empty: fewer than "
-            f"{len(names)} people speak, or several of them are together in {full}"
+            f"{empty} of {count} stems {'is' if empty == 1 else 'are'} nearly empty: fewer than {count} "
+            "people speak, or several of them are together in one stem"
         )

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +27,8 @@ from slyther_cli.audio.writer import sync_folder
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import InputError, OutputError, SlytherError, UsageError
 from slyther_cli.tasks.claims import Failures, Taken, claim, tidy, unused_goes
-from slyther_cli.tasks.listing import longest_first, part, read_manifest
+from slyther_cli.tasks.listing import longest_first, part, read_places
+from slyther_cli.tasks.placing import folders_of
 from slyther_cli.tasks.results import Result, summarise
 from slyther_cli.tasks.resuming import check_source, is_unfinished
 from slyther_cli.tasks.setup import describe_error, out_of_memory
@@ -81,6 +82,8 @@ class Batch:
     jobs: int | None = None
     ray: str | None = None
     ray_gpus: float | None = None
+    folders: dict[Input, Path] = field(default_factory=dict)
+    """Input -> the folder below ``output_dir`` that its results go into, where it is not that one."""
     tell: Callable[[Event], None]
 
     def outputs(self, source: Input) -> Outputs:
@@ -139,13 +142,14 @@ class Batch:
         failures = Failures(self.output_dir) if self.output_dir and several and not self.dry_run else None
         results: dict[int, Result] = {}
         try:
-            with unused_goes(self.output_dir), contextlib.closing(self._results(work, shared)) as found:
+            with unused_goes(self._targets(work)), contextlib.closing(self._results(work, shared)) as found:
                 for item, result in found:
                     results[item.index] = result
                     if failures is not None and result.error is not None:
                         # the error itself says that nothing can be written
                         with contextlib.suppress(OutputError):
-                            failures.add(str(item.source), result.error)
+                            folder = self.folders.get(item.source, "")
+                            failures.add(str(item.source), result.error, str(folder))
         finally:
             done = [r for r in results.values() if r.status == "done"]
             for folder in {path.parent for r in done for path in r.outputs.values()}:
@@ -157,14 +161,34 @@ class Batch:
         self._tell("summary", **summarise(ordered, time.monotonic() - started))
         return ordered
 
+    def _targets(self, work: list[Work]) -> set[Path]:
+        """All folders that results go into."""
+        paths = {path.parent for w in work if isinstance(w.outputs, dict) for path in w.outputs.values()}
+        return paths | ({self.output_dir} if self.output_dir is not None else set())
+
+    def fields(self, source: Input, name: str) -> dict[str, str]:
+        """What a template of names may have, beside {ext} and {stem}; ``name``: of the recording."""
+        path = Path(name)
+        return {
+            "track": path.stem,
+            "trackext": path.suffix.lstrip("."),
+            "parent": path.absolute().parent.name,
+            "folder": str(self.folders.get(source, ".")),
+            "model": self.config.name,
+        }
+
     def _inputs(self, named: list[str]) -> list[Input]:
         inputs = expand_inputs(named)
         if self.output_dir is not None:
             inputs = without_own_outputs(named, inputs, self.output_dir)
+        self.folders = folders_of(named, inputs)
         if self.manifest is not None:
             if self.manifest == "-" and "-" in inputs:
                 raise UsageError("standard input cannot be the manifest and a recording")
-            inputs = once([*inputs, *read_manifest(self.manifest)])
+            listed = read_places(self.manifest)
+            places = {path: Path(to) for path, to in listed if to}
+            self.folders = {**places, **dict.fromkeys(inputs, Path()), **self.folders}
+            inputs = once([*inputs, *(path for path, _ in listed)])
         if not inputs:
             raise UsageError("no input files")
         return inputs

@@ -48,7 +48,7 @@ from slyther_cli.tasks.streams import BLOCK, Lockstep, at_source_rate
 DEFAULT_MODEL = "mamba-tasnet-8k-2spk"
 LIVE_MODEL = "mamba-tasnet-8k-2spk-causal"
 DEFAULT_OUTPUT_DIR = "separated"
-DEFAULT_TEMPLATE = "{track}_{stem}.{ext}"
+DEFAULT_TEMPLATE = "{folder}/{track}_{stem}.{ext}"
 
 Event = dict[str, Any]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -85,9 +85,10 @@ def separate(
 
     ``inputs``        files, folders, globs, "-" for standard input; one, or several. A causal model separates
                       standard input while it comes (docs/longform.md).
-    ``output_dir``    where the stems go, under the names that ``filename`` gives: a template of {track}
-                      {trackext} {parent} {stem} {ext} {model}. Files appear whole or not at all, at the rate
-                      and length of the input.
+    ``output_dir``    where the stems go, under the names that ``filename`` gives: a template of {folder}
+                      {track} {trackext} {parent} {stem} {ext} {model}. {folder} is where an input lies in a
+                      folder that was searched: by default that is mirrored. Files appear whole or not at
+                      all, at the rate and length of the input.
     ``model``         name or folder; by default the model that comes with slyther, or one for ``speakers``.
     ``format``        "wav" or "flac"; ``subtype`` "16", "24" or "float" (wav only).
     ``device``        "auto", "cpu", "cuda", "cuda:N". ``threads`` sets torch's number for the process.
@@ -172,18 +173,9 @@ class Separation(Batch):
 
     def outputs(self, source: Input) -> Outputs:
         stems = [f"s{i + 1}" for i in range(count_speakers(self.config))] + ["residual"] * self.residual
-        path = Path("stdin") if source == "-" else Path(source)
+        fields = self.fields(source, "stdin" if source == "-" else str(source))
         assert self.output_dir is not None
-        paths = output_paths(
-            self.filename,
-            self.output_dir,
-            stems,
-            track=path.stem,
-            trackext=path.suffix.lstrip("."),
-            parent=path.absolute().parent.name,
-            ext=self.format,
-            model=self.config.name,
-        )
+        paths = output_paths(self.filename, self.output_dir, stems, ext=self.format, **fields)
         for stem_path in paths:
             check_extension(stem_path, self.format)
         return dict(zip(stems, paths, strict=True))
@@ -301,7 +293,7 @@ class Separation(Batch):
         notes += [
             *reader.notes,
             *group.notes,
-            *filter(None, [balance.note([n for n in outputs if n != "residual"])]),
+            *filter(None, [balance.note()]),
         ]
         return replace(result, notes=tuple(notes), plan=lines, wall_seconds=time.monotonic() - started)
 

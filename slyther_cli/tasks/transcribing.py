@@ -10,14 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slyther_cli.audio.discover import Input
+from slyther_cli.audio.discover import Input, render_template
 from slyther_cli.audio.live import LiveReader, listen, raw_header
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Rejoined, standard_input
+from slyther_cli.errors import UsageError
 from slyther_cli.tasks.batch import Batch, Outputs, Turn, open_recording
 from slyther_cli.tasks.claims import part_name
 from slyther_cli.tasks.coverage import Coverage
-from slyther_cli.tasks.results import TranscriptionResult
+from slyther_cli.tasks.results import Result, TranscriptionResult
 from slyther_cli.tasks.resuming import held_bytes, open_job, work_place
 from slyther_cli.tasks.separation import Separation
 from slyther_cli.tasks.setup import pick_device, sample_rate
@@ -26,11 +27,11 @@ from slyther_cli.tasks.streams import BLOCK
 from slyther_cli.tasks.voices import ByChannel, KeptVoices, Separated, voices
 from slyther_cli.text.likely import Likely
 from slyther_cli.text.segments import Segment
-from slyther_cli.text.transcript import transcript_paths
 from slyther_cli.text.words import Word
 
 Event = dict[str, Any]
 Rows = Generator[Row, None, None]
+DEFAULT_TEMPLATE = "{folder}/{track}.{ext}"
 EACH = "each"  # the channel that stands for all, each for itself
 
 
@@ -43,6 +44,7 @@ class Transcription(Batch):
     result = TranscriptionResult
 
     beside: bool
+    filename: str
     formats: list[str]
     search: dict[str, Any]
     words: bool
@@ -56,13 +58,23 @@ class Transcription(Batch):
         """Whether the recording's channels are the speakers."""
         return self.channel == EACH
 
+    def run(self, named: list[str]) -> list[Result]:
+        self.outputs(Path("/folder/track.wav"))  # a template that is always wrong is wrong before the first
+        return super().run(named)
+
     def outputs(self, source: Input) -> Outputs:
-        if self.output_dir is not None:
-            return transcript_paths(self.output_dir, str(source), self.formats)
-        if self.beside:
+        if self.output_dir is None and not self.beside:
+            return {}
+        folder, fields = self.output_dir, self.fields(source, str(source))
+        if folder is None:
             folder = Path(".") if source == "-" else Path(source).parent
-            return transcript_paths(folder, str(source), self.formats)
-        return {}
+            fields["folder"] = "."
+        names = {form: render_template(self.filename, ext=form, **fields) for form in self.formats}
+        if len({*names.values()}) < len(names):
+            raise UsageError(
+                f"the output template {self.filename!r} gives {len(names)} formats the same file: use {{ext}}"
+            )
+        return {form: folder / name for form, name in names.items()}
 
     def open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
         stream = None
