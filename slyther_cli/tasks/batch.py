@@ -186,7 +186,7 @@ class Batch:
             if self.manifest == "-" and "-" in inputs:
                 raise UsageError("standard input cannot be the manifest and a recording")
             listed = read_places(self.manifest)
-            places = {path: Path(to) for path, to in listed if to}
+            places: dict[Input, Path] = {path: Path(to) for path, to in listed if to}
             self.folders = {**places, **dict.fromkeys(inputs, Path()), **self.folders}
             inputs = once([*inputs, *(path for path, _ in listed)])
         if not inputs:

@@ -81,6 +81,14 @@ def tidy(outputs: Sequence[Path]) -> None:
             pass
 
 
+def abandoned(outputs: Sequence[Path]) -> None:
+    """Take away what a killed process left of work that is given up: its lock, its unfinished files."""
+    with contextlib.suppress(Taken, OutputError), claim(outputs):
+        for folder in {path.parent for path in outputs}:
+            for one in folder.glob(f".{part_name(outputs)}-*.part"):
+                one.unlink(missing_ok=True)
+
+
 def _lock_of(outputs: Sequence[Path]) -> Path:
     name = hashlib.sha256(os.fsencode(outputs[0].name)).hexdigest()[:16]
     return outputs[0].parent / f".slyther-{name}.lock"
