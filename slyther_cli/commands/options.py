@@ -219,6 +219,16 @@ def existing(force: bool, skip_existing: bool) -> Any:
     return "replace" if force else "skip" if skip_existing else "refuse"
 
 
+def going_on(inputs: list[str], resume: bool, force: bool, dry_run: bool) -> str:
+    """What to say when a job is stopped: how a later run goes on with it, if one can."""
+    if dry_run or "-" in inputs:
+        return ""
+    if resume:
+        return "the same command goes on from here"
+    instead = " in place of --force" if force else ""
+    return f"what is done is kept: the same command with --resume{instead} does the rest"
+
+
 def template(named: str | None, flat: bool, default: str) -> str:
     """The template of the results' names; ``flat`` leaves the folders of the default out."""
     return named or (default.removeprefix("{folder}/") if flat else default)

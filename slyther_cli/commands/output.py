@@ -22,6 +22,7 @@ from slyther_cli.errors import escaped, printable
 SCHEMA = 1
 JSON_PROGRESS_EVERY = 1.0  # seconds
 BAR_EVERY = 0.1
+RESAMPLED = "resampled "  # how a note begins that is for -v alone: what every recording of another rate gets
 FIRST_WORDS, WORDS_EVERY = 5.0, 60.0  # how far a job is, with -v where no bar can be drawn
 
 
@@ -237,8 +238,12 @@ class Bar:
 class Reporter:
     """Events of a task, told to whoever asked: as JSON lines, or as words, a bar and the results' paths."""
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(
+        self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False, going_on: str = ""
+    ) -> None:
+        """``going_on``: how to go on with a job that was stopped, in words."""
         global json_asked
+        self.going_on = going_on
         self.json = json_asked = as_json
         self.quiet, self.verbose = quiet, verbose
         self._bar = Bar()
@@ -262,8 +267,10 @@ class Reporter:
     def __enter__(self) -> Reporter:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         self._drop_bar()
+        if self.going_on and kind is not None and not issubclass(kind, Exception):
+            self.say(f"slyther: {self.going_on}")
 
     def _as_json(self, kind: str, event: dict[str, Any]) -> None:
         details = {key: value for key, value in event.items() if key not in ("event", "exception")}
@@ -290,17 +297,25 @@ class Reporter:
         drawing = can_draw(sys.stderr)
         if self.json or self.quiet or not (drawing or self.verbose):
             return
-        pace, length = _pace(event), event["seconds"]
-        turn = f"[{event['index'] + 1}/{event['files']}] " if event["files"] > 1 else ""
+        pace, length, left = _pace(event), event["seconds"], event["batch_left_seconds"]
         text = f" {clock(event['fraction'] * length)}/{clock(length)}, {times(pace['speed'])}"
         if pace["left_seconds"] is not None:
             text += f", {clock(pace['left_seconds'])} left"
-        if not drawing:
-            if time.monotonic() >= self._next_words:
-                self._next_words = time.monotonic() + WORDS_EVERY
-                words(f"{turn}{_name(event)}:{text}")
-            return
-        self._bar.draw(turn + _shorten(_name(event)), event["fraction"], text)
+        several, done, fraction = (
+            event["files"] > 1,
+            f"{event['files_done']}/{event['files']}",
+            event["fraction"],
+        )
+        if several and not drawing:
+            text += f"; {done} files done" + ("" if left is None else f", {clock(left)} left of all")
+        elif several:
+            text, fraction = "" if left is None else f" {clock(left)} left of all", event["batch_fraction"]
+        if drawing:
+            label = f"[{done} done] " * several + _shorten(_name(event))
+            self._bar.draw(label, fraction, text)
+        elif time.monotonic() >= self._next_words:
+            self._next_words = time.monotonic() + WORDS_EVERY
+            words(f"{_name(event)}:{text}")
 
     def _live(self, event: dict[str, Any]) -> None:
         if not self.json and not self.quiet and can_draw(sys.stderr):
@@ -317,7 +332,8 @@ class Reporter:
     def _file_done(self, event: dict[str, Any]) -> None:
         name, status = _name(event), event["status"]
         for note in event["notes"]:
-            self.say(f"{name}: {note}")
+            if self.verbose or not note.startswith(RESAMPLED):
+                self.say(f"{name}: {note}")
         if not self.json:
             for path in event["outputs"].values():
                 data(path)
@@ -325,7 +341,7 @@ class Reporter:
         if status == "skipped":
             self.say(f"{name}: skipped" + ", its results are there" * bool(event["outputs"]))
         elif status == "planned":
-            self.say(f"{name}: {length} of sound, nothing written (dry run)")
+            self.say(f"{name}: {length} of sound{_estimated(event)}, nothing written (dry run)")
         else:
             wall = event["wall_seconds"]
             self.say(f"{name}: {length} of sound in {duration(wall)}, {speed(event['seconds'], wall)}")
@@ -343,7 +359,7 @@ class Reporter:
         if event["done"]:
             audio, wall = event["audio_seconds"], event["wall_seconds"]
             text += f"; {duration(audio)} of sound in {duration(wall)}, {speed(audio, wall)}"
-        self.say(text)
+        self.say(text + _estimated(event))
 
 
 def exit_code(errors: Sequence[Exception | None]) -> int:
@@ -368,6 +384,11 @@ def _pace(event: dict[str, Any]) -> dict[str, Any]:
     left = wall * (1 - fraction) / done if done > 0 else None
     pace = event["seconds"] * done / wall if wall > 0 else 0.0
     return {"speed": round(pace, 3), "left_seconds": None if left is None else round(left, 1)}
+
+
+def _estimated(event: dict[str, Any]) -> str:
+    """What a dry run says of the time; nothing where it says nothing."""
+    return f", an estimated {duration(event['estimate_seconds'])} here" if "estimate_seconds" in event else ""
 
 
 def _name(event: dict[str, Any]) -> str:

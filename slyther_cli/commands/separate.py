@@ -88,7 +88,8 @@ def separate(
     existing = opt.existing(force, skip_existing)
     opt.check_contradictions(quiet=quiet, verbose=verbose)
     opt.check_contradictions(flat=flat, filename=filename is not None)
-    with Reporter(as_json=as_json, quiet=quiet, verbose=verbose or dry_run) as report:
+    going_on = opt.going_on(inputs, resume, force, dry_run)
+    with Reporter(as_json=as_json, quiet=quiet, verbose=verbose or dry_run, going_on=going_on) as report:
         from slyther_cli.tasks.separation import DEFAULT_TEMPLATE
         from slyther_cli.tasks.separation import separate as run
 

@@ -186,7 +186,8 @@ def transcribe(
     if to_stdout and (skip_existing or filename is not None):
         option = "--skip-existing" if skip_existing else "--filename"
         raise UsageError(f"{option} needs results in files: name their folder with -o")
-    report = _Teller(as_json, quiet, verbose or dry_run)
+    going_on = opt.going_on(inputs, resume, force, dry_run)
+    report = _Teller(as_json, quiet, verbose or dry_run, going_on)
     with report:
         from slyther_cli.tasks.transcription import DEFAULT_TEMPLATE
         from slyther_cli.tasks.transcription import transcribe as run
@@ -242,8 +243,8 @@ def _is_one(inputs: list[str], formats: list[str], manifest: str | None) -> bool
 class _Teller(Reporter):
     """Also prints the transcript, as it comes, where it goes to standard output."""
 
-    def __init__(self, as_json: bool, quiet: bool, verbose: bool) -> None:
-        super().__init__(as_json=as_json, quiet=quiet, verbose=verbose)
+    def __init__(self, as_json: bool, quiet: bool, verbose: bool, going_on: str) -> None:
+        super().__init__(as_json=as_json, quiet=quiet, verbose=verbose, going_on=going_on)
         self._format: Any = None
 
     def print_as(self, formats: list[str], layout: dict[str, Any]) -> None:

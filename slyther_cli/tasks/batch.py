@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -26,8 +27,10 @@ from slyther_cli.audio.spool import Bytes, Source
 from slyther_cli.audio.writer import sync_folder
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import InputError, OutputError, SlytherError, UsageError
+from slyther_cli.runtime import cores
 from slyther_cli.tasks.claims import Failures, Taken, claim, tidy, unused_goes
-from slyther_cli.tasks.listing import longest_first, part, read_places
+from slyther_cli.tasks.listing import length, longest_first, part, read_places
+from slyther_cli.tasks.overall import Overall
 from slyther_cli.tasks.placing import folders_of
 from slyther_cli.tasks.results import Result, summarise
 from slyther_cli.tasks.resuming import check_source, is_unfinished
@@ -129,6 +132,8 @@ class Batch:
             inputs = part(inputs, self.shard)
         jobs = min(self.jobs or 1, len(inputs))
         shared = not self.dry_run and (self.ray is not None or jobs > 1)
+        if self.dry_run and jobs > 1 and not self.threads:  # what each process would have
+            self.threads = max(1, cores() // jobs)
         if shared and "-" in inputs:
             raise UsageError("standard input is not for other processes: leave out --jobs and --ray")
         started = time.monotonic()
@@ -138,7 +143,10 @@ class Batch:
         if shared:
             about |= {"jobs": jobs} if self.ray is None else {"ray": self.ray}
         self._tell("start", task=self.task, model=self.config.name, files=len(inputs), **about)
-        work = [Work(i, inputs[i], outputs[inputs[i]], (i, len(inputs))) for i in longest_first(inputs)]
+        seconds = [length(source) for source in inputs]
+        known = {str(i): s for i, s in zip(inputs, seconds, strict=True) if math.isfinite(s)}
+        self.tell = Overall(self.tell, known)
+        work = [Work(i, inputs[i], outputs[inputs[i]], (i, len(inputs))) for i in longest_first(seconds)]
         failures = Failures(self.output_dir) if self.output_dir and several and not self.dry_run else None
         results: dict[int, Result] = {}
         try:
@@ -158,7 +166,7 @@ class Batch:
             with contextlib.suppress(OutputError):
                 failures.settle([r.source for r in results.values() if r.error is None])
         ordered = [results[i] for i in range(len(inputs))]
-        self._tell("summary", **summarise(ordered, time.monotonic() - started))
+        self._tell("summary", **summarise(ordered, time.monotonic() - started, jobs))
         return ordered
 
     def _targets(self, work: list[Work]) -> set[Path]:

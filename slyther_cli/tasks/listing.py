@@ -101,14 +101,15 @@ def part(inputs: Sequence[Input], shard: tuple[int, int]) -> list[Input]:
     return [item for item in inputs if str(item) in mine]
 
 
-def longest_first(inputs: Sequence[Input]) -> list[int]:
-    """The order to work in, so that no long recording is left for the end, as numbers of ``inputs``. Standard
-    input comes first; what cannot be read, and will fail at once, comes last; else as they are named."""
-    return sorted(range(len(inputs)), key=lambda i: -_seconds(inputs[i]))
+def longest_first(seconds: Sequence[float]) -> list[int]:
+    """The order to work in, so that no long recording is left for the end, as numbers of inputs that are so
+    long (:func:`length`). Standard input comes first; what cannot be read, and will fail at once, comes last;
+    else as they are named."""
+    return sorted(range(len(seconds)), key=lambda i: -seconds[i])
 
 
-def _seconds(source: Input) -> float:
-    """As the header tells."""
+def length(source: Input) -> float:
+    """Seconds, as the header tells; 0 of what cannot be read."""
     if source == "-":
         return float("inf")
     import soundfile

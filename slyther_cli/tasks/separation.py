@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from slyther_cli.errors import UsageError
 from slyther_cli.tasks.balance import Balance
 from slyther_cli.tasks.batch import Batch, Outputs, Turn, nobody, open_recording
 from slyther_cli.tasks.claims import part_name
+from slyther_cli.tasks.estimating import cost
 from slyther_cli.tasks.listing import parse_shard
 from slyther_cli.tasks.live import LiveStems, write_stems
 from slyther_cli.tasks.results import Result, SeparationResult
@@ -212,6 +214,17 @@ class Separation(Batch):
             raise (out_of_memory(error) or error) from None
         self.device = device
 
+    @cached_property
+    def cost(self) -> float:
+        """Seconds of work for a second of sound, as measured here."""
+        from slyther_cli.longform import plan_separation, separate_whole
+
+        def work(x: np.ndarray) -> None:
+            for _ in separate_whole(self.model, lambda: iter([x]), plan_separation(self.model, len(x))):
+                pass
+
+        return cost(work, sample_rate(self.config))
+
     def compute(
         self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn
     ) -> SeparationResult:
@@ -234,7 +247,7 @@ class Separation(Batch):
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)
         if self.dry_run:
             result = SeparationResult(name, "planned", outputs, reader.source_rate, reader.source_frames)
-            return replace(result, notes=tuple(reader.notes), plan=lines)
+            return replace(result, notes=tuple(reader.notes), plan=lines, estimate=seconds * self.cost)
 
         job = None
         notes: list[str] = []

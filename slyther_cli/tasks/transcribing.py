@@ -6,9 +6,11 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from slyther_cli.audio.discover import Input, render_template
 from slyther_cli.audio.live import LiveReader, listen, raw_header
@@ -18,6 +20,7 @@ from slyther_cli.errors import UsageError
 from slyther_cli.tasks.batch import Batch, Outputs, Turn, open_recording
 from slyther_cli.tasks.claims import part_name
 from slyther_cli.tasks.coverage import Coverage
+from slyther_cli.tasks.estimating import cost
 from slyther_cli.tasks.results import Result, TranscriptionResult
 from slyther_cli.tasks.resuming import held_bytes, open_job, work_place
 from slyther_cli.tasks.separation import Separation
@@ -109,6 +112,23 @@ class Transcription(Batch):
         self.recogniser = Recogniser(self.config, device, **self.search)
         self.device = device
 
+    @cached_property
+    def _hearing(self) -> float:
+        """Seconds of work for a second of one voice, as measured here."""
+
+        def work(x: np.ndarray) -> None:
+            for _ in self.recogniser.segments(lambda: iter([x]), self.recogniser.plan(len(x))):
+                pass
+
+        return cost(work, self.recogniser.rate)
+
+    def cost(self, apart: Separated | ByChannel | None) -> float:
+        """Seconds of work for a second of sound."""
+        if apart is None:
+            return self._hearing
+        separating = self.separating.cost if self.separating is not None else 0.0
+        return separating + apart.count * self._hearing
+
     def compute(
         self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn
     ) -> TranscriptionResult:
@@ -137,7 +157,8 @@ class Transcription(Batch):
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)
         if self.dry_run:
             result = TranscriptionResult(name, "planned", outputs, reader.source_rate, reader.source_frames)
-            return replace(result, notes=tuple(reader.notes), plan=lines)
+            estimate = seconds * self.cost(apart)
+            return replace(result, notes=tuple(reader.notes), plan=lines, estimate=estimate)
         job, kept, notes, began = None, None, list[str](), None
 
         def progress(fraction: float) -> None:
