@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slyther_cli.commands import completing
+from slyther_cli.commands import completing, whisper
 from slyther_cli.commands import options as opt
 from slyther_cli.commands.output import Reporter, as_it_is, can_draw, exit_code
 from slyther_cli.errors import UsageError
@@ -26,8 +26,9 @@ def _flag(text: str | None) -> bool | None:
     return None if text is None else FLAGS[text.lower()]
 
 
-@app.command("transcribe")
+@app.command("transcribe", cls=whisper.WhisperCommand)
 def transcribe(
+    ctx: typer.Context,
     inputs: opt.Inputs = None,
     output_dir: Annotated[
         str | None,
@@ -165,8 +166,6 @@ def transcribe(
     download, 6 device or memory, 130 and 143 when stopped by a signal.
     """
     limit, inputs = opt.parse_size(memory_limit), opt.named(inputs, manifest)
-    if any(name in ("True", "False") and not os.path.lexists(name) for name in inputs):
-        raise UsageError("--verbose takes no value here: use -q or -v")
     words, highlighted = _flag(word_times), _flag(whisper_highlight)
     existing = opt.existing(force, skip_existing)
     opt.check_contradictions(quiet=quiet, verbose=verbose)
@@ -189,6 +188,10 @@ def transcribe(
     going_on = opt.going_on(inputs, resume, force, dry_run)
     report = _Teller(as_json, quiet, verbose or dry_run, going_on)
     with report:
+        named, model = model, whisper.own_model(model)
+        told = whisper.note(ctx.meta[whisper.LEFT_OUT], named if model is None else None)
+        if told:
+            report.say(f"slyther: {told}")
         from slyther_cli.tasks.transcription import DEFAULT_TEMPLATE
         from slyther_cli.tasks.transcription import transcribe as run
 
