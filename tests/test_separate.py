@@ -605,5 +605,6 @@ def test_a_signal_while_computing(place):
     running.send_signal(signal.SIGTERM)
     _, err = running.communicate(timeout=90)
     told = [line for line in err.splitlines() if not line.startswith("slyther: slow scan")]
+    assert told.pop(0) == "slyther: what is done is kept: the same command with --resume does the rest"
     assert running.returncode == 143 and told == ["slyther: stopped by a signal"]
     assert left() == ["long.wav"] and not Path("out").exists()
