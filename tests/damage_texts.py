@@ -162,7 +162,9 @@ class Batch(Kind):
 
         (path,) = folder.iterdir()
         found = once(listing.read_manifest(str(path)))
-        assert sorted(listing.longest_first(found)) == list(range(len(found)))
+        assert sorted(listing.longest_first([listing.length(one) for one in found])) == list(
+            range(len(found))
+        )
 
 
 class Work(Kind):

@@ -7,7 +7,6 @@ on a terminal that can (not with TERM=dumb). NO_COLOR keeps words plain, FORCE_C
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from slyther_cli import __version__
+from slyther_cli.commands.bar import Bar
 from slyther_cli.errors import escaped, printable
 
 SCHEMA = 1
@@ -193,48 +193,6 @@ def speed(audio: float, wall: float) -> str:
     return f"{times(audio / wall)} real time" if wall > 0 else ""
 
 
-class Bar:
-    """A progress line on the terminal (tqdm), as wide as it is."""
-
-    def __init__(self) -> None:
-        self._line: Any = None
-
-    def draw(self, label: str, fraction: float | None, text: str) -> None:
-        """``label  42% |####    | text``; ``label text`` when nobody knows how much is still to come."""
-        if self._line is None:
-            from tqdm import tqdm
-
-            tqdm.monitor_interval = 0  # no thread for one line
-            self._line = tqdm(
-                total=1.0,
-                bar_format="{desc} {percentage:3.0f}% |{bar}| {unit}"
-                if fraction is not None
-                else "{desc} {unit}",
-                ascii=" #",
-                leave=False,
-                mininterval=0,
-                delay=1e-9,  # else an empty line is drawn before the first that has words
-                nrows=20,  # a terminal that reports no size is drawn on all the same
-                file=sys.stderr,
-            )
-        try:
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
-        except (OSError, ValueError):
-            columns = 80
-        self._line.ncols = columns - 1
-        self._line.set_description_str(label, refresh=False)
-        self._line.n, self._line.unit = min(1.0, fraction or 0.0), text
-        with contextlib.suppress(OSError, ValueError):
-            self._line.refresh()
-
-    def clear(self) -> None:
-        """Take the line away, so that words can come in its place."""
-        if self._line is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._line.close()
-        self._line = None
-
-
 class Reporter:
     """Events of a task, told to whoever asked: as JSON lines, or as words, a bar and the results' paths."""
 
@@ -297,25 +255,20 @@ class Reporter:
         drawing = can_draw(sys.stderr)
         if self.json or self.quiet or not (drawing or self.verbose):
             return
-        pace, length, left = _pace(event), event["seconds"], event["batch_left_seconds"]
-        text = f" {clock(event['fraction'] * length)}/{clock(length)}, {times(pace['speed'])}"
-        if pace["left_seconds"] is not None:
-            text += f", {clock(pace['left_seconds'])} left"
-        several, done, fraction = (
-            event["files"] > 1,
-            f"{event['files_done']}/{event['files']}",
-            event["fraction"],
-        )
-        if several and not drawing:
-            text += f"; {done} files done" + ("" if left is None else f", {clock(left)} left of all")
-        elif several:
-            text, fraction = "" if left is None else f" {clock(left)} left of all", event["batch_fraction"]
+        name, fraction, text = _name(event), event["fraction"], _file_pace(event)
+        label = _shorten(name)
+        if event["files"] > 1:
+            done, left = f"{event['files_done']}/{event['files']}", event["batch_left_seconds"]
+            of_all = "" if left is None else f"{clock(left)} left of all"
+            if drawing:
+                label, fraction, text = f"[{done} done] {label}", event["batch_fraction"], f" {of_all}"
+            else:
+                text += f"; {done} files done" + (of_all and f", {of_all}")
         if drawing:
-            label = f"[{done} done] " * several + _shorten(_name(event))
             self._bar.draw(label, fraction, text)
         elif time.monotonic() >= self._next_words:
             self._next_words = time.monotonic() + WORDS_EVERY
-            words(f"{_name(event)}:{text}")
+            words(f"{name}:{text}")
 
     def _live(self, event: dict[str, Any]) -> None:
         if not self.json and not self.quiet and can_draw(sys.stderr):
@@ -384,6 +337,13 @@ def _pace(event: dict[str, Any]) -> dict[str, Any]:
     left = wall * (1 - fraction) / done if done > 0 else None
     pace = event["seconds"] * done / wall if wall > 0 else 0.0
     return {"speed": round(pace, 3), "left_seconds": None if left is None else round(left, 1)}
+
+
+def _file_pace(event: dict[str, Any]) -> str:
+    """How far a recording is, in words."""
+    pace, length = _pace(event), event["seconds"]
+    text = f" {clock(event['fraction'] * length)}/{clock(length)}, {times(pace['speed'])}"
+    return text if pace["left_seconds"] is None else text + f", {clock(pace['left_seconds'])} left"
 
 
 def _estimated(event: dict[str, Any]) -> str:
