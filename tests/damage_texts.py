@@ -162,7 +162,7 @@ class Batch(Kind):
 
         (path,) = folder.iterdir()
         found = once(inputs.read_manifest(str(path)))
-        assert sorted(inputs.longest_first(found)) == list(range(len(found)))
+        assert sorted(inputs.longest_first([inputs.length(one) for one in found])) == list(range(len(found)))
 
 
 class Work(Kind):

@@ -211,7 +211,7 @@ def test_failures_are_recorded_and_retried(capfd):
     assert run(capfd, "a.wav", "b.wav", "c.wav", "-o", "out")[0] == 3
     table = Path("out/slyther-failures.tsv")
     rows = [line.split("\t") for line in table.read_text().splitlines()]
-    assert rows[0] == ["path", "kind", "message"] and {r[0] for r in rows[1:]} == {
+    assert rows[0] == ["path", "kind", "message", "folder"] and {r[0] for r in rows[1:]} == {
         os.path.abspath("b.wav"),
         os.path.abspath("c.wav"),
     }
@@ -457,6 +457,60 @@ def test_hands_that_never_start():
         list(pool.work_through(job, work, crew, 2))
 
 
+def test_work_that_is_given_up_leaves_nothing(monkeypatch):
+    """The lock and the unfinished files of a process that was killed three times."""
+    make("a.wav", "b.wav", seconds=0.02)
+    outputs = [Path("out/deep/a_s1.wav"), Path("out/deep/a_s2.wav")]
+
+    class Killed(UnluckyHand):
+        def receive(self):
+            if str(self.item.source) != "a.wav":
+                return super().receive()
+            outputs[0].parent.mkdir(parents=True, exist_ok=True)
+            locks._lock_of(outputs).touch()
+            for i in range(2):
+                outputs[0].with_name(f".{locks.part_name(outputs)}-{i}.part").write_text("half")
+            raise pool.Lost("killed")
+
+    crew = Unlucky.__new__(Unlucky)
+    crew.hire = lambda number: Killed(crew)
+
+    def by_others(job, work):
+        Unlucky.__init__(crew, job, [])
+        yield from pool.work_through(job, work, crew, 1)
+
+    monkeypatch.setattr(separation.Separation, "_by_others", by_others)
+    how = {"jobs": 2, "threads": 1, "filename": "deep/{track}_{stem}.{ext}"}
+    results = slyther_cli.separate(["a.wav", "b.wav"], "out", **how)
+    assert [r.status for r in results] == ["failed", "done"] and "lost 3 times" in str(results[0].error)
+    assert left("out") == ["deep/b_s1.wav", "deep/b_s2.wav", "slyther-failures.tsv"]
+    how["filename"] = "deeper/{track}_{stem}.{ext}"
+    outputs[:] = [Path("out/deeper/a_s1.wav"), Path("out/deeper/a_s2.wav")]
+    slyther_cli.separate(["a.wav"], "out", ray="none", **how)
+    assert not Path("out/deeper").exists()
+
+
+def test_a_process_lost_while_it_starts_is_no_try_of_a_file(monkeypatch):
+    make("a.wav", "b.wav", seconds=0.02)
+    begin, give, hired, given = pool._Process.__init__, pool._Process.give, [], []
+
+    def hire(self, job, number):
+        begin(self, job, number)
+        hired.append(number)
+        if len(hired) <= 4:
+            self.process.kill()
+
+    def record(self, item):
+        given.append(item.index)
+        give(self, item)
+
+    monkeypatch.setattr(pool._Process, "__init__", hire)
+    monkeypatch.setattr(pool._Process, "give", record)
+    results = slyther_cli.separate(["a.wav", "b.wav"], "out", jobs=2, threads=1)
+    assert [r.status for r in results] == ["done", "done"]
+    assert sorted(given) == [0, 1] and len(hired) == 6
+
+
 def children():
     """Process ids of the workers."""
     found = []
@@ -505,7 +559,7 @@ def test_a_process_that_always_dies():
     results = slyther_cli.separate(["a.wav", "b.wav"], "out", "slow", jobs=2, on_event=on_event)
     for result in results:
         assert "lost 3 times, killed" in str(result.error) and "--memory-limit" in str(result.error)
-    assert not [name for name in left("out") if name.endswith(".wav")]
+    assert left("out") == ["slyther-failures.tsv"]
 
 
 def test_stopping_stops_the_processes(tmp_path):
@@ -561,3 +615,15 @@ def test_nothing_has_a_name_before_it_is_on_the_disk(place, monkeypatch):
     names = [what for kind, what in done if kind == "name"]
     assert len(names) == 8 and all(done.index(("sync", n)) < done.index(("name", n)) for n in names)
     assert done[-1] == ("sync", os.path.abspath("out")) and len(done) == 8 + 8 + 1
+
+
+def test_lists_of_find_print0_are_read(monkeypatch):
+    names = [b"a.wav", b"two\nlines.wav", b" x/\xff.wav"]
+    Path("list.txt").write_bytes(b"".join(name + b"\0" for name in names))
+    assert [os.fsencode(path) for path in listing.read_manifest("list.txt")] == names
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a.wav\0")))
+    assert listing.read_manifest("-") == [Path("a.wav")]
+    for damaged in (b"a.wav\0b.wav\n", b"a.wav\0\0b.wav\0", b"\0"):
+        Path("list.txt").write_bytes(damaged)
+        with pytest.raises(InputError, match="is this a manifest"):
+            listing.read_manifest("list.txt")

@@ -152,7 +152,7 @@ def test_usage_errors_are_one_line(capfd, args, words):
     assert words in one_line(err) or words.lower() in one_line(err).lower()
 
 
-@pytest.mark.parametrize("option", ["--temperature", "--fp16", "--zzz", "--o"])
+@pytest.mark.parametrize("option", ["--temper", "--bf16", "--zzz", "--o"])
 def test_what_is_not_near_is_not_suggested(capfd, option):
     assert "did you mean" not in one_line(run(capfd, "transcribe", "a.wav", option, "1")[2])
 

@@ -277,5 +277,6 @@ def test_a_signal_while_computing(place, models):
     assert len(left("out")) == 1  # hidden
     running.send_signal(signal.SIGTERM)
     _, err = running.communicate(timeout=90)
-    assert running.returncode == 143 and err == "slyther: stopped by a signal\n"
+    going_on = "slyther: what is done is kept: the same command with --resume does the rest\n"
+    assert running.returncode == 143 and err == going_on + "slyther: stopped by a signal\n"
     assert left() == ["talk.wav"]

@@ -186,7 +186,7 @@ def render_template(template: str, **fields: object) -> Path:
 
 
 def output_paths(
-    template: str, folder: str | os.PathLike[str], stems: Sequence[str], **fields: object
+    template: str, folder: str | os.PathLike[str], stems: Sequence[str], /, **fields: object
 ) -> list[Path]:
     """One path below ``folder`` for each stem; the field ``{stem}`` takes the stem's name.
 
@@ -215,7 +215,8 @@ def check_collisions(pairs: Iterable[tuple[Input | str, str | os.PathLike[str]]]
             who = shown(source) if other == source else f"{shown(other)} and {shown(source)}"
             raise UsageError(
                 f"{who} would be written to the same file {shown(target)}: "
-                "give each its folder, one by one (or separate with {parent} or {trackext} in --filename)"
+                "give each its folder, one by one (or tell them apart by {folder}, {parent} or {trackext} "
+                "in --filename)"
             )
         if key in inputs:
             raise UsageError(f"the output {shown(target)} would replace the input {shown(inputs[key])}")

@@ -65,6 +65,9 @@ progress [separate transcribe] How far a recording is; at most one a second.
   wall_seconds   number   in this run, so far
   speed          number   seconds of sound a second
   left_seconds   number?  until the recording is done, as far as one can tell
+  files_done     count    how many are done with
+  batch_fraction      number   of the sound of all of them that is done with, 0 to 1
+  batch_left_seconds  number?  until all are done, as far as one can tell
 
 progress [train] How much speech is made (train synthesize).
   hours        number     so far
@@ -121,6 +124,7 @@ file_done [separate transcribe speak] An input is done with: computed, skipped o
   seconds       number  length of the recording
   wall_seconds  number  that it took
   notes         texts   what was done to the sound and found in it
+  estimate_seconds?  number  --dry-run: the work that it would be here, as measured with a little noise
   words?        count   transcribe: how many were heard
   sentences?    count   speak: how many were spoken
   retried?      count   speak: of them, said more than once
@@ -141,6 +145,7 @@ summary [separate transcribe] The job is over; always the last event of a job th
   failed         count   of them
   audio_seconds  number  of sound in those that are done
   wall_seconds   number  of the job
+  estimate_seconds?  number  --dry-run: the work that all would be here, with --jobs as many at once
 
 train [train] How training goes, every few seconds.
   step      count   steps done

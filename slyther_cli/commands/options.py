@@ -137,6 +137,9 @@ Strict = Annotated[
     bool,
     typer.Option("--strict", help="Refuse damaged recordings; else silence stands for what cannot be read."),
 ]
+Flat = Annotated[
+    bool, typer.Option("--flat", help="All results in DIR itself: the folders of INPUTS are not mirrored.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace results that are there.")]
 SkipExisting = Annotated[
     bool, typer.Option("--skip-existing", help="Leave out inputs whose results are there.")
@@ -224,6 +227,21 @@ def existing(force: bool, skip_existing: bool) -> Any:
     """What becomes of results that are there: "replace", "skip" or "refuse"."""
     check_contradictions(force=force, skip_existing=skip_existing)
     return "replace" if force else "skip" if skip_existing else "refuse"
+
+
+def going_on(inputs: list[str], resume: bool, force: bool, dry_run: bool) -> str:
+    """What to say when a job is stopped: how a later run goes on with it, if one can."""
+    if dry_run or "-" in inputs:
+        return ""
+    if resume:
+        return "the same command goes on from here"
+    instead = " in place of --force" if force else ""
+    return f"what is done is kept: the same command with --resume{instead} does the rest"
+
+
+def template(named: str | None, flat: bool, default: str) -> str:
+    """The template of the results' names; ``flat`` leaves the folders of the default out."""
+    return named or (default.removeprefix("{folder}/") if flat else default)
 
 
 def check_new(target: Path, force: bool) -> None:

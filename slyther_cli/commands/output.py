@@ -7,7 +7,6 @@ on a terminal that can (not with TERM=dumb). NO_COLOR keeps words plain, FORCE_C
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -17,11 +16,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from slyther_cli import __version__
+from slyther_cli.commands.bar import Bar
 from slyther_cli.errors import escaped, printable
 
 SCHEMA = 1
 JSON_PROGRESS_EVERY = 1.0  # seconds
 BAR_EVERY = 0.1
+RESAMPLED = "resampled "  # how a note begins that is for -v alone: what every recording of another rate gets
 FIRST_WORDS, WORDS_EVERY = 5.0, 60.0  # how far a job is, with -v where no bar can be drawn
 
 
@@ -192,53 +193,15 @@ def speed(audio: float, wall: float) -> str:
     return f"{times(audio / wall)} real time" if wall > 0 else ""
 
 
-class Bar:
-    """A progress line on the terminal (tqdm), as wide as it is."""
-
-    def __init__(self) -> None:
-        self._line: Any = None
-
-    def draw(self, label: str, fraction: float | None, text: str) -> None:
-        """``label  42% |####    | text``; ``label text`` when nobody knows how much is still to come."""
-        if self._line is None:
-            from tqdm import tqdm
-
-            tqdm.monitor_interval = 0  # no thread for one line
-            self._line = tqdm(
-                total=1.0,
-                bar_format="{desc} {percentage:3.0f}% |{bar}| {unit}"
-                if fraction is not None
-                else "{desc} {unit}",
-                ascii=" #",
-                leave=False,
-                mininterval=0,
-                delay=1e-9,  # else an empty line is drawn before the first that has words
-                nrows=20,  # a terminal that reports no size is drawn on all the same
-                file=sys.stderr,
-            )
-        try:
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
-        except (OSError, ValueError):
-            columns = 80
-        self._line.ncols = columns - 1
-        self._line.set_description_str(label, refresh=False)
-        self._line.n, self._line.unit = min(1.0, fraction or 0.0), text
-        with contextlib.suppress(OSError, ValueError):
-            self._line.refresh()
-
-    def clear(self) -> None:
-        """Take the line away, so that words can come in its place."""
-        if self._line is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._line.close()
-        self._line = None
-
-
 class Reporter:
     """Events of a task, told to whoever asked: as JSON lines, or as words, a bar and the results' paths."""
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(
+        self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False, going_on: str = ""
+    ) -> None:
+        """``going_on``: how to go on with a job that was stopped, in words."""
         global json_asked
+        self.going_on = going_on
         self.json = json_asked = as_json
         self.quiet, self.verbose = quiet, verbose
         self._bar = Bar()
@@ -262,8 +225,10 @@ class Reporter:
     def __enter__(self) -> Reporter:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         self._drop_bar()
+        if self.going_on and kind is not None and not issubclass(kind, Exception):
+            self.say(f"slyther: {self.going_on}")
 
     def _as_json(self, kind: str, event: dict[str, Any]) -> None:
         details = {key: value for key, value in event.items() if key not in ("event", "exception")}
@@ -290,17 +255,20 @@ class Reporter:
         drawing = can_draw(sys.stderr)
         if self.json or self.quiet or not (drawing or self.verbose):
             return
-        pace, length = _pace(event), event["seconds"]
-        turn = f"[{event['index'] + 1}/{event['files']}] " if event["files"] > 1 else ""
-        text = f" {clock(event['fraction'] * length)}/{clock(length)}, {times(pace['speed'])}"
-        if pace["left_seconds"] is not None:
-            text += f", {clock(pace['left_seconds'])} left"
-        if not drawing:
-            if time.monotonic() >= self._next_words:
-                self._next_words = time.monotonic() + WORDS_EVERY
-                words(f"{turn}{_name(event)}:{text}")
-            return
-        self._bar.draw(turn + _shorten(_name(event)), event["fraction"], text)
+        name, fraction, text = _name(event), event["fraction"], _file_pace(event)
+        label = _shorten(name)
+        if event["files"] > 1:
+            done, left = f"{event['files_done']}/{event['files']}", event["batch_left_seconds"]
+            of_all = "" if left is None else f"{clock(left)} left of all"
+            if drawing:
+                label, fraction, text = f"[{done} done] {label}", event["batch_fraction"], f" {of_all}"
+            else:
+                text += f"; {done} files done" + (of_all and f", {of_all}")
+        if drawing:
+            self._bar.draw(label, fraction, text)
+        elif time.monotonic() >= self._next_words:
+            self._next_words = time.monotonic() + WORDS_EVERY
+            words(f"{name}:{text}")
 
     def _live(self, event: dict[str, Any]) -> None:
         if not self.json and not self.quiet and can_draw(sys.stderr):
@@ -317,7 +285,8 @@ class Reporter:
     def _file_done(self, event: dict[str, Any]) -> None:
         name, status = _name(event), event["status"]
         for note in event["notes"]:
-            self.say(f"{name}: {note}")
+            if self.verbose or not note.startswith(RESAMPLED):
+                self.say(f"{name}: {note}")
         if not self.json:
             for path in event["outputs"].values():
                 data(path)
@@ -325,7 +294,7 @@ class Reporter:
         if status == "skipped":
             self.say(f"{name}: skipped" + ", its results are there" * bool(event["outputs"]))
         elif status == "planned":
-            self.say(f"{name}: {length} of sound, nothing written (dry run)")
+            self.say(f"{name}: {length} of sound{_estimated(event)}, nothing written (dry run)")
         else:
             wall = event["wall_seconds"]
             self.say(f"{name}: {length} of sound in {duration(wall)}, {speed(event['seconds'], wall)}")
@@ -343,7 +312,7 @@ class Reporter:
         if event["done"]:
             audio, wall = event["audio_seconds"], event["wall_seconds"]
             text += f"; {duration(audio)} of sound in {duration(wall)}, {speed(audio, wall)}"
-        self.say(text)
+        self.say(text + _estimated(event))
 
 
 def exit_code(errors: Sequence[Exception | None]) -> int:
@@ -368,6 +337,18 @@ def _pace(event: dict[str, Any]) -> dict[str, Any]:
     left = wall * (1 - fraction) / done if done > 0 else None
     pace = event["seconds"] * done / wall if wall > 0 else 0.0
     return {"speed": round(pace, 3), "left_seconds": None if left is None else round(left, 1)}
+
+
+def _file_pace(event: dict[str, Any]) -> str:
+    """How far a recording is, in words."""
+    pace, length = _pace(event), event["seconds"]
+    text = f" {clock(event['fraction'] * length)}/{clock(length)}, {times(pace['speed'])}"
+    return text if pace["left_seconds"] is None else text + f", {clock(pace['left_seconds'])} left"
+
+
+def _estimated(event: dict[str, Any]) -> str:
+    """What a dry run says of the time; nothing where it says nothing."""
+    return f", an estimated {duration(event['estimate_seconds'])} here" if "estimate_seconds" in event else ""
 
 
 def _name(event: dict[str, Any]) -> str:

@@ -33,12 +33,14 @@ def separate(
     format: opt.SoundFormat = "wav",
     subtype: opt.Subtype = "16",
     filename: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Names of the results below DIR: {track} {trackext} {parent} {stem} {ext} {model}.",
+            help="Names of the results below DIR: {folder} {track} {trackext} {parent} {stem} {ext} {model}; "
+            "by default {folder}/{track}_{stem}.{ext}.",
             metavar="TEMPLATE",
         ),
-    ] = "{track}_{stem}.{ext}",
+    ] = None,
+    flat: opt.Flat = False,
     track: opt.Track = None,
     strict: opt.Strict = False,
     force: opt.Force = False,
@@ -87,7 +89,10 @@ def separate(
     limit, inputs = opt.parse_size(memory_limit), opt.named(inputs, manifest)
     existing = opt.existing(force, skip_existing)
     opt.check_contradictions(quiet=quiet, verbose=verbose)
-    with Reporter(as_json=as_json, quiet=quiet, verbose=verbose or dry_run) as report:
+    opt.check_contradictions(flat=flat, filename=filename is not None)
+    going_on = opt.going_on(inputs, resume, force, dry_run)
+    with Reporter(as_json=as_json, quiet=quiet, verbose=verbose or dry_run, going_on=going_on) as report:
+        from slyther_cli.separation.job import DEFAULT_TEMPLATE
         from slyther_cli.separation.job import separate as run
 
         results = run(
@@ -97,7 +102,7 @@ def separate(
             speakers=speakers,
             format=format,
             subtype=subtype,
-            filename=filename,
+            filename=opt.template(filename, flat, DEFAULT_TEMPLATE),
             device=device,
             threads=threads,
             existing=existing,

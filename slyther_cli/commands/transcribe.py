@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slyther_cli.commands import completing
+from slyther_cli.commands import completing, whisper
 from slyther_cli.commands import options as opt
 from slyther_cli.commands.output import Reporter, as_it_is, can_draw, exit_code
 from slyther_cli.errors import UsageError
@@ -26,8 +26,9 @@ def _flag(text: str | None) -> bool | None:
     return None if text is None else FLAGS[text.lower()]
 
 
-@app.command("transcribe")
+@app.command("transcribe", cls=whisper.WhisperCommand)
 def transcribe(
+    ctx: typer.Context,
     inputs: opt.Inputs = None,
     output_dir: Annotated[
         str | None,
@@ -119,6 +120,15 @@ def transcribe(
     ] = "mix",
     track: opt.Track = None,
     strict: opt.Strict = False,
+    filename: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of the results below DIR: {folder} {track} {trackext} {parent} {ext} {model}; by "
+            "default {folder}/{track}.{ext}.",
+            metavar="TEMPLATE",
+        ),
+    ] = None,
+    flat: opt.Flat = False,
     force: opt.Force = False,
     skip_existing: opt.SkipExisting = False,
     device: opt.Device = "auto",
@@ -158,11 +168,10 @@ def transcribe(
     download, 6 device or memory, 130 and 143 when stopped by a signal.
     """
     limit, inputs = opt.parse_size(memory_limit), opt.named(inputs, manifest)
-    if any(name in ("True", "False") and not os.path.lexists(name) for name in inputs):
-        raise UsageError("--verbose takes no value here: use -q or -v")
     words, highlighted = _flag(word_times), _flag(whisper_highlight)
     existing = opt.existing(force, skip_existing)
     opt.check_contradictions(quiet=quiet, verbose=verbose)
+    opt.check_contradictions(flat=flat, filename=filename is not None)
     if task != "transcribe":
         raise UsageError(f"--task {task}: the models write down what is said, they do not {task}")
     formats = opt.listed(format)
@@ -175,10 +184,17 @@ def transcribe(
     to_stdout = output_dir == "-" or (output_dir is None and _is_one(inputs, formats, manifest))
     if output_dir == "-" and not _is_one(inputs, formats, manifest):
         raise UsageError("-o - takes one recording and one format: name a folder for more")
-    if to_stdout and skip_existing:
-        raise UsageError("--skip-existing needs results in files: name their folder with -o")
-    report = _Teller(as_json, quiet, verbose or dry_run)
+    if to_stdout and (skip_existing or filename is not None):
+        option = "--skip-existing" if skip_existing else "--filename"
+        raise UsageError(f"{option} needs results in files: name their folder with -o")
+    going_on = opt.going_on(inputs, resume, force, dry_run)
+    report = _Teller(as_json, quiet, verbose or dry_run, going_on)
     with report:
+        named, model = model, whisper.own_model(model)
+        told = whisper.note(ctx.meta[whisper.LEFT_OUT], named if model is None else None)
+        if told:
+            report.say(f"slyther: {told}")
+        from slyther_cli.transcription.job import DEFAULT_TEMPLATE
         from slyther_cli.transcription.job import transcribe as run
 
         if to_stdout and not as_json:
@@ -189,6 +205,7 @@ def transcribe(
             model,
             formats=formats,
             beside=output_dir is None and not to_stdout,
+            filename=opt.template(filename, flat, DEFAULT_TEMPLATE),
             decode=decode,  # type: ignore[arg-type]
             lm=lm,
             beam=beam,
@@ -233,8 +250,8 @@ def _is_one(inputs: list[str], formats: list[str], manifest: str | None) -> bool
 class _Teller(Reporter):
     """Also prints the transcript, as it comes, where it goes to standard output."""
 
-    def __init__(self, as_json: bool, quiet: bool, verbose: bool) -> None:
-        super().__init__(as_json=as_json, quiet=quiet, verbose=verbose)
+    def __init__(self, as_json: bool, quiet: bool, verbose: bool, going_on: str) -> None:
+        super().__init__(as_json=as_json, quiet=quiet, verbose=verbose, going_on=going_on)
         self._format: Any = None
 
     def print_as(self, formats: list[str], layout: dict[str, Any]) -> None:

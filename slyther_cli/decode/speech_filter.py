@@ -49,7 +49,7 @@ class Stretch(NamedTuple):
 class Likely:
     """Passes on what is like speech, and counts what is not. With ``everything``, all is passed on.
 
-    The segments of a voice come in order, voices one after the other; nothing waits for what comes later.
+    The segments of a voice come in order; each voice has one of its own. Nothing waits for what comes later.
     """
 
     def __init__(self, rate: int, everything: bool = False) -> None:
@@ -81,6 +81,14 @@ class Likely:
                 self.first = segment.start / self.rate
             self.words += len(segment.words)
         return kept
+
+    def joined(self, others: Iterable[Likely]) -> Likely:
+        """What this and those of other voices have left out, for :meth:`note`."""
+        all_of_them = [one for one in (self, *others) if one.words]
+        total = Likely(self.rate)
+        total.words = sum(one.words for one in all_of_them)
+        total.first = min((one.first for one in all_of_them), default=0.0)
+        return total
 
     def note(self) -> str | None:
         """A sentence for the user, if there is something to say."""

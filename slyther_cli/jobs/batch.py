@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,12 +27,15 @@ from slyther_cli.audio.spool import Bytes, Source
 from slyther_cli.audio.writer import sync_folder
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import InputError, OutputError, SlytherError, UsageError
-from slyther_cli.jobs.inputs import longest_first, part, read_manifest
+from slyther_cli.jobs.inputs import length, longest_first, part, read_places
 from slyther_cli.jobs.locks import Failures, Taken, claim, tidy, unused_goes
+from slyther_cli.jobs.placing import folders_of
+from slyther_cli.jobs.progress import Overall
 from slyther_cli.jobs.results import Result, summarise
 from slyther_cli.jobs.resume import check_source, is_unfinished
 from slyther_cli.jobs.setup import describe_error, out_of_memory
 from slyther_cli.jobs.work import Event, Outputs, Turn, Work
+from slyther_cli.runtime import cores
 
 DYING = 60.0  # seconds until a lost process has surely let its outputs go
 
@@ -65,6 +69,8 @@ class Batch:
     jobs: int | None = None
     ray: str | None = None
     ray_gpus: float | None = None
+    folders: dict[Input, Path] = field(default_factory=dict)
+    """Input -> the folder below ``output_dir`` that its results go into, where it is not that one."""
     tell: Callable[[Event], None]
 
     @property
@@ -115,6 +121,8 @@ class Batch:
             inputs = part(inputs, self.shard)
         jobs = min(self.jobs or 1, len(inputs))
         shared = not self.dry_run and (self.ray is not None or jobs > 1)
+        if self.dry_run and jobs > 1 and not self.threads:  # what each process would have
+            self.threads = max(1, cores() // jobs)
         if shared and "-" in inputs:
             raise UsageError("standard input is not for other processes: leave out --jobs and --ray")
         started = time.monotonic()
@@ -124,17 +132,21 @@ class Batch:
         if shared:
             about |= {"jobs": jobs} if self.ray is None else {"ray": self.ray}
         self._tell("start", task=self.task, model=self.config.name, files=len(inputs), **about)
-        work = [Work(i, inputs[i], outputs[inputs[i]], (i, len(inputs))) for i in longest_first(inputs)]
+        seconds = [length(source) for source in inputs]
+        known = {str(i): s for i, s in zip(inputs, seconds, strict=True) if math.isfinite(s)}
+        self.tell = Overall(self.tell, known)
+        work = [Work(i, inputs[i], outputs[inputs[i]], (i, len(inputs))) for i in longest_first(seconds)]
         failures = Failures(self.output_dir) if self.output_dir and several and not self.dry_run else None
         results: dict[int, Result] = {}
         try:
-            with unused_goes(self.output_dir), contextlib.closing(self._results(work, shared)) as found:
+            with unused_goes(self._targets(work)), contextlib.closing(self._results(work, shared)) as found:
                 for item, result in found:
                     results[item.index] = result
                     if failures is not None and result.error is not None:
                         # the error itself says that nothing can be written
                         with contextlib.suppress(OutputError):
-                            failures.add(str(item.source), result.error)
+                            folder = self.folders.get(item.source, "")
+                            failures.add(str(item.source), result.error, str(folder))
         finally:
             done = [r for r in results.values() if r.status == "done"]
             for folder in {path.parent for r in done for path in r.outputs.values()}:
@@ -143,17 +155,37 @@ class Batch:
             with contextlib.suppress(OutputError):
                 failures.settle([r.source for r in results.values() if r.error is None])
         ordered = [results[i] for i in range(len(inputs))]
-        self._tell("summary", **summarise(ordered, time.monotonic() - started))
+        self._tell("summary", **summarise(ordered, time.monotonic() - started, jobs))
         return ordered
+
+    def _targets(self, work: list[Work]) -> set[Path]:
+        """All folders that results go into."""
+        paths = {path.parent for w in work if isinstance(w.outputs, dict) for path in w.outputs.values()}
+        return paths | ({self.output_dir} if self.output_dir is not None else set())
+
+    def fields(self, source: Input, name: str) -> dict[str, str]:
+        """What a template of names may have, beside {ext} and {stem}; ``name``: of the recording."""
+        path = Path(name)
+        return {
+            "track": path.stem,
+            "trackext": path.suffix.lstrip("."),
+            "parent": path.absolute().parent.name,
+            "folder": str(self.folders.get(source, ".")),
+            "model": self.config.name,
+        }
 
     def _inputs(self, named: list[str]) -> list[Input]:
         inputs = expand_inputs(named)
         if self.output_dir is not None:
             inputs = without_own_outputs(named, inputs, self.output_dir)
+        self.folders = folders_of(named, inputs)
         if self.manifest is not None:
             if self.manifest == "-" and "-" in inputs:
                 raise UsageError("standard input cannot be the manifest and a recording")
-            inputs = once([*inputs, *read_manifest(self.manifest)])
+            listed = read_places(self.manifest)
+            places: dict[Input, Path] = {path: Path(to) for path, to in listed if to}
+            self.folders = {**places, **dict.fromkeys(inputs, Path()), **self.folders}
+            inputs = once([*inputs, *(path for path, _ in listed)])
         if not inputs:
             raise UsageError("no input files")
         return inputs

@@ -15,16 +15,24 @@ from slyther_cli.audio.discover import AUDIO_EXTENSIONS, Input, file_path, shown
 from slyther_cli.audio.reader import HIGHEST_RATE, LOWEST_RATE
 from slyther_cli.errors import InputError, UsageError
 
+Row = tuple[int, str, str]  # the number of a line, a path, the folder of its results
 LARGEST_MANIFEST = 1 << 30  # bytes
-COLUMN = "path"
+COLUMN, FOLDER = "path", "folder"
 
 
 def read_manifest(name: str) -> list[Path]:
-    """The paths that a manifest has, in its order; relative ones are below its folder.
+    """The paths that a manifest has; see :func:`read_places`."""
+    return [path for path, _ in read_places(name)]
 
-    A text file has a path a line; a .tsv or .csv has a header with a column "path", and any others. "-" is a
-    list of lines on standard input, below the current folder. Paths name files as they are: no globs, no
-    folders to search. Raises InputError: it cannot be read, is no list of paths, or is empty.
+
+def read_places(name: str) -> list[tuple[Path, str]]:
+    """The paths that a manifest has, in its order, each with the folder below the output folder that its
+    results go into ("": that one itself). Relative paths are below the manifest's folder.
+
+    A text file has a path a line, or ends each with a zero byte, as ``find -print0`` does; a .tsv or .csv has
+    a header with a column "path", perhaps one "folder", and any others. "-" is such a text on standard input,
+    below the current folder. Paths name files as they are: no globs, no folders to search. Raises InputError:
+    it cannot be read, is no list of paths, or is empty.
     """
     label = "standard input" if name == "-" else shown(name)
     try:
@@ -41,33 +49,36 @@ def read_manifest(name: str) -> list[Path]:
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     base = Path(".") if name == "-" else Path(name).parent
     rows = _column(text, label, name) if name.lower().endswith((".tsv", ".csv")) else _lines(text)
-    paths = []
-    for number, entry in rows:
+    places = []
+    for number, entry, folder in rows:
         if "\0" in entry:
             raise InputError(f"{label}: line {number} is no path: is this a manifest?")
-        paths.append(file_path(base / entry))
-    if not paths:
+        places.append((file_path(base / entry), folder))
+    if not places:
         raise InputError(f"{label}: the manifest names no recordings")
-    return paths
+    return places
 
 
-def _lines(text: str) -> list[tuple[int, str]]:
+def _lines(text: str) -> list[Row]:
+    names = text.removesuffix("\0").split("\0")
+    if text.endswith("\0") and all(name.strip() for name in names):
+        return [(number, name, "") for number, name in enumerate(names, 1)]
     lines = enumerate(text.split("\n"), 1)
-    return [(number, line.removesuffix("\r")) for number, line in lines if line.strip()]
+    return [(number, line.removesuffix("\r"), "") for number, line in lines if line.strip()]
 
 
-def _column(text: str, label: str, name: str) -> list[tuple[int, str]]:
+def _column(text: str, label: str, name: str) -> list[Row]:
     tabs = name.lower().endswith(".tsv")
     how: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}
     try:
         lines = io.StringIO(text, newline="")
         reader = csv.DictReader(lines, restval="", **how)
-        rows = [(reader.line_num, row.get(COLUMN, "")) for row in reader]
+        rows = [(reader.line_num, row.get(COLUMN, ""), row.get(FOLDER, "")) for row in reader]
     except csv.Error as error:
         raise InputError(f"{label}: not a table: {error}") from None
     if COLUMN not in (reader.fieldnames or []):
         raise InputError(f"{label}: the table has no column {COLUMN}; a list of bare paths is a .txt")
-    empty = next((number for number, entry in rows if not entry.strip()), None)
+    empty = next((number for number, entry, _ in rows if not entry.strip()), None)
     if empty is not None:
         raise InputError(f"{label}: line {empty} has no {COLUMN}")
     return rows
@@ -90,14 +101,15 @@ def part(inputs: Sequence[Input], shard: tuple[int, int]) -> list[Input]:
     return [item for item in inputs if str(item) in mine]
 
 
-def longest_first(inputs: Sequence[Input]) -> list[int]:
-    """The order to work in, so that no long recording is left for the end, as numbers of ``inputs``. Standard
-    input comes first; what cannot be read, and will fail at once, comes last; else as they are named."""
-    return sorted(range(len(inputs)), key=lambda i: -_seconds(inputs[i]))
+def longest_first(seconds: Sequence[float]) -> list[int]:
+    """The order to work in, so that no long recording is left for the end, as numbers of inputs that are so
+    long (:func:`length`). Standard input comes first; what cannot be read, and will fail at once, comes last;
+    else as they are named."""
+    return sorted(range(len(seconds)), key=lambda i: -seconds[i])
 
 
-def _seconds(source: Input) -> float:
-    """As the header tells."""
+def length(source: Input) -> float:
+    """Seconds, as the header tells; 0 of what cannot be read."""
     if source == "-":
         return float("inf")
     import soundfile

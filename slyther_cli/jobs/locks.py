@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from slyther_cli.audio.discover import shown
@@ -20,7 +20,7 @@ from slyther_cli.errors import OutputError
 from slyther_cli.jobs.setup import describe_error
 
 FAILURES = "slyther-failures.tsv"
-HEAD = "path\tkind\tmessage\n"
+HEAD = "path\tkind\tmessage\tfolder\n"
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -61,15 +61,16 @@ def claim(outputs: Sequence[Path], patience: float = 0.0) -> Iterator[list[str]]
 
 
 @contextlib.contextmanager
-def unused_goes(folder: Path | None) -> Iterator[None]:
-    """If ``folder`` was not there before and is empty afterwards, it is taken away: of several processes that
-    worked in it, none could know that it was the last."""
-    missing = [] if folder is None else [f for f in (folder, *folder.parents) if not os.path.lexists(f)]
+def unused_goes(folders: Iterable[Path]) -> Iterator[None]:
+    """What of ``folders`` was not there before and is empty afterwards is taken away: of several processes
+    that worked there, none could know that it was the last."""
+    every = {one for folder in set(folders) for one in (folder, *folder.parents)}
+    missing = sorted((f for f in every if not os.path.lexists(f)), key=lambda f: -len(f.parts))
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            for one in missing:
+        for one in missing:
+            with contextlib.suppress(OSError):  # there are results in it
                 one.rmdir()
 
 
@@ -78,6 +79,14 @@ def tidy(outputs: Sequence[Path]) -> None:
     if outputs and os.path.lexists(_lock_of(outputs)):
         with contextlib.suppress(Taken, OutputError), claim(outputs):
             pass
+
+
+def abandoned(outputs: Sequence[Path]) -> None:
+    """Take away what a killed process left of work that is given up: its lock, its unfinished files."""
+    with contextlib.suppress(Taken, OutputError), claim(outputs):
+        for folder in {path.parent for path in outputs}:
+            for one in folder.glob(f".{part_name(outputs)}-*.part"):
+                one.unlink(missing_ok=True)
 
 
 def _lock_of(outputs: Sequence[Path]) -> Path:
@@ -143,16 +152,17 @@ def _unlock(path: Path, handle: int) -> None:
 class Failures:
     """slyther-failures.tsv in an output folder: the inputs that failed there and were not done since.
 
-    It is a manifest: path, kind, message. Raises OutputError when it cannot be written.
+    It is a manifest: path, kind, message, and in which folder below this one the results go. Raises
+    OutputError when it cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FAILURES
 
-    def add(self, source: str, error: Exception) -> None:
+    def add(self, source: str, error: Exception, folder: str = "") -> None:
         """At once, so that a run that is killed has told."""
         told = describe_error(error)
-        row = (os.path.abspath(source), told["kind"], told["message"])
+        row = (os.path.abspath(source), told["kind"], told["message"], folder)
         if any(c in cell for cell in row for c in "\t\n\r"):  # a name that no table can hold
             return
         with self._held():

@@ -18,6 +18,7 @@ from multiprocessing.connection import Pipe, wait
 from typing import Any, Protocol
 
 from slyther_cli.errors import DeviceError
+from slyther_cli.jobs.locks import abandoned
 from slyther_cli.jobs.results import Result
 from slyther_cli.jobs.work import Work, nobody
 from slyther_cli.runtime import same_python
@@ -57,7 +58,7 @@ class Crew(Protocol):
 def work_through(job: Any, work: Sequence[Work], crew: Crew, count: int) -> Iterator[tuple[Work, Result]]:
     """Every input with its result, as they are done. Raises what stops all of them."""
     todo, tried, hands = deque(work), dict.fromkeys((item.index for item in work), 0), list[Any]()
-    idle_losses = 0  # hands lost before they did anything
+    idle_losses = 0  # hands lost before they did anything, with none between that started
     try:
         for number in range(min(count, len(todo))):
             hands.append(crew.hire(number))
@@ -73,19 +74,23 @@ def work_through(job: Any, work: Sequence[Work], crew: Crew, count: int) -> Iter
                 except Lost as lost:
                     item = hand.item
                     hands[hands.index(hand)] = crew.hire(hands.index(hand))
-                    if item is None:
+                    if item is None:  # no input is to blame
                         idle_losses += 1
                         if idle_losses >= TRIES * count:
                             raise DeviceError(f"the processes do not start: {lost}") from None
                     elif tried[item.index] < TRIES:
                         todo.appendleft(replace(item, again=True))
                     else:
+                        if isinstance(item.outputs, dict):
+                            abandoned([*item.outputs.values()])
                         error = DeviceError(
                             f"{item.source}: the process that worked on it was lost {TRIES} times, {lost}"
                         )
                         yield item, job._told(job.result(str(item.source), "failed", error=error))
                     continue
-                if kind == "events":
+                if kind == "started":
+                    idle_losses = 0
+                elif kind == "events":
                     for event in message:
                         job.tell(event)
                 elif kind == "stop":
@@ -124,7 +129,7 @@ class Processes:
 class _Process:
     def __init__(self, job: Any, number: int) -> None:
         self.item: Work | None = None
-        self.starting = False  # what it is given waits in the pipe
+        self.starting = True
         self.connection, theirs = Pipe()
         command, env = same_python("slyther_cli.jobs.worker", str(theirs.fileno()), str(number))
         self.process = subprocess.Popen(
@@ -143,7 +148,10 @@ class _Process:
 
     def receive(self) -> tuple[str, Any]:
         try:
-            return self.connection.recv()
+            kind, message = self.connection.recv()
+            if kind == "started":
+                self.starting = False
+            return kind, message
         except (EOFError, OSError):
             code = self.end()
         if code == -9:
@@ -155,7 +163,7 @@ class _Process:
             self.connection.send(what)
 
     def dismiss(self) -> None:
-        if self.item is not None:
+        if self.item is not None or self.starting:
             self.process.terminate()
         else:
             self._send(None)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from slyther_cli.jobs.estimate import together
+
 
 @dataclass(frozen=True)
 class Result:
@@ -28,6 +30,8 @@ class Result:
     plan: tuple[str, ...] = ()
     wall_seconds: float = 0.0
     error: Exception | None = None
+    estimate: float | None = None
+    """Of a dry run: the seconds of work that it would be here."""
 
     @property
     def seconds(self) -> float:
@@ -45,6 +49,7 @@ class Result:
             "seconds": round(self.seconds, 6),
             "wall_seconds": round(self.wall_seconds, 3),
             "notes": list(self.notes),
+            **({} if self.estimate is None else {"estimate_seconds": round(self.estimate, 1)}),
         }
 
 
@@ -70,13 +75,15 @@ class TranscriptionResult(Result):
         return super().as_event() | {"words": self.words}
 
 
-def summarise(results: Sequence[Result], wall_seconds: float) -> dict[str, Any]:
-    """The details of a "summary" event."""
+def summarise(results: Sequence[Result], wall_seconds: float, jobs: int = 1) -> dict[str, Any]:
+    """The details of a "summary" event. ``jobs``: processes that would share the work of a dry run."""
     counts = {s: sum(r.status == s for r in results) for s in ("done", "skipped", "planned", "failed")}
     audio = sum(r.seconds for r in results if r.status == "done")
+    estimates = [r.estimate for r in results if r.estimate is not None]
     return {
         "files": len(results),
         **counts,
         "audio_seconds": round(audio, 3),
         "wall_seconds": round(wall_seconds, 3),
+        **({"estimate_seconds": round(together(estimates, jobs), 1)} if estimates else {}),
     }

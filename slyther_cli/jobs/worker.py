@@ -1,7 +1,7 @@
 """A process that works for ``pool``: ``python -m slyther_cli.jobs.worker FD NUMBER``.
 
-It gets a job and then one input after the other, and sends back events and results. It ends when it is told
-to, when it gets SIGTERM, and when nobody is there any more.
+It gets a job and says that it has started; then it gets one input after the other, and sends back events and
+results. It ends when it is told to, when it gets SIGTERM, and when nobody is there any more.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def serve(connection: Connection, number: int) -> None:
     job.tell = tell
     try:
         share(job, number)
+        connection.send(("started", None))
         while (item := connection.recv()) is not None:
             result = job.one(item)
             if result.error is not None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ from slyther_cli.audio.streams import BLOCK, Lockstep, at_source_rate
 from slyther_cli.audio.writer import CLIPS, StemGroup, subtype_of
 from slyther_cli.errors import UsageError
 from slyther_cli.jobs.batch import Batch, open_recording
+from slyther_cli.jobs.estimate import cost
 from slyther_cli.jobs.inputs import parse_shard
 from slyther_cli.jobs.locks import part_name
 from slyther_cli.jobs.results import Result, SeparationResult
@@ -45,12 +47,13 @@ from slyther_cli.jobs.setup import (
     sample_rate,
 )
 from slyther_cli.jobs.work import Outputs, Turn, nobody
+from slyther_cli.separation.balance import Balance
 from slyther_cli.separation.live import LiveStems, write_stems
 
 DEFAULT_MODEL = "mamba-tasnet-8k-2spk"
 LIVE_MODEL = "mamba-tasnet-8k-2spk-causal"
 DEFAULT_OUTPUT_DIR = "separated"
-DEFAULT_TEMPLATE = "{track}_{stem}.{ext}"
+DEFAULT_TEMPLATE = "{folder}/{track}_{stem}.{ext}"
 
 Event = dict[str, Any]
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -89,9 +92,10 @@ def separate(
 
     ``inputs``        files, folders, globs, "-" for standard input; one, or several. A causal model separates
                       standard input while it comes (docs/longform.md).
-    ``output_dir``    where the stems go, under the names that ``filename`` gives: a template of {track}
-                      {trackext} {parent} {stem} {ext} {model}. Files appear whole or not at all, at the rate
-                      and length of the input.
+    ``output_dir``    where the stems go, under the names that ``filename`` gives: a template of {folder}
+                      {track} {trackext} {parent} {stem} {ext} {model}. {folder} is where an input lies in a
+                      folder that was searched: by default that is mirrored. Files appear whole or not at
+                      all, at the rate and length of the input.
     ``model``         name or folder; by default the model that comes with slyther, or one for ``speakers``.
     ``format``        "wav" or "flac"; ``subtype`` "16", "24" or "float" (wav only).
     ``device``        "auto", "cpu", "cuda", "cuda:N". ``threads`` sets torch's number for the process.
@@ -180,18 +184,9 @@ class Separation(Batch):
 
     def outputs(self, source: Input) -> Outputs:
         stems = [f"s{i + 1}" for i in range(count_speakers(self.config))] + ["residual"] * self.residual
-        path = Path("stdin") if source == "-" else Path(source)
+        fields = self.fields(source, "stdin" if source == "-" else str(source))
         assert self.output_dir is not None
-        paths = output_paths(
-            self.filename,
-            self.output_dir,
-            stems,
-            track=path.stem,
-            trackext=path.suffix.lstrip("."),
-            parent=path.absolute().parent.name,
-            ext=self.format,
-            model=self.config.name,
-        )
+        paths = output_paths(self.filename, self.output_dir, stems, ext=self.format, **fields)
         for stem_path in paths:
             check_extension(stem_path, self.format)
         return dict(zip(stems, paths, strict=True))
@@ -230,6 +225,17 @@ class Separation(Batch):
             raise (out_of_memory(error) or error) from None
         self.device = device
 
+    @cached_property
+    def cost(self) -> float:
+        """Seconds of work for a second of sound, as measured here."""
+        from slyther_cli.longform import plan_separation, separate_whole
+
+        def work(x: np.ndarray) -> None:
+            for _ in separate_whole(self.model, lambda: iter([x]), plan_separation(self.model, len(x))):
+                pass
+
+        return cost(work, sample_rate(self.config))
+
     def compute(
         self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn
     ) -> SeparationResult:
@@ -253,7 +259,7 @@ class Separation(Batch):
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)
         if self.dry_run:
             result = SeparationResult(name, "planned", outputs, reader.source_rate, reader.source_frames)
-            return replace(result, notes=tuple(reader.notes), plan=lines)
+            return replace(result, notes=tuple(reader.notes), plan=lines, estimate=seconds * self.cost)
 
         job = None
         notes: list[str] = []
@@ -287,7 +293,7 @@ class Separation(Batch):
                     part=part_name(list(outputs.values())),
                 )
             )
-            mixture = None
+            mixture, balance = None, Balance(count_speakers(self.config))
             if self.residual:
                 again = stack.enter_context(
                     AudioReader(file, self.channel, work_dir=self.work_dir, **self.reading)
@@ -300,6 +306,7 @@ class Separation(Batch):
             stems = separate_whole(self.model, heard, plan, progress, job=job)
             stack.callback(getattr(stems, "close", lambda: None))
             for block in at_source_rate(map(heard.undo, stems), reader):
+                balance.add(block)
                 if mixture is not None:
                     rest = mixture.take(block.shape[1]) - block.sum(axis=0)
                     block = np.concatenate([block, rest[np.newaxis]])
@@ -311,7 +318,11 @@ class Separation(Batch):
                 notes += job.notes
                 job.remove()
         result = SeparationResult(name, "done", outputs, reader.source_rate, reader.source_frames)
-        notes += [*reader.notes, *group.notes]
+        notes += [
+            *reader.notes,
+            *group.notes,
+            *filter(None, [balance.note()]),
+        ]
         return replace(result, notes=tuple(notes), plan=lines, wall_seconds=time.monotonic() - started)
 
     def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> SeparationResult:

@@ -24,7 +24,7 @@ from slyther_cli.jobs.results import TranscriptionResult
 from slyther_cli.jobs.setup import choose_model
 from slyther_cli.jobs.work import nobody
 from slyther_cli.separation import job as separation
-from slyther_cli.transcription.work import EACH, Transcription
+from slyther_cli.transcription.work import DEFAULT_TEMPLATE, EACH, Transcription
 
 DEFAULT_MODEL = "conmamba-ctc-16k-en"
 LANGUAGES = ("en", "english")
@@ -41,6 +41,7 @@ def transcribe(
     *,
     formats: str | Sequence[str] = "txt",
     beside: bool = False,
+    filename: str = DEFAULT_TEMPLATE,
     decode: Literal["greedy", "beam", "joint"] | None = None,
     lm: str = "auto",
     beam: int | None = None,
@@ -78,8 +79,10 @@ def transcribe(
 
     ``inputs``        files, folders, globs, "-" for standard input; one, or several. A causal model writes
                       standard input down while it comes.
-    ``output_dir``    where files go, under whisper's names: ``<input stem>.<format>``; None writes none,
-                      unless ``beside`` puts them beside their inputs. Files appear whole or not at all.
+    ``output_dir``    where files go, under whisper's names: ``<input stem>.<format>``; a folder that was
+                      searched is mirrored there. None writes none, unless ``beside`` puts them beside their
+                      inputs. Files appear whole or not at all.
+    ``filename``      other names: a template of {folder} {track} {trackext} {parent} {ext} {model}.
     ``model``         name or folder; by default the model that comes with slyther.
     ``formats``       of "txt", "srt", "vtt", "tsv", "json", "all"; byte for byte as whisper writes them.
     ``decode``        "greedy", "beam" or "joint"; None: the beam if there is a language model.
@@ -169,6 +172,7 @@ def transcribe(
         config=config,
         output_dir=None if output_dir is None else Path(output_dir),
         beside=beside,
+        filename=filename,
         formats=chosen_formats([formats] if isinstance(formats, str) else formats),
         search={
             "decode": decode,

@@ -1,7 +1,8 @@
 """Several voices in one recording: each transcribed for itself, and joined in order of time.
 
 Separated: a stem for each speaker, in a folder. ByChannel: the recording's channels, as they are.
-  -> segments of each stem, in a file of JSON lines in that folder -> merged by their start
+  -> words of each stem, in a file of JSON lines in that folder -> of separated voices, those that are the
+     stem's own (``attribution``) -> segments, merged by their start
 
 The folder is a temporary one, or with --resume one that outlasts the process: then separating and each stem's
 transcription keep their work as they do alone, and what is done is not done again.
@@ -19,6 +20,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,18 +29,22 @@ from slyther_cli.audio.discover import shown
 from slyther_cli.audio.level import level_of
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.streams import BLOCK
+from slyther_cli.decode.segments import Segment
+from slyther_cli.decode.words import Word
 from slyther_cli.errors import OutputError, UsageError
 from slyther_cli.jobs.resume import VOICES_FACTS, voices_folder
 from slyther_cli.jobs.setup import count_speakers
 from slyther_cli.runtime import temporary_folder
 from slyther_cli.separation.job import Separation
+from slyther_cli.transcription.attribution import Attribution, Levels
 from slyther_cli.transcription.coverage import Coverage
 from slyther_cli.transcription.writer import Row, row_of
 
 Transcribe = Callable[
     [Path, Path, AudioReader, str, Coverage, Callable[[float], None], float | None],
-    Generator[Any, None, None],
+    Generator[Segment, None, None],
 ]
+Phrase = Callable[[Iterator[Word]], Iterator[Segment]]
 
 
 SUMS = "sums.json"
@@ -199,6 +205,7 @@ class ByChannel:
 def voices(
     apart: Separated | ByChannel,
     transcribe: Transcribe,
+    phrase: Phrase,
     coverage: Coverage,
     rate: int,
     words: bool,
@@ -207,24 +214,24 @@ def voices(
     work_dir: Path | None = None,
     kept: KeptVoices | None = None,
 ) -> Generator[Row, None, None]:
-    """The segments of all speakers of a recording, labelled S1, S2, ..., by their start.
+    """The segments of all speakers of a recording, by their start, labelled S1, S2, ...: by channel, or of
+    separated voices in the order in which they begin to speak.
 
-    ``transcribe`` gives the segments of one stem (its file, the file that they will go into, its sound, and
-    the level that it is taken for: stems of one recording are heard as loud as the loudest of them);
-    ``notes`` get what there is to say. What fails is raised. What is made lies in ``work_dir`` until the end;
-    or in ``kept``, which then is not removed here.
+    ``transcribe`` gives what is heard in one stem (its file, the file that the words will go into, its sound,
+    and the level that it is taken for: stems of one recording are heard as loud as the loudest of them);
+    ``phrase`` joins the words of a voice to segments; ``notes`` get what there is to say. What fails is
+    raised. What is made lies in ``work_dir`` until the end; or in ``kept``, which is not removed here.
     """
     with ExitStack() as stack:
         folder = kept.folder if kept else _temporary(stack, work_dir)
         parts = apart.steps + apart.count
         found = apart.stems(folder, kept is not None, lambda f: on_progress(f / parts), notes)
         level = _loudest(found, rate) if all(stem.made for stem in found) else None
-        spools = []
         for stem in found:
             if kept and stem.made:
                 kept.seal(stem.path)
-        for index, stem in enumerate(found):
-            spool = folder / f"s{index + 1}.jsonl"
+        spools = [folder / f"s{index + 1}.jsonl" for index in range(len(found))]
+        for index, (stem, spool) in enumerate(zip(found, spools, strict=True)):
             if not (kept and spool.exists()):
 
                 def share(fraction: float, index: int = index) -> None:
@@ -234,17 +241,26 @@ def voices(
                 with AudioReader(stem.path, stem.channel, rate, **stem.reading) as reader:
                     reader.settle()
                     segments = transcribe(stem.path, spool, reader, f"S{index + 1}", voice, share, level)
-                    _spool(spool, segments, voice, words)
+                    _spool(spool, segments, voice)
                 if not stem.made:
                     notes += [note for note in reader.notes if note not in notes]
             if kept:
                 kept.seal(spool)
-            elif stem.made:
-                stem.path.unlink()
-            rows = map(json.loads, stack.enter_context(open(spool, encoding="ascii")))
-            coverage.louder(Coverage.of(next(rows)))
-            spools.append(rows)
-        yield from heapq.merge(*spools, key=lambda row: row[0]["start"])
+            coverage.louder(_coverage(spool))
+        said = [partial(_words, spool) for spool in spools]
+        levels = [stack.enter_context(closing(Levels(s.path, rate))) for s in found if s.made]
+        owner = Attribution(levels, said, rate) if levels else None
+
+        def rows(index: int) -> Iterator[tuple[float, int, Row]]:
+            for segment in phrase(owner.own(index) if owner else said[index]()):
+                row = row_of(segment, rate, words, coverage)
+                yield row[0]["start"], index, row
+
+        labels: dict[int, str] = {}
+        for _, index, (row, count) in heapq.merge(*map(rows, range(len(found))), key=lambda at: at[:2]):
+            label = labels.setdefault(index, f"S{len(labels) + 1}") if owner else f"S{index + 1}"
+            yield {**row, "speaker": label}, count
+        notes += filter(None, [owner.note() if owner else None])
 
 
 def _loudest(stems: list[Stem], rate: int) -> float:
@@ -265,14 +281,28 @@ def _temporary(stack: ExitStack, work_dir: Path | None) -> Path:
         raise OutputError(f"{shown(place)}: cannot hold the voices: {error.strerror}") from None
 
 
-def _spool(path: Path, segments: Iterator[Any], voice: Coverage, words: bool) -> None:
-    """Write the rows of a stem: its coverage in the first line, a row in each other. Whole or not at all."""
-    part = path.with_suffix(".rows")
-    with open(part, "w+", encoding="ascii") as rows, closing(segments):  # type: ignore[type-var]
+def _spool(path: Path, segments: Generator[Segment, None, None], voice: Coverage) -> None:
+    """The words of a stem to a file: its coverage in the first line, a word in each other. Whole or not."""
+    part = path.with_suffix(".words")
+    with open(part, "w+", encoding="ascii") as words, closing(segments):
         for segment in segments:
-            rows.write(json.dumps(row_of(segment, voice.rate, words, voice)) + "\n")
-        rows.seek(0)
+            words.writelines(json.dumps(word) + "\n" for word in segment.words)
+        words.seek(0)
         with files.whole(path, "w", encoding="ascii") as whole:
             whole.write(json.dumps(voice.as_dict()) + "\n")
-            shutil.copyfileobj(rows, whole)
+            shutil.copyfileobj(words, whole)
     part.unlink()
+
+
+def _coverage(spool: Path) -> Coverage:
+    with open(spool, encoding="ascii") as lines:
+        return Coverage.of(json.loads(next(lines)))
+
+
+def _words(spool: Path) -> Iterator[Word]:
+    """The words of a stem, in order of time."""
+    with open(spool, encoding="ascii") as lines:
+        next(lines)
+        for line in lines:
+            text, start, end, probability, tokens, speaker = json.loads(line)
+            yield Word(text, start, end, probability, tuple(tokens), speaker)

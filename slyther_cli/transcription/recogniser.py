@@ -30,7 +30,7 @@ from slyther_cli.decode.segments import Segment, Segmenter
 from slyther_cli.decode.speech_filter import Likely
 from slyther_cli.decode.stream import TextStream
 from slyther_cli.decode.tokens import CharTokenizer, Tokenizer, load_tokenizer
-from slyther_cli.decode.words import WordStream
+from slyther_cli.decode.words import Word, WordStream
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.jobs.setup import out_of_memory
 from slyther_cli.longform.plan import Plan
@@ -156,7 +156,6 @@ class Recogniser:
         on_progress: Callable[[float], None] | None = None,
         *,
         job: Any = None,
-        speaker: str | None = None,
         width: int | None = None,
         lines: int | None = None,
         likely: Likely | None = None,
@@ -165,7 +164,7 @@ class Recogniser:
         """What is said in a recording, ``blocks()`` of float32 [n] at ``self.rate``, in order of time.
         ``likely`` counts what was left out; ``level``: see ``audio.level.Whole``."""
         heard = heard_by(self.model, blocks, self.rate, SPEECH_DB, level)
-        text, counted = self._text(speaker, width, lines), Counted(lambda: map(within, heard()))
+        text, counted = self._text(width, lines), Counted(lambda: map(within, heard()))
         likely = likely or self.likely()
         frames = encode_whole(self.model, counted, plan, on_progress, job=job)
         try:
@@ -198,7 +197,7 @@ class Recogniser:
         """As the sound comes: after each block, what has become final, and what is heard beyond it."""
         if self.joint:
             raise UsageError("--decode joint hears whole recordings: decode live sound by greedy or beam")
-        text = self._text(None, width, lines, delay=LIVE_DELAY)
+        text = self._text(width, lines, delay=LIVE_DELAY)
         encoder, samples, likely = LiveEncoder(self.model), 0, likely or self.likely()
         heard = Running(self.rate, SPEECH_DB)
         for block in blocks:
@@ -247,16 +246,22 @@ class Recogniser:
             **waits,
         )
 
-    def _text(
-        self, speaker: str | None, width: int | None, lines: int | None, delay: float | None = None
-    ) -> TextStream:
-        words = self.word_stream(speaker)
-        segmenter = Segmenter(
-            self.rate, pause=PAUSE, max_line_width=width or WIDTH, max_line_count=lines or LINES
-        )
-        return TextStream(self.decoder(delay), words, segmenter)
+    def _text(self, width: int | None, lines: int | None, delay: float | None = None) -> TextStream:
+        return TextStream(self.decoder(delay), self.word_stream(), self._segmenter(width, lines))
 
-    def word_stream(self, speaker: str | None = None) -> WordStream:
+    def phrase(
+        self, words: Iterator[Word], width: int | None, lines: int | None, likely: Likely
+    ) -> Iterator[Segment]:
+        """Words of one voice into segments, as :meth:`segments` makes them."""
+        segmenter = self._segmenter(width, lines)
+        for word in words:
+            yield from likely.of(segmenter.feed([word]))
+        yield from likely.of(segmenter.finish())
+
+    def _segmenter(self, width: int | None, lines: int | None) -> Segmenter:
+        return Segmenter(self.rate, pause=PAUSE, max_line_width=width or WIDTH, max_line_count=lines or LINES)
+
+    def word_stream(self) -> WordStream:
         """Tokens of this model's frames into words: frame i is centred on sample i * hop."""
         return WordStream(
             self.tokenizer,
@@ -264,7 +269,6 @@ class Recogniser:
             offset=-(self.hop // 2),
             pause=self.pause,
             lead=self.lead,
-            speaker=speaker,
         )
 
     def _lead(self) -> int:

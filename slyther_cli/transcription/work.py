@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from slyther_cli.audio.discover import Input
+import numpy as np
+
+from slyther_cli.audio.discover import Input, render_template
 from slyther_cli.audio.live import LiveReader, listen, raw_header
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Rejoined, standard_input
 from slyther_cli.audio.streams import BLOCK
 from slyther_cli.decode.segments import Segment
 from slyther_cli.decode.speech_filter import Likely
-from slyther_cli.decode.transcript import transcript_paths
+from slyther_cli.decode.words import Word
+from slyther_cli.errors import UsageError
 from slyther_cli.files import WENT_ON
 from slyther_cli.jobs.batch import Batch, open_recording
+from slyther_cli.jobs.estimate import cost
 from slyther_cli.jobs.locks import part_name
-from slyther_cli.jobs.results import TranscriptionResult
+from slyther_cli.jobs.results import Result, TranscriptionResult
 from slyther_cli.jobs.resume import held_bytes, open_job, work_place
 from slyther_cli.jobs.setup import pick_device, sample_rate
 from slyther_cli.jobs.work import Outputs, Turn
@@ -32,6 +36,7 @@ from slyther_cli.transcription.writer import Row, Sink, Stop, row_of
 
 Event = dict[str, Any]
 Rows = Generator[Row, None, None]
+DEFAULT_TEMPLATE = "{folder}/{track}.{ext}"
 EACH = "each"  # the channel that stands for all, each for itself
 
 
@@ -44,6 +49,7 @@ class Transcription(Batch):
     result = TranscriptionResult
 
     beside: bool
+    filename: str
     formats: list[str]
     search: dict[str, Any]
     words: bool
@@ -62,13 +68,23 @@ class Transcription(Batch):
         """Whether each of several voices is heard for itself."""
         return self.by_channel or self.separating is not None
 
+    def run(self, named: list[str]) -> list[Result]:
+        self.outputs(Path("/folder/track.wav"))  # a template that is always wrong is wrong before the first
+        return super().run(named)
+
     def outputs(self, source: Input) -> Outputs:
-        if self.output_dir is not None:
-            return transcript_paths(self.output_dir, str(source), self.formats)
-        if self.beside:
+        if self.output_dir is None and not self.beside:
+            return {}
+        folder, fields = self.output_dir, self.fields(source, str(source))
+        if folder is None:
             folder = Path(".") if source == "-" else Path(source).parent
-            return transcript_paths(folder, str(source), self.formats)
-        return {}
+            fields["folder"] = "."
+        names = {form: render_template(self.filename, ext=form, **fields) for form in self.formats}
+        if len({*names.values()}) < len(names):
+            raise UsageError(
+                f"the output template {self.filename!r} gives {len(names)} formats the same file: use {{ext}}"
+            )
+        return {form: folder / name for form, name in names.items()}
 
     def open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
         stream = None
@@ -105,6 +121,23 @@ class Transcription(Batch):
         self.recogniser = Recogniser(self.config, device, **self.search)
         self.device = device
 
+    @cached_property
+    def _hearing(self) -> float:
+        """Seconds of work for a second of one voice, as measured here."""
+
+        def work(x: np.ndarray) -> None:
+            for _ in self.recogniser.segments(lambda: iter([x]), self.recogniser.plan(len(x))):
+                pass
+
+        return cost(work, self.recogniser.rate)
+
+    def cost(self, apart: Separated | ByChannel | None) -> float:
+        """Seconds of work for a second of sound."""
+        if apart is None:
+            return self._hearing
+        separating = self.separating.cost if self.separating is not None else 0.0
+        return separating + apart.count * self._hearing
+
     def compute(
         self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn
     ) -> TranscriptionResult:
@@ -134,7 +167,8 @@ class Transcription(Batch):
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)
         if self.dry_run:
             result = TranscriptionResult(name, "planned", outputs, reader.source_rate, reader.source_frames)
-            return replace(result, notes=tuple(reader.notes), plan=lines)
+            estimate = seconds * self.cost(apart)
+            return replace(result, notes=tuple(reader.notes), plan=lines, estimate=estimate)
         job, kept, notes, began = None, None, list[str](), None
 
         def progress(fraction: float) -> None:
@@ -161,10 +195,12 @@ class Transcription(Batch):
             part = part_name(list(outputs.values()))
             sink = stack.enter_context(Sink(name, outputs, self.layout, self.keep, self.tell, part))
             coverage, likely = Coverage(reader.rate), self.recogniser.likely()
+            others: list[Likely] = []  # of the voices
             if apart is not None:
-                stem = partial(self._stem, likely, notes)
+                stem, phrase = partial(self._stem, notes), partial(self._phrase, others)
                 where = (self.work_dir, kept)
-                rows = voices(apart, stem, coverage, reader.rate, self.words, progress, notes, *where)
+                how = (coverage, reader.rate, self.words, progress, notes, *where)
+                rows = voices(apart, stem, phrase, *how)
             else:
                 rows = self._rows(reader, plan, coverage, progress, job, likely)
             for row, count in stack.enter_context(closing(rows)):
@@ -175,8 +211,15 @@ class Transcription(Batch):
                 work.remove()
         if apart is None:
             notes += reader.notes
-        notes += filter(None, [coverage.note(), likely.note()])
+        notes += filter(None, [coverage.note(), likely.joined(others).note()])
         return self._done(name, reader, sink, notes, lines, started)
+
+    def _phrase(self, others: list[Likely], words: Iterator[Word]) -> Iterator[Segment]:
+        """The segments of a voice; what was left out is counted in ``others``."""
+        likely = self.recogniser.likely()
+        others.append(likely)
+        width, lines = self.layout["max_line_width"], self.layout["max_line_count"]
+        return self.recogniser.phrase(words, width, lines, likely)
 
     def _rows(
         self, reader: AudioReader, plan: Any, coverage: Coverage, progress: Any, job: Any, likely: Likely
@@ -210,7 +253,6 @@ class Transcription(Batch):
 
     def _stem(
         self,
-        likely: Likely,
         notes: list[str],
         path: Path,
         spool: Path,
@@ -220,7 +262,7 @@ class Transcription(Batch):
         progress: Any,
         level: float | None,
     ) -> Generator[Segment, None, None]:
-        """What one speaker says; with ``resume`` its work is kept as that of a recording is."""
+        """All that is heard in one stem; with ``resume`` its work is kept as that of a recording is."""
         outputs, job = [spool], None
         plan = self.recogniser.plan(
             reader.frames,
@@ -233,7 +275,7 @@ class Transcription(Batch):
             if self.resume and plan.tape != "none":
                 about = (self.recogniser.model, self.config.name, {"speaker": speaker})
                 job = stack.enter_context(open_job(str(path), outputs, *about, self.work_dir, self.device))
-            how = {"speaker": speaker, "job": job, "likely": likely, "level": level}
+            how = {"job": job, "likely": Likely(self.recogniser.rate, everything=True), "level": level}
             yield from self._segments(reader, plan, voice, progress, **how)
             if job is not None:
                 notes += [note for note in job.notes if note != WENT_ON]
