@@ -149,6 +149,13 @@ def test_files_that_are_not_there_or_not_files(tmp_path):
         AudioReader("a\0b.wav")
 
 
+def test_urls_are_told():
+    for url in ("https://example.org/a.mp3", "ftp://example.org/b.wav?c=1"):
+        with pytest.raises(InputError) as error:
+            AudioReader(url)
+        assert str(error.value) == f"{url}: URLs are not read: download it first"
+
+
 def test_a_socket_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as sock:

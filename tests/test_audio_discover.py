@@ -42,6 +42,17 @@ def test_folder_is_walked_sorted_without_hidden_and_foreign_files(tree):
     ]
 
 
+def test_a_folder_gives_films_and_what_begins_like_sound(tmp_path):
+    """Also what cannot be read: whoever opens it says so."""
+    for name in ("memo.m4a", "call.AMR", "zoom.mp4", "x.pcm", "code.ts", "notes.txt", "photo.jpg"):
+        (tmp_path / name).write_bytes(b"const a = 1;\n" * 40)
+    (tmp_path / "cast.ts").write_bytes((b"G" + bytes(187)) * 4)
+    (tmp_path / "recording").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(99))
+    (tmp_path / "Makefile").write_bytes(b"all:\n")
+    found = [path.name for path in expand_inputs([str(tmp_path)])]
+    assert found == ["call.AMR", "cast.ts", "memo.m4a", "recording", "x.pcm", "zoom.mp4"]
+
+
 def test_order_stays_and_duplicates_go(tree):
     got = expand_inputs(["sub/c.mp3", "-", "b.wav", "./b.wav", str(tree / "b.wav"), "-", "sub"])
     assert got == [Path("sub/c.mp3"), "-", Path("b.wav"), Path("sub/deep/d.ogg")]

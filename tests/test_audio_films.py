@@ -153,6 +153,26 @@ def test_standard_input(tmp_path, monkeypatch):
             np.testing.assert_array_equal(read("-", work_dir=tmp_path)[0], expected)
 
 
+def test_a_folder_of_films_and_a_broken_one(tmp_path, models, monkeypatch, capsys):
+    """What cannot be read is told and counts in the exit code; the others are done."""
+    import tones
+
+    from slyther_cli.app import main
+
+    with tones.at_home(tmp_path, monkeypatch, models):
+        folder = tmp_path / "phones"
+        folder.mkdir()
+        film(folder / "good.m4a", [voice(1.0)])
+        (folder / "broken.mp4").write_bytes(b"\0\0\0\x20ftypmp42" + bytes(500))
+        assert main(["transcribe", str(folder), "-o", "out", "-m", "tones"]) == 3
+        said = capsys.readouterr()
+        assert "broken.mp4 is not a sound file that can be read" in said.err and "Traceback" not in said.err
+        assert said.out == "out/good.txt\n"
+        assert main(["transcribe", str(folder), "-o", "out", "--dry-run", "--force", "-m", "tones"]) == 3
+        assert main(["transcribe", str(folder / "good.m4a"), "--track", "2", "-m", "tones"]) == 4
+        assert "has 1 audio track: there is no track 2" in capsys.readouterr().err
+
+
 # ---- damage and malice ------------------------------------------------------------------------
 
 

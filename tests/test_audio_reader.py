@@ -197,6 +197,21 @@ def test_silent_and_cancelling_channels_are_told(tmp_path):
     assert "digital silence from beginning to end" in read(nothing)[1]
 
 
+@pytest.mark.parametrize("gain", [1.0, 1e-4])
+def test_channels_with_a_speaker_each_are_told(tmp_path, gain):
+    """Whatever their levels: 16 turns, with some of the other voice in each channel."""
+    turns = np.repeat(np.arange(16) % 2, 20_000)[:, None] == [0, 1]
+    noise = 0.1 * RNG.standard_normal((len(turns), 1)).astype(np.float32)
+    call = noise * np.where(turns, 1, 0.05) * [gain, 0.3 * gain]
+    note = "a voice of its own seems to be in each channel: transcribe --channel each keeps them apart"
+    path = make(tmp_path / "call.wav", call, subtype="FLOAT")
+    assert note in read(path)[1] and note not in read(path, channel=1)[1]
+    room = noise * [1, 0.5] + 0.02 * RNG.standard_normal(call.shape)
+    wide = 0.1 * RNG.standard_normal(call.shape)
+    for both in (room, wide):
+        assert note not in read(make(tmp_path / "room.wav", both, subtype="FLOAT"))[1]
+
+
 def test_samples_that_are_not_numbers(tmp_path):
     x = NOISE.copy()
     x[[3, 77, 20_000]] = np.nan, np.inf, -np.inf

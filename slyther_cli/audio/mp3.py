@@ -6,6 +6,7 @@ are lost, closes the gap so that all that follows comes too early, and prints wh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from slyther_cli.audio.contents import Contents
 from slyther_cli.audio.decoded import Decoded, FloatArray
+from slyther_cli.errors import InputError
 
 BITRATES = {  # layer III, kbit/s
     1: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -31,7 +33,7 @@ class Survey:
     """What a walk over an MP3 shows. ``begin``: the first frame of sound; ``frames`` of it, ``size`` bytes in
     all; ``lost`` bytes between them and ``junk`` bytes behind; ``stated``: the frames that the file tells of;
     ``delay`` and ``padding``: samples that the encoder put before and behind; ``headless``: the first frame
-    needs one that is not there; ``joined``: several files."""
+    needs one that is not there; ``joined``: several files; ``length`` of the file in bytes."""
 
     begin: int
     rate: int
@@ -46,6 +48,7 @@ class Survey:
     padding: int
     headless: bool
     joined: bool
+    length: int
 
     @property
     def missing(self) -> float:
@@ -146,8 +149,9 @@ def survey(data: Contents) -> Survey | None:
     headless = stated is None and _reservoir(data, begin) > 0
     channels = 1 if mono else 2
     return Survey(
-        begin, rate, samples, channels, frames, total, lost, junk, stated, delay, padding, headless, joined
-    )
+        begin, rate, samples, channels, frames, total, lost, junk, stated, delay, padding, headless, joined,
+        len(data),
+    )  # fmt: skip
 
 
 def walk(data: Contents, at: int, rate: int) -> Iterator[tuple[int, int, int, bool]]:
@@ -166,7 +170,8 @@ def walk(data: Contents, at: int, rate: int) -> Iterator[tuple[int, int, int, bo
 
 
 class Mp3(Decoded):
-    """An MP3 file. Raises OSError when it cannot be read, InputError when it is damaged and ``strict``."""
+    """An MP3 file. Raises OSError when it cannot be read; InputError when it is damaged and ``strict``, or is
+    no longer what the survey saw."""
 
     format, subtype = "MP3", "MPEG_LAYER_III"
 
@@ -174,6 +179,9 @@ class Mp3(Decoded):
         super().__init__(name, strict)
         self._about = about
         self._file = open(path, "rb")  # noqa: SIM115 - closed in close()
+        if os.fstat(self._file.fileno()).st_size != about.length:
+            self._file.close()
+            raise InputError(f"{name} has changed while it was read")
         self.samplerate, self.channels = about.rate, about.channels
         padding = 0 if about.cut else about.padding
         self.frames = max(about.whole * about.samples - about.delay - padding, 1)

@@ -11,7 +11,7 @@ import soundfile
 
 from slyther_cli.audio import containers, mp3, ogg
 from slyther_cli.audio.decoded import KNOWN, Decoded
-from slyther_cli.audio.discover import shown
+from slyther_cli.audio.layout import HIGHEST_RATE, LOWEST_RATE, channel_number, check_layout
 from slyther_cli.audio.resample import StreamResampler, reblock, resampled_length
 from slyther_cli.audio.speakers import Speakers
 from slyther_cli.audio.spool import Source
@@ -20,7 +20,6 @@ from slyther_cli.errors import InputError, UsageError
 
 FloatArray = npt.NDArray[np.float32]
 
-LOWEST_RATE, HIGHEST_RATE = 4_000, 768_000  # Hz, both included
 ABSURD = 1e9  # a sample beyond this is damage, not sound
 UNKNOWN = 2**62  # libsndfile counts an unknown length as the largest number
 PIECE_SAMPLES = 1 << 16  # decoded at once, all channels together
@@ -289,7 +288,10 @@ class AudioReader:
         from slyther_cli.audio.flac import Flac
 
         self._close_file()
-        rest = self._file = Flac(self._source.path, self.name, done, self._promised)
+        try:
+            rest = self._file = Flac(self._source.path, self.name, done, self._promised)
+        except OSError as error:
+            raise InputError(self._damage(done, _told(error))) from None
         return rest
 
     def _check_length(self, done: int) -> None:
@@ -337,12 +339,15 @@ class AudioReader:
     def _by_ffmpeg(self) -> Decoded:
         from slyther_cli.audio.ffmpeg import Container
 
-        about = self._opening.about
-        if isinstance(about, mp3.Survey):
-            return mp3.Mp3(self._source.path, self.name, about, self._strict)
-        if isinstance(about, ogg.Survey):
-            return ogg.Ogg(self._source.path, self.name, about, self._strict)
-        return Container(self._source.path, self.name, self._track, self._strict)
+        about, where = self._opening.about, (self._source.path, self.name)
+        try:
+            if isinstance(about, mp3.Survey):
+                return mp3.Mp3(*where, about, self._strict)
+            if isinstance(about, ogg.Survey):
+                return ogg.Ogg(*where, about, self._strict)
+            return Container(*where, self._track, self._strict)
+        except OSError as error:
+            raise InputError(f"{self.name} cannot be read: {_told(error)}") from None
 
     def _unless_ffmpeg(self, why: str) -> Decoded:
         """What libsndfile does not know, by FFmpeg. Raises InputError: nobody knows it."""
@@ -372,17 +377,6 @@ def _notes_of(file: _Sequential | Decoded) -> list[str]:
     return file.notes if isinstance(file, Decoded) else []
 
 
-def check_layout(name: str, rate: int, channels: int, channel: int | None) -> None:
-    """Raises InputError when the sound's rate is out of bounds, or when it has no such channel (from 0)."""
-    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise InputError(
-            f"{name} has a sampling rate of {rate} Hz; {LOWEST_RATE} Hz to {HIGHEST_RATE} Hz can be read"
-        )
-    if channel is not None and channel >= channels:
-        count = "1 channel" if channels == 1 else f"{channels} channels"
-        raise InputError(f"{name} has {count}: there is no channel {channel + 1}")
-
-
 def conversion_notes(channels: int, channel: int | None, source_rate: int, rate: int) -> list[str]:
     """What is done to the sound on its way to mono at ``rate``."""
     notes = []
@@ -396,21 +390,11 @@ def conversion_notes(channels: int, channel: int | None, source_rate: int, rate:
     return notes
 
 
-def channel_number(channel: int | str) -> int | None:
-    """0-based, or None for the mix. Raises UsageError."""
-    if channel == "mix":
-        return None
-    try:
-        number = int(channel)
-    except (TypeError, ValueError):
-        number = 0
-    if number < 1:
-        raise UsageError(f"channel {shown(str(channel))} is neither 'mix' nor a number from 1 up")
-    return number - 1
-
-
 def _told(error: Exception) -> str:
-    text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    if isinstance(error, soundfile.LibsndfileError):
+        text = error.error_string
+    else:
+        text = getattr(error, "strerror", None) or str(error)
     return " ".join(text.split()).rstrip(".").lower() or "unknown error"
 
 

@@ -73,7 +73,8 @@ class Source:
                 self._look(work_dir)
             except OSError as error:
                 if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):
-                    raise InputError(f"{self.name}: URLs are not read: download it first") from None
+                    url = re.sub(":/+", "://", self.name, count=1)
+                    raise InputError(f"{url}: URLs are not read: download it first") from None
                 if isinstance(error, FileNotFoundError) and glob.has_magic(os.fspath(path)):
                     raise InputError(f"nothing matches the pattern {self.name}") from None
                 raise InputError(f"{self.name} cannot be read: {_reason(error)}") from None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slyther_cli.audio.discover import AUDIO_EXTENSIONS, Input, file_path, shown
-from slyther_cli.audio.reader import HIGHEST_RATE, LOWEST_RATE
+from slyther_cli.audio.layout import HIGHEST_RATE, LOWEST_RATE
 from slyther_cli.errors import InputError, UsageError
 
 Row = tuple[int, str, str]  # the number of a line, a path, the folder of its results
