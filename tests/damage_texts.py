@@ -1,10 +1,14 @@
 """Lists, settings and work files that can be damaged."""
 
+import contextlib
 import json
 import os
 import random
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import soundfile as sf
@@ -191,10 +195,15 @@ class Work(Kind):
             True,
             0.5,
         )
-        book = speech_journal.Journal.__new__(speech_journal.Journal)
-        book.folder, book.device = self.home / "book", "cpu"
-        book.folder.mkdir()
-        book.write(0, said, speech_journal.Verdict(), 1)
+        with self.book(self.home) as book:
+            book.write(0, said, speech_journal.Verdict(), 1)
+            shutil.copy(book.folder / "0000000.safetensors", self.home)
+
+    @contextlib.contextmanager
+    def book(self, cache: Path) -> Iterator[speech_journal.Journal]:
+        with mock.patch.dict(os.environ, SLYTHER_CACHE=str(cache)):
+            with contextlib.closing(speech_journal.Journal("book", (3, 16))) as book:
+                yield book
 
     def write(self, folder: Path, rng: random.Random) -> None:
         from safetensors.torch import save
@@ -212,15 +221,15 @@ class Work(Kind):
             tape = folder / "job" / "tape"
             tape.write_bytes(damaged(tape.read_bytes(), rng))
         else:
-            (folder / "book").mkdir()
-            data = (self.home / "book" / "0000000.safetensors").read_bytes()
-            (folder / "book" / "0000000.safetensors").write_bytes(self.broken("0.safetensors", data, rng))
+            kept = folder / "speech" / "book"
+            kept.mkdir(parents=True)
+            data = (self.home / "0000000.safetensors").read_bytes()
+            (kept / "0000000.safetensors").write_bytes(self.broken("0.safetensors", data, rng))
 
     def use(self, folder: Path) -> None:
-        if (folder / "book").exists():
-            book = speech_journal.Journal.__new__(speech_journal.Journal)
-            book.folder, book.device = folder / "book", "cpu"
-            book.read(0)
+        if (folder / "speech").exists():
+            with self.book(folder) as book:
+                book.read(0)
             return
         with Journal(folder, "job", self.FACTS) as job:
             job.open_tape(8)
