@@ -19,6 +19,7 @@ from damage_base import Kind
 from slyther_cli.audio.discover import once
 from slyther_cli.errors import SlytherError, UsageError
 from slyther_cli.longform.journal import Journal, _checksum
+from slyther_cli.longform.tape import TapeDamaged
 from slyther_cli.models import registry
 from slyther_cli.tasks import speech_journal
 
@@ -199,11 +200,19 @@ class Work(Kind):
             book.write(0, said, speech_journal.Verdict(), 1)
             shutil.copy(book.folder / "0000000.safetensors", self.home)
 
+    def told(self, notes: list[str]) -> None:
+        """Damaged work is told and done anew, which is its way to be refused."""
+        for note in notes:
+            if "damaged" in note:
+                raise UsageError(note)
+
     @contextlib.contextmanager
     def book(self, cache: Path) -> Iterator[speech_journal.Journal]:
-        with mock.patch.dict(os.environ, SLYTHER_CACHE=str(cache)):
-            with contextlib.closing(speech_journal.Journal("book", (3, 16))) as book:
-                yield book
+        with (
+            mock.patch.dict(os.environ, SLYTHER_CACHE=str(cache)),
+            contextlib.closing(speech_journal.Journal("book", (3, 16))) as book,
+        ):
+            yield book
 
     def write(self, folder: Path, rng: random.Random) -> None:
         from safetensors.torch import save
@@ -229,9 +238,17 @@ class Work(Kind):
     def use(self, folder: Path) -> None:
         if (folder / "speech").exists():
             with self.book(folder) as book:
+                self.told(book.notes)
                 book.read(0)
             return
         with Journal(folder, "job", self.FACTS) as job:
-            job.open_tape(8)
+            tape = job.open_tape(8)
             mark = job.start()
+            if mark.sweep:
+                try:
+                    for i in range(4):
+                        tape.load(0, i, 2, 4)
+                except TapeDamaged as damage:
+                    job.anew(damage)
+            self.told(job.notes)
             assert all(type(n) is int and n >= 0 for n in mark[:4]), mark

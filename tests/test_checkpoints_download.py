@@ -385,7 +385,7 @@ def dripping(head, drop=b"x", every=0.02):
         (b"HTTP/1.1 200 OK\r\n", b"X: x\r\n", "broken answer|no answer within 0.7 s"),
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "no answer within 0.7 s"),
         (
-            b"HTTP/1.1 302 Found\r\nLocation: /else\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"HTTP/1.1 302 Found\r\nLocation: /else\r\n" + CHUNKED,
             b"1\r\nx\r\n",
             "within 0.7 s",
         ),
