@@ -1,10 +1,14 @@
 """Lists, settings and work files that can be damaged."""
 
+import contextlib
 import json
 import os
 import random
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import soundfile as sf
@@ -15,6 +19,7 @@ from damage_base import Kind
 from slyther_cli.audio.discover import once
 from slyther_cli.errors import SlytherError, UsageError
 from slyther_cli.longform.journal import Journal, _checksum
+from slyther_cli.longform.tape import TapeDamaged
 from slyther_cli.models import registry
 from slyther_cli.synthesis import journal
 
@@ -189,10 +194,23 @@ class Work(Kind):
             True,
             0.5,
         )
-        book = journal.Journal.__new__(journal.Journal)
-        book.folder, book.device = self.home / "book", "cpu"
-        book.folder.mkdir()
-        book.write(0, said, journal.Verdict(), 1)
+        with self.book(self.home) as book:
+            book.write(0, said, journal.Verdict(), 1)
+            shutil.copy(book.folder / "0000000.safetensors", self.home)
+
+    def told(self, notes: list[str]) -> None:
+        """Damaged work is told and done anew, which is its way to be refused."""
+        for note in notes:
+            if "damaged" in note:
+                raise UsageError(note)
+
+    @contextlib.contextmanager
+    def book(self, cache: Path) -> Iterator[journal.Journal]:
+        with (
+            mock.patch.dict(os.environ, SLYTHER_CACHE=str(cache)),
+            contextlib.closing(journal.Journal("book", (3, 16))) as book,
+        ):
+            yield book
 
     def write(self, folder: Path, rng: random.Random) -> None:
         from safetensors.torch import save
@@ -210,17 +228,25 @@ class Work(Kind):
             tape = folder / "job" / "tape"
             tape.write_bytes(damaged(tape.read_bytes(), rng))
         else:
-            (folder / "book").mkdir()
-            data = (self.home / "book" / "0000000.safetensors").read_bytes()
-            (folder / "book" / "0000000.safetensors").write_bytes(self.broken("0.safetensors", data, rng))
+            kept = folder / "speech" / "book"
+            kept.mkdir(parents=True)
+            data = (self.home / "0000000.safetensors").read_bytes()
+            (kept / "0000000.safetensors").write_bytes(self.broken("0.safetensors", data, rng))
 
     def use(self, folder: Path) -> None:
-        if (folder / "book").exists():
-            book = journal.Journal.__new__(journal.Journal)
-            book.folder, book.device = folder / "book", "cpu"
-            book.read(0)
+        if (folder / "speech").exists():
+            with self.book(folder) as book:
+                self.told(book.notes)
+                book.read(0)
             return
         with Journal(folder, "job", self.FACTS) as job:
-            job.open_tape(8)
+            tape = job.open_tape(8)
             mark = job.start()
+            if mark.sweep:
+                try:
+                    for i in range(4):
+                        tape.load(0, i, 2, 4)
+                except TapeDamaged as damage:
+                    job.anew(damage)
+            self.told(job.notes)
             assert all(type(n) is int and n >= 0 for n in mark[:4]), mark

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import slyther_cli
-from slyther_cli import app
+from slyther_cli import app, files
 from slyther_cli.audio import discover
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import DeviceError, InputError, OutputError, UsageError
@@ -282,10 +282,10 @@ def test_a_file_that_another_writes(capfd):
 
 def test_a_file_system_without_locks(capfd, monkeypatch):
     def refuses(handle, flags):
-        raise OSError(locks.errno.ENOLCK, "No locks available")
+        raise OSError(files.errno.ENOLCK, "No locks available")
 
     make("a.wav")
-    monkeypatch.setattr(locks.fcntl, "flock", refuses)
+    monkeypatch.setattr(files.fcntl, "flock", refuses)
     code, _, err = run(capfd, "a.wav", "-o", "out")
     assert code == 0 and "has no locks" in err and left("out") == ["a_s1.wav", "a_s2.wav"]
 

@@ -1,12 +1,16 @@
 """``pull`` against a local server that behaves, misbehaves, lies, stalls and is not there."""
 
+import contextlib
 import http.server
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -14,7 +18,7 @@ from urllib.parse import unquote
 import pytest
 import torch
 
-from slyther_cli.checkpoints import catalogue, download, store
+from slyther_cli.checkpoints import catalogue, download, paced, store
 from slyther_cli.checkpoints.catalogue import Entry, PinnedFile
 from slyther_cli.errors import ModelError
 from slyther_cli.models import registry
@@ -326,7 +330,7 @@ def test_two_pulls_at_once(published, tmp_path):
 def test_two_processes_at_once(published, tmp_path):
     entry = catalogue.ENTRIES[NAME]
     code = (
-        "from slyther_cli.checkpoints import catalogue, download, store\n"
+        "from slyther_cli.checkpoints import catalogue, download, paced, store\n"
         "from slyther_cli.checkpoints.catalogue import Entry, PinnedFile\n"
         f"catalogue.ENTRIES[{NAME!r}] = {entry!r}\n"
         f"download.pull({NAME!r}); store.load({NAME!r})\n"
@@ -355,3 +359,99 @@ def test_the_catalogue_is_well_formed():
 def test_git_blob_id(tmp_path):
     (tmp_path / "hello").write_bytes(b"hello\n")  # git hash-object
     assert download.git_blob_sha1(tmp_path / "hello") == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+def dripping(head, drop=b"x", every=0.02):
+    """A server that sends ``head`` and then so many bytes at a time, for ever."""
+
+    def behave(handler):
+        with contextlib.suppress(OSError):
+            handler.wfile.write(head)
+            while True:
+                handler.wfile.write(drop)
+                time.sleep(every)
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("head", "drop", "says"),
+    [
+        (b"HTTP/1.1 ", b"2", "no answer within 0.7 s"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x", "no answer within 0.7 s"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: x\r\n", "broken answer|no answer within 0.7 s"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "no answer within 0.7 s"),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: /else\r\n" + CHUNKED,
+            b"1\r\nx\r\n",
+            "within 0.7 s",
+        ),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0", "too slow"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x", "too slow"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", "too slow"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"", "too slow|no answer within"),
+    ],
+)
+def test_a_server_that_drips(published, tmp_path, monkeypatch, head, drop, says):
+    """Each wait is short, all of them would never end."""
+    monkeypatch.setattr(download, "HEAD_SECONDS", 0.7)
+    monkeypatch.setattr(download, "SPEED_WINDOW", 0.7)
+    published.behave = dripping(head, drop)
+    began = time.monotonic()
+    assert re.search(says, refused(tmp_path))
+    assert time.monotonic() - began < 15
+
+
+def test_a_head_without_end(published, tmp_path):
+    """As fast as can be: it ends by its size."""
+    head = b"HTTP/1.1 302 Found\r\nLocation: /else\r\n\r\n"
+    published.behave = dripping(head, b"x" * 65_536, 0)
+    assert "no answer within" in refused(tmp_path) or "broken" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "target", ["ftp://127.0.0.1/x", "file:///etc/passwd", "data:,x", "gopher://x/", "javascript:x"]
+)
+def test_redirects_to_other_schemes_are_refused(published, tmp_path, target):
+    def behave(handler):
+        handler.send_response(302)
+        handler.send_header("Location", target)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return True
+
+    published.behave = behave
+    assert re.search("is not followed|server says 302", refused(tmp_path))
+
+
+def test_redirects_from_https_to_http_are_refused(monkeypatch):
+    request = urllib.request.Request("https://models.example/x")
+    for target, good in (
+        ("https://b.example/x", True),
+        ("http://b.example/x", False),
+        ("ftp://b.example", False),
+    ):
+        try:
+            made = paced._Redirects().redirect_request(request, None, 302, "Found", {}, target)
+        except urllib.error.URLError as error:
+            assert not good and "is not followed" in str(error)
+        else:
+            assert good and made.full_url == target
+
+
+def test_a_redirect_to_the_same_scheme_is_followed(published):
+    def behave(handler):
+        if handler.path.startswith("/moved"):
+            handler.path = handler.path.removeprefix("/moved")
+            return False
+        handler.send_response(301)
+        handler.send_header("Location", "/moved" + handler.path)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return True
+
+    published.behave = behave
+    assert store.load(download.pull(NAME))[1].name == NAME

@@ -7,6 +7,7 @@ import os
 import pickle
 import pty
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from damage_base import TINY
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from slyther_cli import files
 from slyther_cli.audio.contents import Contents
 from slyther_cli.audio.discover import render_template, shown
 from slyther_cli.audio.growing import GrowingStems
@@ -30,9 +32,12 @@ from slyther_cli.checkpoints import download, encodec, speechbrain, store
 from slyther_cli.decode.arpa import read_arpa
 from slyther_cli.decode.transcript import TranscriptWriter
 from slyther_cli.errors import InputError, ModelError, OutputError, SlytherError, UsageError, printable
+from slyther_cli.jobs.resume import VOICES_FACTS
 from slyther_cli.longform.journal import Journal
 from slyther_cli.models import registry
 from slyther_cli.separation.job import separate
+from slyther_cli.synthesis import journal
+from slyther_cli.transcription.multi_speaker import KeptVoices
 
 RATE = 8000
 NOISE = np.random.default_rng(0).normal(0, 0.1, RATE * 4).astype(np.float32)
@@ -481,3 +486,137 @@ def test_the_list_of_failures_is_not_written_through_a_link(tmp_path):
     with pytest.raises(OutputError):
         Failures(tmp_path).add("x.wav", InputError("bad"))
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+# Work folders that others prepared
+
+
+def voices_work(place, name="x"):
+    return KeptVoices(str(place / "talk.wav"), [place / "out" / "talk.txt"], place / "work", {"a": name})
+
+
+def speech_work(place, monkeypatch):
+    monkeypatch.setenv("SLYTHER_CACHE", str(place / "cache"))
+    return journal.Journal("0123456789abcdef", (3, 16))
+
+
+@pytest.mark.parametrize("kind", ["voices", "speech", "journal"])
+def test_no_work_folder_is_shared_or_followed(tmp_path, monkeypatch, kind):
+    """Of every kind of kept work: a link, a file, a link or a pipe in it, another user's folder."""
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "mine").write_text("precious")
+
+    def begin():
+        if kind == "voices":
+            return voices_work(tmp_path)
+        if kind == "speech":
+            return speech_work(tmp_path, monkeypatch)
+        return Journal(tmp_path, "job", {"recording": {}, "model": {}, "options": {}, "engine": {}})
+
+    work = begin()
+    folder = work.folder
+    assert folder.stat().st_mode & 0o777 == 0o700
+    work.close()
+    folder.chmod(0o777)
+    begin().close()
+    assert folder.stat().st_mode & 0o777 == 0o700  # ours: closed to the others again
+    for name in (path.name for path in list(folder.iterdir())):
+        for act in (lambda p: p.symlink_to(precious / "mine"), os.mkfifo):
+            kept = (folder / name).read_bytes()
+            (folder / name).unlink()
+            act(folder / name)
+            if (folder / name).is_symlink() or name != "lock":
+                with pytest.raises(OutputError, match=r"not ours|symbolic links"):
+                    begin()
+            (folder / name).unlink()
+            (folder / name).write_bytes(kept)
+    shutil.rmtree(folder)
+    folder.symlink_to(precious)
+    with pytest.raises(OutputError, match="not ours"):
+        begin()
+    folder.unlink()
+    folder.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match="not ours"):
+        begin()
+    folder.unlink()
+    folder.write_text("a file")
+    with pytest.raises(OutputError):
+        begin()
+    folder.unlink()
+    if os.geteuid() == 0:
+        folder.mkdir(mode=0o777)
+        os.chown(folder, 65534, 65534)
+        with pytest.raises(OutputError, match="not ours"):
+            begin()
+        folder.rmdir()
+    assert [path.name for path in precious.iterdir()] == ["mine"]
+    assert (precious / "mine").read_text() == "precious" and not (tmp_path / "nowhere").exists()
+
+
+def test_voices_are_one_process_at_a_time(tmp_path):
+    work = voices_work(tmp_path)
+    with pytest.raises(UsageError, match="another slyther works on this job"):
+        voices_work(tmp_path)
+    work.remove()
+    assert list((tmp_path / "work").iterdir()) == []
+    again = voices_work(tmp_path)
+    assert not again.resumed and again.notes == []
+    again.close()
+
+
+def test_what_is_kept_of_voices_counts_only_while_it_is_whole(tmp_path):
+    names = ("talk_s1.wav", "talk_s2.wav", "s1.jsonl", "s2.jsonl")
+
+    def made(damage=None):
+        shutil.rmtree(tmp_path / "work", ignore_errors=True)
+        work = voices_work(tmp_path)
+        for name in names:
+            (work.folder / name).write_bytes(name.encode() * 1000)
+            work.seal(work.folder / name)
+        work.close()
+        if damage:
+            damage(work.folder)
+        work = voices_work(tmp_path)
+        left = sorted(p.name for p in work.folder.iterdir() if p.name in names)
+        work.close()
+        return work.resumed, left, work.notes
+
+    def flip(name):
+        def act(folder):
+            data = bytearray((folder / name).read_bytes())
+            data[len(data) // 2] ^= 4
+            (folder / name).write_bytes(data)
+
+        return act
+
+    went_on, anew = files.WENT_ON, "a part of the kept work was damaged: it was done anew"
+    assert made() == (True, sorted(names), [went_on])
+    assert made(flip("s1.jsonl")) == (True, ["s2.jsonl", "talk_s1.wav", "talk_s2.wav"], [went_on, anew])
+    assert made(flip("talk_s2.wav")) == (True, ["s1.jsonl", "s2.jsonl"], [went_on, anew])
+    left = made(flip("sums.json"))[1]  # whatever is lost, stems go together
+    assert sorted(names) != left and len({"talk_s1.wav", "talk_s2.wav"} & set(left)) in (0, 2)
+    resumed, left, notes = made(lambda folder: (folder / VOICES_FACTS).write_text("{"))
+    assert not resumed and left == [] and "damaged" in notes[0]
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match="another recording, model or options"):
+        voices_work(tmp_path, "y")
+
+
+def test_whole_files_are_there_or_not(tmp_path):
+    path = tmp_path / "a.txt"
+    with files.whole(path, "w", encoding="utf-8") as file:
+        file.write("one")
+        assert not path.exists()
+    with pytest.raises(ZeroDivisionError), files.whole(path, "w") as file:
+        file.write("two")
+        _ = 1 / 0
+    assert path.read_text() == "one" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    (tmp_path / "b").write_text("new")
+    (tmp_path / "folder" / "x").mkdir(parents=True)
+    pairs = [(tmp_path / "b", tmp_path / "c"), (tmp_path / "none", tmp_path / "d")]
+    with pytest.raises(FileNotFoundError):
+        files.put_in_place(pairs)
+    assert not (tmp_path / "c").exists()
+    assert files.make_folders(tmp_path / "p" / "q") == [tmp_path / "p", tmp_path / "p" / "q"]
+    assert files.make_folders(tmp_path / "p" / "q") == []

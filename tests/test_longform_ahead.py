@@ -22,7 +22,7 @@ from slyther_cli.longform import plan as planning
 from slyther_cli.longform import plan_separation, prefetch, separate_whole
 from slyther_cli.longform.prefetch import AHEAD, AheadTape
 from slyther_cli.longform.sweep import sweep, tape_floats
-from slyther_cli.longform.tape import CHUNK_BYTES, FileTape, MemoryTape, in_order
+from slyther_cli.longform.tape import CHUNK_BYTES, FileTape, MemoryTape, in_order, slot_bytes
 
 KINDS = [lambda i: MambaLayer(WIDTH, 4), lambda i: LeakyLayer(WIDTH, i), lambda i: ConvLayer(WIDTH)]
 
@@ -156,7 +156,7 @@ def test_any_order_and_the_same_tile_again(folder, asked, seed):
     for i, parts in zip(asked, in_order(tape, ((0, i, 2, 3, 1) for i in asked)), strict=True):
         assert [part.unique().tolist() for part in parts] == [[i], [-i]]
     for i in asked[:5]:
-        assert tape.load(0, i, 1, 3)[0].tolist() == [[i, i, i]]
+        assert tape.load(0, i, 2, 3, 1)[0].tolist() == [[i, i, i]] * 2
     tape.close()
 
 
@@ -211,13 +211,15 @@ def test_no_mark_is_kept_of_tiles_that_could_not_be_written(tmp_path_factory, ti
 def test_closing_ends_at_once_and_writes_what_waits(tmp_path):
     """As when a signal comes while tiles wait: nothing hangs, nothing is half there, and late calls fail."""
     path = tmp_path / "tape"
-    tape = AheadTape(SlowTape(8, tmp_path, "tape"))
+    tape = AheadTape(SlowTape(8, tmp_path, os.open(path, os.O_RDWR | os.O_CREAT)))
     for i in range(AHEAD):
         tape.store(0, i, torch.full((2, 4), float(i + 1)))
     for i in range(AHEAD):
         tape.expect(0, i, 2, 4)  # and nobody comes for them
     tape.close()
-    assert np.array_equal(np.fromfile(path, np.float32), np.repeat(np.arange(1.0, AHEAD + 1), 8))
+    slots = [path.read_bytes()[i * slot_bytes(8) :][:32] for i in range(AHEAD)]
+    found = np.frombuffer(b"".join(slots), np.float32)
+    assert np.array_equal(found, np.repeat(np.arange(1.0, AHEAD + 1), 8))
     for late in (tape.sync, lambda: tape.store(0, 0, torch.zeros(2, 4))):
         with pytest.raises(RuntimeError):
             late()

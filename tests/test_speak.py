@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import shutil
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import soundfile
 import tones
 import torch
@@ -19,6 +21,7 @@ from slyther_cli.checkpoints import store
 from slyther_cli.models.vall_m import Context
 from slyther_cli.models.vall_sampling import Said, Sampling, Voicing, draw
 from slyther_cli.synthesis import job as speech
+from slyther_cli.synthesis import journal
 from slyther_cli.synthesis.prompt import recogniser
 from slyther_cli.synthesis.speech_check import Verdict, judge_lengths, judge_words
 
@@ -156,21 +159,14 @@ def test_kept_work_is_of_these_weights_and_whole(voices, tmp_path, monkeypatch, 
     assert speak(*base, "-o", tmp_path / "b.wav") == 130
     work = Path(os.environ["SLYTHER_CACHE"]) / "speech"
     (folder,) = work.iterdir()
-    kept = sorted(folder.iterdir())
-    assert len(kept) == 2
-    held = tmp_path / "held"
-    shutil.copytree(folder, held)
-    kept[1].write_bytes(kept[1].read_bytes()[:-9])
+    assert len(sorted(folder.glob("*.safetensors"))) == 2
     capsys.readouterr()
-    assert speak(*base, "-o", tmp_path / "b.wav") == 3
-    assert "damaged" in capsys.readouterr().out and not folder.exists()
-    shutil.copytree(held, folder)
     old = work / "abandoned"
     old.mkdir()
     os.utime(old, (1e9, 1e9))
     assert speak(*base, "-o", tmp_path / "b.wav") == 0
     done = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert done["doubtful"] == 4 and len(calls) == 3 + 2 and not old.exists()
+    assert done["doubtful"] == 4 and len(calls) == 3 + 2 and not old.exists() and not folder.exists()
     calls.clear()
     assert speak(*base, "-o", tmp_path / "c.wav") == 130
     shutil.copytree(voices, tmp_path / "models")
@@ -181,6 +177,87 @@ def test_kept_work_is_of_these_weights_and_whole(voices, tmp_path, monkeypatch, 
     again = [tmp_path / "models/aligned" if a == voices / "aligned" else a for a in base]
     assert speak(*again, "-o", tmp_path / "c.wav") == 0
     assert len(calls) == 3 + 4  # what is kept is of other weights
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 2  # in a tensor
+    path.write_bytes(data)
+
+
+def repack(path, change):
+    """By someone who knows how: with the right checksum."""
+    data = path.read_bytes()
+    about = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["about"])
+    tensors = safetensors.torch.load(data)
+    change(tensors, about)
+    path.write_bytes(journal._packed(tensors, about))
+
+
+DAMAGES = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    "empty": lambda path: path.write_bytes(b""),
+    "a flipped bit": flip,
+    "gone": lambda path: path.unlink(),
+    "a code out of range": lambda path: repack(path, lambda t, a: t["codes"].fill_(1 << 40)),
+    "codes of another type": lambda path: repack(path, lambda t, a: t.update(codes=t["codes"].float())),
+    "a state that is no number": lambda path: repack(path, lambda t, a: t["rest"].fill_(math.nan)),
+    "other problems": lambda path: repack(path, lambda t, a: a.update(problems=7)),
+    "of another place": lambda path: repack(path, lambda t, a: a.update(before=5)),
+}
+
+
+@pytest.mark.parametrize(("which", "damage"), [(i % 2, name) for i, name in enumerate([*DAMAGES, "cut"])])
+def test_damaged_speech_is_spoken_anew_with_a_note(voices, tmp_path, monkeypatch, capsys, damage, which):
+    base = [TEXT, "-m", voices / "aligned", "--retries", 0, "--guard", "none"]
+    assert speak(*base, "-q", "-o", tmp_path / "whole.wav") == 0
+    calls = stopped_at_the_third(monkeypatch)
+    assert speak(*base, "-o", tmp_path / "b.wav", "--resume") == 130
+    (folder,) = (Path(os.environ["SLYTHER_CACHE"]) / "speech").iterdir()
+    DAMAGES[damage](sorted(folder.glob("*.safetensors"))[which])
+    capsys.readouterr()
+    assert speak(*base, "-o", tmp_path / "b.wav", "--resume") == 0
+    kept = 1 if damage == "gone" else 2
+    assert f"damaged: {kept} of {kept} sentences are spoken anew" in capsys.readouterr().err
+    assert len(calls) == 3 + 4 and not folder.exists()
+    assert (tmp_path / "b.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
+
+
+def test_two_runs_do_not_share_their_speech(voices, tmp_path, monkeypatch, capsys):
+    """The same name in two folders is two jobs; the same file is one, which one process does."""
+    base = [TEXT, "-m", voices / "aligned", "--guard", "none", "-q", "-o", "b.wav", "--resume"]
+    work = Path(os.environ["SLYTHER_CACHE"]) / "speech"
+    calls = stopped_at_the_third(monkeypatch)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        calls.clear()
+        assert speak(*base) == 130
+    assert len(list(work.iterdir())) == 2
+    held = journal.Journal(min(work.iterdir(), key=lambda p: p.stat().st_mtime_ns).name, (3, 16))
+    codes = {}
+    for name in ("one", "two"):
+        monkeypatch.chdir(tmp_path / name)
+        codes[name] = speak(*base)
+        said = capsys.readouterr().err
+        assert codes[name] == 0 or "another slyther speaks this text into this file" in said
+    held.close()
+    assert sorted(codes.values())[0] == 0 and sorted(codes.values())[1] != 0
+    monkeypatch.chdir(tmp_path / max(codes, key=codes.get))
+    assert speak(*base) == 0
+    assert (tmp_path / "one/b.wav").read_bytes() == (tmp_path / "two/b.wav").read_bytes()
+
+
+def test_links_in_the_cache_do_not_stop_speech(voices, tmp_path):
+    work, precious = Path(os.environ["SLYTHER_CACHE"]) / "speech", tmp_path / "precious"
+    work.mkdir(parents=True)
+    precious.mkdir()
+    os.utime(precious, (1e9, 1e9))
+    (work / "dangling").symlink_to(tmp_path / "nowhere")
+    (work / "elsewhere").symlink_to(precious)
+    base = ["Hello.", "-m", voices / "aligned", "--guard", "none", "-q"]
+    assert speak(*base, "-o", tmp_path / "b.wav", "--resume") == 0
+    assert precious.is_dir() and sorted(p.name for p in work.iterdir()) == ["dangling", "elsewhere"]
 
 
 def test_standard_output_is_16_bits(voices, tmp_path, capsys):

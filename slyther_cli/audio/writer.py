@@ -1,6 +1,5 @@
 """Stems onto disk, block by block; whole or not at all."""
 
-import contextlib
 import errno
 import os
 import secrets
@@ -17,6 +16,7 @@ from slyther_cli.audio import wav
 from slyther_cli.audio.discover import shown
 from slyther_cli.audio.sinks import Flac, Scratch, Wav
 from slyther_cli.errors import OutputError, UsageError
+from slyther_cli.files import sync_folder
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -320,14 +320,3 @@ def _reason(path: Path, error: BaseException) -> str:
 
 def _samples(count: int) -> str:
     return "1 sample" if count == 1 else f"{count} samples"
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the new names to the disk, where the system can."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    with contextlib.suppress(OSError):
-        os.fsync(handle)
-    os.close(handle)

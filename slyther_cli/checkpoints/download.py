@@ -21,8 +21,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from slyther_cli import __version__
-from slyther_cli.checkpoints import catalogue, places
+from slyther_cli import __version__, files
+from slyther_cli.checkpoints import catalogue, paced, places
 from slyther_cli.checkpoints.catalogue import LICENSE_NOTE, Entry, PinnedFile
 from slyther_cli.errors import ModelError, OutputError
 
@@ -33,6 +33,8 @@ Progress = Callable[[str, int, int], None]
 
 TIMEOUT = 30.0
 """Seconds that one wait on the server may take."""
+HEAD_SECONDS = 60.0
+"""From the request to the body's beginning, with all redirects."""
 SPEED_WINDOW = 60.0
 MIN_BYTES_PER_WINDOW = 32 << 10
 """A server that gives less than this in one window is as good as silent."""
@@ -82,7 +84,7 @@ def pull(
         root.mkdir(parents=True, exist_ok=True)
         _remove_stale(root)
         staging = Path(tempfile.mkdtemp(prefix=".pull-", dir=root))
-        held = _hold(staging)
+        held = files.hold(staging)
     except OSError as e:
         raise ModelError(
             f"cannot write to the model cache {root}: {e.strerror or e} (SLYTHER_CACHE sets another)"
@@ -186,38 +188,13 @@ def _publish(new: Path, target: Path, staging: Path) -> Path:
     raise AssertionError("unreachable")
 
 
-def _hold(staging: Path) -> int:
-    """A descriptor that says, until it is closed or the process ends, that somebody works in ``staging``."""
-    held = os.open(staging, os.O_RDONLY)
-    with contextlib.suppress(ImportError, OSError):  # no such locks here: age alone decides
-        import fcntl
-
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return held
-
-
 def _remove_stale(root: Path) -> None:
     """What a killed pull has left: only our own folders, only old ones that nobody holds. Age alone would not
     do: a slow download takes days, and clocks are set while it runs."""
     for path in root.glob(".pull-*"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS and not _is_held(path):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS and not files.is_held(path):
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_held(staging: Path) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        return False
-    probe = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(probe)
-    return False
 
 
 def _base_url(given: str | None, entry: Entry) -> str:
@@ -243,9 +220,10 @@ def _fetch(url: str, file: PinnedFile, dest: Path, progress: Progress | None) ->
     request = urllib.request.Request(
         url, headers={"User-Agent": f"slyther/{__version__}", "Accept-Encoding": "identity"}
     )
+    pace = paced.Pace(TIMEOUT, HEAD_SECONDS)
     with open(dest, "wb") as out:
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            with paced.urlopen(request, pace) as response:
                 declared = response.headers.get("Content-Length", "")
                 length = int(declared) if declared.isascii() and declared.isdigit() else None
                 if length is not None and length > cap:
@@ -261,14 +239,14 @@ def _fetch(url: str, file: PinnedFile, dest: Path, progress: Progress | None) ->
                     if progress is not None:
                         progress(file.name, count, length or file.size)
 
-                count = _stream(response, keep, tell, cap, what)
+                count = _stream(response, keep, tell, cap, what, pace)
         except urllib.error.HTTPError as e:
             raise ModelError(f"cannot download {what}: the server says {e.code} {e.reason}") from e
         except TimeoutError as e:
-            raise ModelError(f"cannot download {what}: no answer within {TIMEOUT:g} s") from e
+            raise _late(what, pace) from e
         except urllib.error.URLError as e:
             if isinstance(e.reason, TimeoutError):
-                raise ModelError(f"cannot download {what}: no answer within {TIMEOUT:g} s") from e
+                raise _late(what, pace) from e
             reason = getattr(e.reason, "strerror", None) or e.reason
             raise ModelError(f"cannot download {what}: {reason}") from e
         except (http.client.HTTPException, OSError, ValueError) as e:
@@ -281,22 +259,39 @@ def _fetch(url: str, file: PinnedFile, dest: Path, progress: Progress | None) ->
         raise ModelError(f"{what} is not the published file (its checksum differs): not used")
 
 
-def _stream(response: http.client.HTTPResponse, write: Callable, tell: Callable, cap: int, what: str) -> int:
+def _late(what: str, pace: paced.Pace) -> ModelError:
+    seconds = TIMEOUT if time.monotonic() < pace.deadline else HEAD_SECONDS
+    return ModelError(f"cannot download {what}: no answer within {seconds:g} s")
+
+
+def _stream(
+    response: http.client.HTTPResponse,
+    write: Callable,
+    tell: Callable,
+    cap: int,
+    what: str,
+    pace: paced.Pace,
+) -> int:
     """Copy the body, not more than ``cap`` bytes, not slower than the least speed. Returns its size."""
     count = window_bytes = 0
-    window_start = time.monotonic()
-    while block := response.read1(_CHUNK):
+    pace.grant(SPEED_WINDOW)
+    while True:
+        try:
+            block = response.read1(_CHUNK)
+        except TimeoutError:
+            if time.monotonic() < pace.deadline:
+                raise
+            raise ModelError(
+                f"cannot download {what}: too slow ({window_bytes} bytes in {SPEED_WINDOW:g} s)"
+            ) from None
+        if not block:
+            return count
         count += len(block)
         window_bytes += len(block)
         if count > cap:
             raise ModelError(f"{what} is larger than expected ({cap} bytes): not downloaded")
         write(block)
         tell(count)
-        now = time.monotonic()
-        if now - window_start > SPEED_WINDOW:
-            if window_bytes < MIN_BYTES_PER_WINDOW:
-                raise ModelError(
-                    f"cannot download {what}: too slow ({window_bytes} bytes in {SPEED_WINDOW:g} s)"
-                )
-            window_start, window_bytes = now, 0
-    return count
+        if window_bytes >= MIN_BYTES_PER_WINDOW:
+            pace.grant(SPEED_WINDOW)
+            window_bytes = 0

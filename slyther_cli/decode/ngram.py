@@ -21,7 +21,6 @@ import itertools
 import math
 import mmap
 import os
-import secrets
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -32,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slyther_cli.errors import ModelError, OutputError
+from slyther_cli.files import whole
 
 MAGIC = b"slyther-ngram-1\n"
 HEADER = struct.Struct("<16s8Q")
@@ -139,10 +139,9 @@ class NGram:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the binary file, whole or not at all. Raises OutputError."""
         path = Path(path)
-        temporary = path.parent / f".slyther-{secrets.token_hex(6)}.part"
         counts = [len(level.logp) for level in self.levels[1:]] + [0] * (HIGHEST_ORDER - self.order)
         try:
-            with open(temporary, "xb") as file:
+            with whole(path) as file:
                 file.write(bytes(HEADER.size))
                 crc = 0
                 for array in self._parts():
@@ -154,14 +153,9 @@ class NGram:
                 fixed = (self.order, len(self.words), len(self.words.text), *counts, crc, file.tell())
                 file.seek(0)
                 file.write(HEADER.pack(MAGIC, *fixed))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise OutputError(f"{path} cannot be written: {reason}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _parts(self) -> Iterator[npt.NDArray[Any]]:
         yield self.words.starts

@@ -7,25 +7,20 @@ machines they work where the file system has them (NFS 4, Lustre with -o flock, 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from slyther_cli import files
 from slyther_cli.audio.discover import shown
 from slyther_cli.errors import OutputError
+from slyther_cli.files import Taken
 from slyther_cli.jobs.setup import describe_error
 
 FAILURES = "slyther-failures.tsv"
 HEAD = "path\tkind\tmessage\tfolder\n"
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
-
-
-class Taken(Exception):
-    """Another process works on these outputs."""
 
 
 @contextlib.contextmanager
@@ -116,32 +111,16 @@ def _make(folder: Path) -> list[Path]:
 
 
 def _lock(path: Path, wait: bool) -> tuple[int, list[str]]:
-    flags = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
     while True:
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            handle, locks = files.lock(path, wait=wait, mode=0o666)
         except FileNotFoundError:  # somebody took the empty folder away
             _make(path.parent)
             continue
         except OSError as error:
             raise OutputError(f"{shown(path)} cannot be written: {str(error.strerror).lower()}") from None
-        try:
-            fcntl.flock(handle, flags)
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), path.stat()):
-                    return handle, []
-        except BlockingIOError:
-            os.close(handle)
-            raise Taken from None
-        except OSError as error:
-            if error.errno in NO_LOCKS:
-                return handle, ["this file system has no locks: let no two runs share the output folder"]
-            os.close(handle)
-            raise OutputError(f"{shown(path)} cannot be locked: {str(error.strerror).lower()}") from None
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)  # who had it removed the file
+        none = "this file system has no locks: let no two runs share the output folder"
+        return handle, [] if locks else [none]
 
 
 def _unlock(path: Path, handle: int) -> None:

@@ -20,19 +20,19 @@ import os
 import struct
 import tempfile
 import threading
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import xxhash
 from torch import Tensor
 
 from slyther_cli.errors import OutputError
 
 CHUNK_BYTES = 64 << 20  # a memory tape grows by so much
-SEAL = struct.Struct("<QQQI")  # behind a tile in a file: sweep, index, bytes, their CRC-32
+SEAL = struct.Struct("<QQQQ")  # behind a tile in a file: sweep, index, bytes, their XXH3
 SEAL_ROOM = 4096  # bytes of a slot, so that slots begin on a page
 
 
@@ -203,10 +203,10 @@ def slot_bytes(tile_floats: int) -> int:
 
 
 def _seal(sweep: int, index: int, blocks: list[memoryview]) -> bytes:
-    crc = 0
+    total = xxhash.xxh3_64()
     for block in blocks:
-        crc = zlib.crc32(block, crc)
-    return SEAL.pack(sweep, index, sum(map(len, blocks)), crc)
+        total.update(block)
+    return SEAL.pack(sweep, index, sum(map(len, blocks)), total.intdigest())
 
 
 def chunk_slots(tile_floats: int) -> int:
