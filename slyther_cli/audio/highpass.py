@@ -65,6 +65,12 @@ class HighPass:
         return turned[2 * self._half :][: self._step]
 
 
+def filtered(samples: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.float32]:
+    """A whole recording [n] without what lies below speech."""
+    clean = HighPass(rate)
+    return np.concatenate([clean.push(samples), clean.finish()]).astype(np.float32)
+
+
 @lru_cache(maxsize=8)
 def taps(rate: int) -> Floats:
     """An odd number of taps, the middle one is now. The sum is zero."""

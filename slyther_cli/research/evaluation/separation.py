@@ -3,7 +3,8 @@
 Two kinds of test material: pairs mixed here from the speech of a manifest's split (levels as in papers.md
 1.4, fully overlapped, of different speakers), and ready-made mixtures named by a table, such as WSJ0-2mix or
 Libri2Mix. Every mixture runs through the network in one pass, as in the papers; ``longform`` gives the same
-(docs/longform.md).
+(docs/longform.md). Sources and mixtures are compared without what lies below speech, as the stems are
+(``audio.highpass``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from slyther_cli.audio.highpass import filtered
 from slyther_cli.audio.level import MIXTURE_DB, heard_by
 from slyther_cli.errors import InputError, ModelError, UsageError
 from slyther_cli.research.evaluation.metrics import (
@@ -219,7 +221,8 @@ def _score(
     scores: list[Score] = []
     for name, group, mixture, sources in mixtures:
         estimates = _stems(model, mixture, name)
-        scores.append(score_example(name, group, mixture, sources, estimates, rate))
+        said = np.stack([filtered(x, rate) for x in sources])
+        scores.append(score_example(name, group, filtered(mixture, rate), said, estimates, rate))
         if on_event is not None:
             mean = float(np.mean([s.si_snri for s in scores]))
             done = {"event": "example", "index": len(scores), "examples": count, **asdict(scores[-1])}
