@@ -14,8 +14,10 @@ import contextlib
 import hashlib
 import os
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +34,16 @@ from slyther_cli.errors import InputError, ModelError, UsageError
 from slyther_cli.models.codec import Codec, CodecDecoder
 from slyther_cli.models.vall_m import Context, VallM
 from slyther_cli.models.vall_sampling import Said, Sampling, Voicing
-from slyther_cli.tasks.guard import Hear, Verdict, judge_lengths, judge_words
+from slyther_cli.tasks.guard import Fit, Hear, Verdict, as_heard, judge_lengths, judge_words
 from slyther_cli.tasks.likeness import equaliser_for
-from slyther_cli.tasks.prompt import own_voice, recogniser, voice_of
+from slyther_cli.tasks.prompt import fitting, own_voice, recogniser, voice_of
 from slyther_cli.tasks.results import Result
 from slyther_cli.tasks.setup import choose_model, pick_device
 from slyther_cli.tasks.speech_journal import Journal
 from slyther_cli.tasks.speech_output import open_output
 from slyther_cli.text.markup import without_markup
-from slyther_cli.text.normalise_english import normalise
-from slyther_cli.text.phonemes import Spelling, spell
+from slyther_cli.text.normalise_english import foreign_words, normalise
+from slyther_cli.text.phonemes import Spelling, shorten, spell
 from slyther_cli.text.pronunciations import Pronunciations
 from slyther_cli.text.sentences import Sentence, split_sentences
 
@@ -106,6 +108,7 @@ def speak(
     Files carry a mark that the speech is synthetic. Raises InputError (no words, the prompt), UsageError,
     OutputError, ModelError, DeviceError.
     """
+    began = time.monotonic()
     _check(text, speed, guard, retries)
     kind = subtype_of(format, subtype)
     if str(output) != "-":
@@ -118,8 +121,8 @@ def speak(
     text, tags = without_markup(text)
     notes = [f"markup is not understood here, left out: {', '.join(tags)}"] if tags else []
     sentences = [s for s in split_sentences(text) if any(map(str.isalnum, s.text)) or normalise(s.text).text]
-    if not sentences:
-        raise InputError("there is nothing to say: the text has no words")
+    if not any(normalise(s.text).text for s in sentences):
+        raise InputError(_nothing_to_say(text))
     if resume and not replace and str(output) != "-" and Path(output).is_file():
         left = SpeechResult(source, "skipped", {"speech": Path(output)})
         tell({"event": "file_done", **left.as_event()})
@@ -150,7 +153,8 @@ def speak(
         journal = Journal(key, where)
     voicing = Voicing(network, voice, sampling or Sampling())
     colour = None if prompt is None else equaliser_for(voicing, codec, seed)
-    job = _Job(network, codec, voicing, speed, seed, guard, retries, hear, colour, said)
+    fit = fitting(codec.sample_rate, where) if hear else None
+    job = _Job(network, codec, voicing, speed, seed, guard, retries, hear, fit, colour, said, began)
     options = {"format": format, "subtype": kind, "raw": raw, "replace": replace}
     return job.run(sentences, str(output), source, notes, journal, tell, options)
 
@@ -224,8 +228,10 @@ class _Job:
     guard: str
     retries: int
     hear: Hear | None
+    fit: Fit | None
     colour: Equaliser | None
     lexicon: Pronunciations | None
+    began: float
 
     @torch.inference_mode()
     def run(
@@ -239,9 +245,10 @@ class _Job:
         options: dict[str, Any],
     ) -> SpeechResult:
         """Every sentence, in order, into the output."""
-        began, rate = time.monotonic(), self.codec.sample_rate
+        began, rate = self.began, self.codec.sample_rate
         by_rule: dict[str, None] = {}
         dropped: dict[str, None] = {}
+        foreign: dict[str, None] = {}
         frames = retried = doubtful = spoken = 0
         sink = open_output(output, rate, **options)
         try:
@@ -252,7 +259,9 @@ class _Job:
             for index, sentence in enumerate(sentences):
                 spelling = spell(sentence.text, self.network.config.alphabet, self.lexicon)
                 by_rule |= dict.fromkeys(spelling.by_rule)
-                dropped |= dict.fromkeys(spelling.dropped)
+                if spelling.dropped:
+                    dropped |= dict.fromkeys(spelling.dropped)
+                    foreign |= dict.fromkeys(foreign_words(sentence.text))
                 if not spelling.spoken:
                     continue
                 known = journal.read(index) if journal else None
@@ -293,7 +302,7 @@ class _Job:
             raise
         if journal:
             journal.remove()
-        said_notes = _text_notes(list(by_rule), "".join(dropped))
+        said_notes = _text_notes(list(by_rule), list(foreign), "".join(dropped))
         if doubtful:
             said_notes.append(f"the guard doubts {doubtful} of {spoken} sentences: try another --seed")
         outputs = {} if output == "-" else {"speech": Path(output)}
@@ -332,7 +341,7 @@ class _Job:
             verdict = judge_lengths(said, expected, self.network.config.frame_rate)
             if self.hear and not verdict.problems and said.codes.shape[1]:
                 samples = self.codec.decode(said.codes[None])[0].float().cpu().numpy()
-                verdict = judge_words(spelling.words, self.hear(samples))
+                verdict = self._heard(spelling.words, samples)
             if not verdict.problems:
                 return said, verdict, attempt + 1
             if best is None or verdict.rank < best[1].rank:
@@ -340,12 +349,29 @@ class _Job:
         assert best is not None
         return *best, self.retries + 1
 
+    def _heard(self, words: str, samples: np.ndarray) -> Verdict:
+        assert self.hear is not None
+        fit = partial(self.fit, samples, as_heard(words)) if self.fit else None
+        return judge_words(words, self.hear(samples), fit)
 
-def _text_notes(by_rule: list[str], dropped: str) -> list[str]:
+
+def _text_notes(by_rule: list[str], foreign: list[str], dropped: str) -> list[str]:
     notes = []
     if by_rule:
-        some = ", ".join(by_rule[:8]) + (" ..." if len(by_rule) > 8 else "")
-        notes.append(f"not in the dictionary, spoken by rule: {some}")
-    if dropped:
-        notes.append(f"without a sound here, left out: {dropped[:40]}{' ...' if len(dropped) > 40 else ''}")
+        notes.append(f"not in the dictionary, spoken by rule: {_some(by_rule)}")
+    if foreign:
+        notes.append(f"only English is spoken, left out: {_some(foreign)}")
+    if dropped := "".join(c for c in dropped if unicodedata.category(c)[0] not in "LM"):
+        notes.append(f"without a sound here, left out: {shorten(dropped)}")
     return notes
+
+
+def _some(words: list[str]) -> str:
+    return ", ".join(map(shorten, words[:8])) + (" ..." if len(words) > 8 else "")
+
+
+def _nothing_to_say(text: str) -> str:
+    if foreign := foreign_words(text):
+        return f"only English is spoken, and the text has no English words: {_some(foreign)}"
+    signs = "".join(dict.fromkeys(text.split()))
+    return "there is nothing to say: the text has no words" + (f", only {shorten(signs)}" if signs else "")
