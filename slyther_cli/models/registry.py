@@ -86,6 +86,7 @@ _SMALL_VOICE = {
     **{"alphabet": "arpabet", "n_symbols": 80, "codec": "codec-16k", "sample_rate": 16_000},
     **{"frame_rate": 50, "d_model": 256, "d_ffn": 768, "n_layers": 6, "n_nar_layers": 4, "n_text_layers": 2},
 }
+PRESETS["speaker-16k"] = ("speaker-net", {})
 PRESETS["vall-e"] = ("vall-e", {})
 PRESETS["vall-m"] = ("vall-m", {})
 PRESETS["vall-me"] = ("vall-m", {"conditioning": "encoder"})
@@ -107,6 +108,7 @@ TASKS = {
     "spectral-codec": "codec",
     "vall-m": "speak",
     "vall-e": "speak",
+    "speaker-net": "embed",
 }
 _BOUNDS = {
     "n_layers": 256,
@@ -171,6 +173,10 @@ def _parts(architecture: str) -> tuple[type, type]:
         from slyther_cli.models.vall_e import VallE, VallEConfig
 
         return VallEConfig, VallE
+    if architecture == "speaker-net":
+        from slyther_cli.models.speaker import SpeakerConfig, SpeakerNet
+
+        return SpeakerConfig, SpeakerNet
     raise ModelError(f"unknown architecture {architecture!r}; known: {', '.join(TASKS)}")
 
 
