@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slyther_cli.longform import identity
+from slyther_cli.longform import identity, reunited
 
 RNG = np.random.default_rng
 
@@ -97,3 +97,77 @@ def test_short_doubts_do_not_change_sides():
     assert identity.exchanged(np.array([2.0, -0.21, 3.0])).tolist() == [False, True, False]
     assert identity.exchanged(np.array([-2.0, 0.1, -3.0])).tolist() == [True] * 3
     assert not len(identity.exchanged(np.zeros(0)))
+
+
+RATE = 8000
+
+
+def spectrum(samples: np.ndarray) -> np.ndarray:
+    """An embedding: where the power lies, in eight bands."""
+    bands = np.abs(np.fft.rfft(samples, RATE))[: RATE // 2].reshape(8, -1).sum(1)
+    return bands / np.linalg.norm(bands)
+
+
+def conversation(seed: int, turns: int = 24) -> tuple[np.ndarray, np.ndarray]:
+    """Two voices by turns, at times both at once: as they are [2, n], and as a separator that loses B gives
+    them: B's later turns in A's stem."""
+    rng, right, wrong = RNG(seed), [], []
+    for i in range(turns):
+        n = int(rng.uniform(0.8, 2.5) * RATE)
+        t = np.arange(n) / RATE
+        a, b = (sum(np.sin(2 * np.pi * f * k * t) for k in range(1, 4)) for f in (150, 620))
+        both = i % 5 == 4
+        pair = 0.1 * np.stack((a * (both or i % 2 == 0), b * (both or i % 2 == 1)))
+        pair += 0.01 * pair[::-1] + 1e-5 * rng.standard_normal(pair.shape)
+        pause = 1e-5 * rng.standard_normal((2, int(rng.uniform(0.15, 0.5) * RATE)))
+        right += [pair, pause]
+        wrong += [pair[::-1] if i > 3 and i % 2 else pair, pause]
+    return (np.concatenate(x, 1).astype(np.float32) for x in (right, wrong))
+
+
+def heard(stems: np.ndarray, size: int, **options) -> tuple[np.ndarray, reunited.Found]:
+    found: list[reunited.Found] = []
+    blocks = iter(np.split(stems, range(size, stems.shape[1], size), 1))
+    out = list(reunited.reunited(blocks, RATE, spectrum, on_found=found.append, **options))
+    return np.concatenate(out, 1), found[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_voices_keep_their_stems(seed, monkeypatch, tmp_path):
+    right, wrong = conversation(seed)
+    out, found = heard(wrong, 5000)
+    assert len(found.spans) > 5 and "were put into the other file" in str(found.note(RATE))
+    speech = np.abs(right).max(0) > 0.02
+    np.testing.assert_array_equal(out[:, speech], right[:, speech])  # to the bit
+    np.testing.assert_allclose(out.sum(0), wrong.sum(0), atol=1e-6)  # what is together stays together
+    monkeypatch.setattr(reunited, "IN_MEMORY", 1000)  # a file
+    monkeypatch.setattr(reunited, "BLOCK", 777)
+    again, _ = heard(wrong, 12_345, folder=tmp_path)
+    np.testing.assert_array_equal(again, out)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_right_is_given_as_it_came():
+    right, _ = conversation(5)
+    out, found = heard(right, 5000)
+    assert not found.spans and found.note(RATE) is None
+    np.testing.assert_array_equal(out, right)
+
+
+def test_one_voice_and_next_to_nothing_are_left_alone():
+    right, _ = conversation(6)
+    alone = np.stack((right[0], 0.01 * right[0]))
+    out, found = heard(alone, 5000)
+    assert "one voice only" in str(found.note(RATE)) and np.array_equal(out, alone)
+    for short in (np.zeros((2, 0), np.float32), right[:, :50], np.zeros((2, RATE), np.float32)):
+        out = list(reunited.reunited(iter([short]), RATE, spectrum))
+        np.testing.assert_array_equal(np.concatenate([np.zeros((2, 0), np.float32), *out], 1), short)
+
+
+def test_sides_change_within_five_milliseconds(tmp_path):
+    stems = np.stack((np.ones(1000, np.float32), np.zeros(1000, np.float32)))
+    with open(tmp_path / "spool", "w+b") as spool:
+        spool.write(np.ascontiguousarray(stems.T).tobytes())
+        out = np.concatenate(list(reunited._exchanged(spool, [(300, 600)], 40)), 1)
+    assert (out[0, :300] == 1).all() and (out[0, 340:600] == 0).all() and (out[0, 640:] == 1).all()
+    assert (np.diff(out[0, 299:341]) < 0).all() and (out.sum(0) == 1).all()

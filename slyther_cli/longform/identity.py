@@ -1,7 +1,7 @@
-"""Who is who over a whole recording: which stretches of two stems to exchange, so that a voice keeps its stem.
+"""Who is who over a whole recording: what to exchange between two stems, so that voices keep theirs.
 
-A separator that loses track puts a person's later turns into the other's stem. What it gave is cut into pieces at
-places where both stems are silent; each stem's part of a piece is embedded by a speaker network; the
+A separator that loses track puts a person's later turns into the other's stem. What it gave is cut into
+pieces at places where both stems are silent; each stem's part of one is embedded by a speaker network; the
 embeddings are parted into two voices, two that sound at once into different ones; and the pieces whose stems
 are the wrong way round are exchanged. Nothing here knows a network or a file: powers and embeddings in,
 pieces and decisions out.
@@ -23,19 +23,20 @@ Array = npt.NDArray[np.floating[Any]]
 FRAME_SECONDS = 0.02
 BELOW_LOUD_DB = 35.0  # what is that far below a recording's loud frames is silent
 BELOW_OTHER_DB = 18.0  # and what is that far below the other stem is its leakage
+NOTHING_DB = -100.0  # of full scale; below is silence in any recording
 LOUD = 0.95  # quantile
 GAP = 4  # silent frames that part two pieces
 SHORTEST = 0.6  # seconds of speech whose embedding is believed
 ROUNDS = 20
 ALIKE = 0.75  # cosine of two centroids above which they are one voice
-STAY = 0.1  # evidence (seconds times cosine) that it takes to change sides once; there and back, twice as much
+STAY = 0.1  # evidence (seconds times cosine) that changing sides takes; there and back, twice as much
 
 
 def activity(power: Array) -> npt.NDArray[np.bool_]:
     """Mean powers of frames [2, frames] -> which stem has speech of its own in which frame."""
     db = 10 * np.log10(np.maximum(power, 1e-12))
     loud = np.quantile(db.max(0), LOUD) if db.shape[1] else 0.0
-    return (db > loud - BELOW_LOUD_DB) & (db > db[::-1] - BELOW_OTHER_DB)
+    return (db > max(loud - BELOW_LOUD_DB, NOTHING_DB)) & (db > db[::-1] - BELOW_OTHER_DB)
 
 
 def pieces(active: npt.NDArray[np.bool_], gap: int = GAP) -> npt.NDArray[np.int64]:
@@ -53,8 +54,8 @@ def pieces(active: npt.NDArray[np.bool_], gap: int = GAP) -> npt.NDArray[np.int6
 
 @dataclass(frozen=True)
 class Voices:
-    """``centroids`` [2, dim] of length 1; ``evidence`` [pieces]: how much, in seconds times cosine, speaks for
-    the stems as they are (above 0) or the other way round; ``likeness`` of the two, a cosine."""
+    """``centroids`` [2, dim] of length 1; ``evidence`` [pieces]: how much, in seconds times cosine, speaks
+    for the stems as they are (above 0) or the other way round; ``likeness`` of the two, a cosine."""
 
     centroids: Array
     evidence: Array
@@ -79,7 +80,7 @@ def two_voices(embeddings: Array, seconds: Array) -> Voices | None:
         return None
     x = np.where(weight[..., None] > 0, embeddings, 0.0)
     centred = np.where(weight[..., None] > 0, x - _mean(x, weight), 0.0).reshape(-1, x.shape[-1])
-    axis = np.linalg.svd(np.sqrt(weight).reshape(-1, 1) * centred, full_matrices=False)[2][0]
+    axis = np.linalg.eigh((weight.reshape(-1, 1) * centred).T @ centred)[1][:, -1]
     along = (centred @ axis).reshape(weight.shape)
     side = _side((weight * along)[:, 0] - (weight * along)[:, 1])
     centroids = np.zeros((2, x.shape[-1]))

@@ -2,8 +2,8 @@
 
     samples -> log mel -> convolutions over time -> weighted mean and deviation of all frames -> embedding
 
-Voices are compared by the cosine of their embeddings. The statistics are sums over frames, so those of several
-stretches of one voice can be added up, and need no sound to be kept.
+Voices are compared by the cosine of their embeddings. The statistics are sums over frames, so those of
+several stretches of one voice can be added up, and need no sound to be kept.
 
 Like ECAPA-TDNN (Desplanques et al. 2020) without its squeeze-and-excitation, which would need all of a
 stretch at once: residual dilated convolutions, whose outputs are all looked at, and attentive statistics; the
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from slyther_cli.audio.features import Fbank
 
 FLOOR_DB = -60.0
-"""In relation to the stretch's mean power, all bands together; what is below is as good as silent. So the level
-makes no difference, nor does what lies above the band of a telephone, once the training shows both."""
+"""In relation to the stretch's mean power, all bands together; what is below is as good as silent. So the
+level makes no difference, nor does what lies above the band of a telephone, once the training shows both."""
 STRIDE = 4  # features to a frame: 25 frames a second
 EPS = 1e-6
 

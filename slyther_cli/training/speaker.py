@@ -2,8 +2,8 @@
 
 The file is TOML with the tables [model], [data], [batch] and [loop]; see examples/train-speaker.toml. Its
 paths are relative to its own folder. The loss is a softmax over the training speakers with an additive
-angular margin (Deng et al. 2019). A teacher (``speaker_teacher``) gives the speakers' vectors to begin with, and
-the cosine with them is another part of the loss: its embeddings less their mean, turned so that ``dim``
+angular margin (Deng et al. 2019). A teacher (``speaker_teacher``) gives the speakers' vectors to begin with,
+and the cosine with them is another part of the loss: its embeddings less their mean, turned so that ``dim``
 numbers hold the most of them.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -89,24 +90,29 @@ def margin_loss(embeddings: Tensor, classes: Tensor, labels: Tensor, margin: flo
     return F.cross_entropy(SCALE * cosines.scatter(1, labels[:, None], moved), labels), cosines
 
 
-def equal_error_rate(same: Sequence[float], different: Sequence[float]) -> float:
+def equal_error_rate(same: npt.ArrayLike, different: npt.ArrayLike) -> float:
     """Share of errors at the threshold where as many pairs of one speaker are refused as pairs of two are
     accepted. Raises ValueError if there are none of a kind."""
+    same, different = np.sort(same), np.sort(different)
     if not len(same) or not len(different):
         raise ValueError("an error rate needs pairs of both kinds")
     scores = np.sort(np.concatenate((same, different)))
-    refused = np.searchsorted(np.sort(same), scores, "left") / len(same)
-    accepted = 1 - np.searchsorted(np.sort(different), scores, "left") / len(different)
+    refused = np.searchsorted(same, scores, "left") / len(same)
+    accepted = 1 - np.searchsorted(different, scores, "left") / len(different)
     at = int(np.argmin(np.abs(refused - accepted)))
     return float(refused[at] + accepted[at]) / 2
 
 
 def cut(speech: Sequence[np.ndarray], samples: int, rng: np.random.Generator) -> np.ndarray:
     """A stretch of one of a speaker's int16 utterances, float32 [samples]; a shorter one is repeated."""
-    whole = speech[rng.integers(len(speech))]
+    whole = speech[int(rng.integers(len(speech)))]
     start = int(rng.integers(max(1, len(whole) - samples + 1)))
     part = np.asarray(whole[start : start + samples], np.float32) / 32768
     return np.resize(part, samples)
+
+
+def _between(bounds: Sequence[float], rng: np.random.Generator) -> float:
+    return float(rng.uniform(bounds[0], bounds[1]))
 
 
 def stretches(speech: Sequence[np.ndarray], samples: int) -> list[tuple[int, np.ndarray]]:
@@ -174,8 +180,8 @@ class SpeakerTask:
         level = max(float(np.sqrt(np.mean(np.square(x)))), 1e-6)
         if rng.random() < b.leak:
             other = self.pool.speakers[self.names[rng.integers(len(self.names))]]
-            x = x + cut(other, samples, rng) * np.float32(10 ** (rng.uniform(*b.leak_db) / 20))
-        noise = level * 10 ** (rng.uniform(*b.noise_db) / 20)
+            x = x + cut(other, samples, rng) * np.float32(10 ** (_between(b.leak_db, rng) / 20))
+        noise = level * 10 ** (_between(b.noise_db, rng) / 20)
         return x + rng.standard_normal(samples, dtype=np.float32) * np.float32(noise)
 
     def changed(self, features: Tensor, bands: Tensor) -> Tensor:
@@ -191,7 +197,8 @@ class SpeakerTask:
         features = self.changed(network.features(samples), bands)
         embeddings = network.of_statistics(network.of_features(features))
         with torch.autocast(embeddings.device.type, enabled=False):
-            loss, cosines = margin_loss(embeddings, self.model["classes"].weight, labels, self.config.batch.margin)
+            classes: Any = self.model["classes"].weight
+            loss, cosines = margin_loss(embeddings, classes, labels, self.config.batch.margin)
             if self.teacher is not None:
                 taught = (embeddings * self.teacher[labels]).sum(1)
                 loss = loss + self.config.batch.teach * (1 - taught.mean())
@@ -246,7 +253,7 @@ def dev_stretches(pool: SpeechPool, samples: int) -> list[tuple[int, int, np.nda
     ]
     pairs = {(who, number) for who, number, _ in rows}
     if len(pairs) == len({who for who, _ in pairs}) or len({who for who, _ in pairs}) < 2:
-        raise InputError("the dev split needs two speakers, and one with two utterances as long as dev_seconds")
+        raise InputError("the dev split needs two speakers, one with two utterances as long as dev_seconds")
     return rows
 
 
