@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -497,6 +500,25 @@ assert scan.live_backend() == "reference"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == ""
     assert done.stderr.count("slow scan") == 1 and "compiled extension" in done.stderr
+
+
+@needs_native
+def test_a_clone_that_is_not_compiled_says_what_to_do(tmp_path, monkeypatch):
+    clone, site = tmp_path / "my clone", tmp_path / "site"
+    skip = shutil.ignore_patterns("_native*", "__pycache__")
+    shutil.copytree(Path(scan.__file__).parents[1], clone / "slyther_cli", ignore=skip)
+    (clone / "pyproject.toml").touch()
+    (site / "slyther_cli").mkdir(parents=True)
+    (site / "slyther_cli/_native.so").touch()
+    code = "from slyther_cli import scan; print(scan.live_backend())"
+    env = os.environ | {"PYTHONPATH": str(site), "PYTHONSAFEPATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=clone, env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "reference\n" and len(done.stderr.splitlines()) == 1
+    assert f"source in {clone}, which has no compiled extension: run `python -P`" in done.stderr
+    monkeypatch.setattr(sys, "path", [str(clone)])  # nothing is installed
+    assert cpu._mend(clone / "slyther_cli").startswith(f"`pip install '{clone}'`, then run `python -P`")
 
 
 @pytest.mark.gpu

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ from slyther_cli.models.vall_m import Context
 from slyther_cli.models.vall_sampling import Said, Sampling, Voicing, draw
 from slyther_cli.synthesis import job as speech
 from slyther_cli.synthesis import journal
-from slyther_cli.synthesis.prompt import recogniser
-from slyther_cli.synthesis.speech_check import Verdict, judge_lengths, judge_words
+from slyther_cli.synthesis.prompt import fitting, recogniser
+from slyther_cli.synthesis.speech_check import FITS, Verdict, judge_lengths, judge_words
 
 TEXT = "Hello there. How are you today? I am well.\n\nThis is the end of it."
 
@@ -315,7 +316,9 @@ def test_the_sound_takes_on_the_colour_of_the_prompt_and_resumes_with_it(voices,
     ("arguments", "code", "words"),
     [
         ([""], 3, "nothing to say"),
-        (["\U0001f600 \u65e5\u672c \x00\x07"], 3, "nothing to say"),
+        (["\U0001f600 \u65e5\u672c \x00\x07"], 3, "only English is spoken"),
+        (["\u4f60\u597d"], 3, "only English is spoken, and the text has no English words: \u4f60\u597d"),
+        (["\U0001f600 !"], 3, "the text has no words, only \U0001f600!"),
         (["hi", "--speed", "9"], 2, "speed"),
         (["hi", "--guard", "dog"], 2, "guard"),
         (["hi", "--temperature", "-1"], 2, "temperature"),
@@ -374,7 +377,7 @@ def test_the_path_of_the_result_stands_on_a_line_of_its_own(voices, tmp_path, mo
     monkeypatch.setattr(sys, "stderr", screen)
     assert speak("Hi. Ho.", "-m", voices / "aligned", "--guard", "none", "-o", tmp_path / "o.wav") == 0
     before, _, _ = screen.getvalue().partition(str(tmp_path))
-    assert "speaking" in before and before.rpartition("\r")[2] == ""
+    assert "loading the voice" in before and "speaking" in before and before.rpartition("\r")[2] == ""
 
 
 def test_without_a_model_another_voice_is_taken_or_help_given(voices, tmp_path, monkeypatch, capsys):
@@ -403,6 +406,36 @@ def test_the_guard_notices_and_says_it_again(voices, tmp_path, capsys):
     assert not judge_words("how are you today, sir?", "HOW ARE YOU TODAY").problems
     assert judge_words("how are you today?", "how how how how are are you").problems
     assert not judge_words("Hello!", "fellow").problems and judge_words("Hello!", "a low hello").problems
+    assert not judge_words("u c l ay.", "u c l a").badness  # the letter, as a recogniser writes it
+    assert not judge_words("see you tomorrow.", "she the morrow", lambda: FITS).problems
+    assert judge_words("see you tomorrow.", "she the morrow", lambda: FITS - 0.1).problems
+
+
+def test_the_guard_believes_a_short_text_that_was_said_and_no_other(tmp_path, capsys):
+    assert speak("Hello world.", "-o", tmp_path / "a.wav", "--json", "--retries", 0) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [e["problems"] for e in events if e["event"] == "sentence"] == [[]]
+    said, rate = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    fits = fitting(rate, "cpu")
+    assert fits(said, "hello world") > FITS
+    assert max(fits(said, other) for other in ("turn left", "hello", "hello world hello world")) < FITS
+    assert fits(said, "hello world " * 40) == fits(said, "1") == -math.inf  # no room, no such letter
+
+
+def test_what_a_mixed_text_has_of_other_scripts_is_told(voices, tmp_path, capsys):
+    text = "Say \u041f\u0440\u0438\u0432\u0435\u0442 and \u4f60\u597d, \u0663 times \u263a."
+    assert speak(text, "-m", voices / "aligned", "--guard", "none", "-o", tmp_path / "a.wav") == 0
+    err = capsys.readouterr().err
+    assert "only English is spoken, left out: \u041f\u0440\u0438\u0432\u0435\u0442, \u4f60\u597d\n" in err
+    assert "without a sound here, left out: \u263a\n" in err
+
+
+def test_the_time_is_that_of_the_clock_with_loading(voices, tmp_path, monkeypatch, capsys):
+    began, load = time.monotonic(), speech.load_pair
+    monkeypatch.setattr(speech, "load_pair", lambda *a: (time.sleep(0.5), load(*a))[1])
+    assert speak("Hi.", "-m", voices / "aligned", "--guard", "none", "-o", tmp_path / "a.wav", "--json") == 0
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert 0.5 <= done["wall_seconds"] <= time.monotonic() - began
 
 
 def test_the_recogniser_writes_down_the_prompt_and_listens(voices, tmp_path, monkeypatch, capsys):

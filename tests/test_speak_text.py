@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from slyther_cli.english.letter_rules import apply_rules
 from slyther_cli.english.markup import without_markup
-from slyther_cli.english.normalise import LETTERS, MARKS, normalise, number
+from slyther_cli.english.normalise import LETTERS, MARKS, foreign_words, normalise, number
 from slyther_cli.english.phonemes import ALPHABETS, espeak_missing, pronounce, spell
 from slyther_cli.english.pronunciations import Pronunciations
 from slyther_cli.english.sentences import split_sentences
@@ -109,6 +109,20 @@ from slyther_cli.research.training.lexicon import align, learn_rules
          "one two three four five six seven eight nine zero one two three four five six dollars; "
          "zero point one two three four five six seven eight nine zero one two three four five six seven"),
         ("St. Mary's St., 12 Oak Dr. and Dr. Hale", "saint mary's street, twelve oak drive and doctor hale"),
+        ("The U.S. FBI and FBI CIA men, the FBI's; J. S. Bach, a U.S. Navy man",
+         "the u s, f b i and f b i, c i ay men, the f b i's; j s bach, a u s navy man"),
+        ("See https://www.example.com/a/b_c.html?x=1&y=2.",
+         "see w w w dot example dot com slash a slash b underscore c dot html question mark x equals one and "
+         "y equals two."),
+        ("(www.bbc.co.uk/news), ftp.example.net; a.io? EXAMPLE.COM!",
+         "w w w dot bbc dot co dot u k slash news, ftp dot example dot net; a dot i o? example dot com!"),
+        ("jo.doe@mail.example.org, me-1@x.de",
+         "jo dot doe at mail dot example dot org, me dash one at x dot d e"),
+        ("http://localhost:80/2024/555-1234 and a doc.txt",
+         "localhost colon eighty slash twenty twenty four slash five hundred fifty five dash twelve thirty "
+         "four and a doc dot txt"),
+        ("**https://example.com** x.com/a,b", "example dot com x dot com slash a, b"),
+        ("\u0663 of \u0967\u0968 and \uff11\u066b5", "three of twelve and one point five"),
     ],
 )  # fmt: skip
 def test_what_is_written_is_said_as_it_is_read(text, said):
@@ -126,6 +140,21 @@ def test_what_is_written_is_said_as_it_is_read(text, said):
 )
 def test_what_is_left_out_is_told(text, left_out):
     assert normalise(text).dropped == left_out
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Hello \u4f60\u597d world, caf\xe9 na\xefve \U0001f600", ["\u4f60\u597d"]),
+        (
+            "\u041f\u0440\u0438\u0432\u0435\u0442, \u0939\u093f\u0928\u094d\u0926\u0940-x",
+            ["\u041f\u0440\u0438\u0432\u0435\u0442", "\u0939\u093f\u0928\u094d\u0926\u0940"],
+        ),
+        ("5 \u20ac, \xbd, \xdf, e\u0301", []),
+    ],
+)
+def test_words_of_other_scripts_are_found_whole(text, words):
+    assert foreign_words(text) == words
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def speak(
     words = text if text is not None else _read(input_file or "-")
     tell = _Teller(as_json, quiet, verbose)
     try:
+        tell.loading()
         from slyther_cli.models.vall_sampling import Sampling
         from slyther_cli.synthesis.job import speak as run
 
@@ -170,7 +171,13 @@ class _Teller:
             self.bar.clear()
             out.words(text)
 
+    def loading(self) -> None:
+        """Until the start: networks, and what they need, take seconds to load."""
+        if not self.json and not self.quiet and out.can_draw(sys.stderr):
+            self.bar.draw("loading the voice ...", None, "")
+
     def _start(self, event: dict[str, Any]) -> None:
+        self.bar.clear()
         if self.verbose:
             about = f"model {event['model']} on {event['device']}, reads {event['alphabet']}"
             self._say(f"{about}; the guard listens by: {event['guard']}")

@@ -159,6 +159,17 @@ def hubert() -> None:
     """
 
 
+@training(
+    "speaker",
+    train="recognised {metric:.2f}",
+    validate="equal error rate {eer:.2f} %, without what is above 4 kHz {eer_narrow:.2f} %, {stretches} dev "
+    "stretches",
+    models="models",
+)
+def speaker() -> None:
+    """Train a network that tells voices apart, on the speech that FILE names; no transcripts."""
+
+
 def run_training(
     module: str,
     words: dict[str, str],

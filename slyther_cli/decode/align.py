@@ -88,6 +88,22 @@ def align(
     ]
 
 
+def fit(log_probs: npt.NDArray[np.floating[Any]], tokens: Sequence[int] | IntArray) -> float:
+    """How well ``tokens`` fit ``log_probs`` [frames, vocab]: the log-probability of their best alignment less
+    that of the likeliest path of all, a token. 0 is perfect; -inf: they do not fit, or there are none."""
+    try:
+        found = align(log_probs, tokens)
+    except InputError:
+        return NEVER
+    if not found:
+        return NEVER
+    best = log_probs.max(1, initial=NEVER).astype(np.float64)
+    path = log_probs[:, BLANK].astype(np.float64)
+    for token in found:
+        path[token.start : token.end] = token.score
+    return float((path - best).sum() / len(found))
+
+
 def _rows(log_probs: Any, low: int, high: int, rows: IntArray, columns: IntArray) -> FloatArray:
     return np.asarray(log_probs[low:high])[rows, columns].astype(np.float64)
 

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from slyther_cli.english.addresses import ADDRESSES
 from slyther_cli.english.amounts import AMOUNTS, FIRST, LONG_UNITS
 from slyther_cli.english.dictionary import lexicon
 from slyther_cli.english.numbers import (
@@ -26,6 +27,9 @@ from slyther_cli.english.sentences import ENDING
 from slyther_cli.english.times import TIMES
 
 MARKS = ",.?!;:"
+SPELT = "\x02"
+"""Around words that are spelled letter by letter: of two in a row one has to hear where the second begins. No
+text brings one."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 
 _ABBREVIATIONS = {
@@ -85,6 +89,7 @@ def normalise(text: str, letter_a: str = "ay") -> Normalised:
     for symbol, words in _SYMBOLS.items():
         text = text.replace(symbol, words)
     text = _ACRONYM.sub(lambda m: _acronym(m[0]), text)
+    text = re.sub(rf"{SPELT}\s+{SPELT}", ", ", text).replace(SPELT, "")
     dropped = "".join(dict.fromkeys(dropped + "".join(_UNSAID.findall(text))))
     text = re.sub(rf"[^a-z'{re.escape(MARKS)}{A}\s]", " ", text.lower()).replace(A, letter_a)
     text = re.sub(r"(?<![a-z])'+|'+(?![a-z])", " ", text)  # quotes, not apostrophes
@@ -95,6 +100,20 @@ def normalise(text: str, letter_a: str = "ay") -> Normalised:
     return Normalised(text, dropped)
 
 
+def foreign_words(text: str) -> list[str]:
+    """What a text has of other scripts than ours, word by word, each once."""
+    found: dict[str, None] = {}
+    word = ""
+    for c in unicodedata.normalize("NFKC", text) + " ":
+        kind = unicodedata.category(c)[0]
+        if (kind == "M" and word) or (kind == "L" and _plain_characters(c)[1]):
+            word += c
+        elif word:
+            found.setdefault(word)
+            word = ""
+    return list(found)
+
+
 def _plain_characters(text: str) -> tuple[str, str]:
     """ASCII and the signs that are read, and what had to go. Accents are taken off letters."""
     keep: list[str] = []
@@ -102,12 +121,12 @@ def _plain_characters(text: str) -> tuple[str, str]:
     text = re.sub("[¼-¾⅐-⅞]", lambda m: f" {unicodedata.normalize('NFKC', m[0])} ", text)
     text = text.replace("²", " squared ").replace("³", " cubed ")
     for c in unicodedata.normalize("NFKC", text):
-        c = _QUOTES.get(c, c)
+        c = _QUOTES.get(c, str(unicodedata.decimal(c, c)))
         base = "".join(b for b in unicodedata.normalize("NFD", c) if not unicodedata.combining(b))
         base = _LIGATURES.get(base, base)
         if all(b.isprintable() or b.isspace() if b.isascii() else b in "£€¥°×÷§©™®" for b in base):
             keep.append(base)
-        elif unicodedata.category(c)[0] in "ZC":
+        elif unicodedata.category(c)[0] in "ZC" or c in _VARIANTS:
             keep.append(" ")
         else:
             keep.append(" ")
@@ -118,7 +137,8 @@ def _plain_characters(text: str) -> tuple[str, str]:
 _QUOTES = {"’": "'", "‘": "'", "ʼ": "'", "“": " ", "”": " ", "„": " ", "«": " ", "»": " ", "…": ".", "–": "-",
            "—": ", ", "―": ", ", "‐": "-", "‑": "-", "−": "-", '"': " ", "·": " ", "•": " ",
            "⁄": "/", "≤": "<=", "≥": ">=", "≠": " is not equal to ", "≈": " approximately ",
-           "±": " plus or minus ", "¢": " cents "}  # fmt: skip
+           "±": " plus or minus ", "¢": " cents ", "٫": ".", "٬": ","}  # fmt: skip
+_VARIANTS = "\ufe0e\ufe0f"  # of the emoji before
 _LIGATURES = {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
               "đ": "d", "þ": "th", "ð": "th"}  # fmt: skip
 
@@ -141,16 +161,17 @@ def _telephone(m: re.Match[str]) -> str:
 
 def _acronym(word: str) -> str:
     """Capitals: said as a word when the dictionary has it, or when it is long; else letter by letter."""
-    plain = word.removesuffix("s") if word.endswith("s") else word
+    plain = word.removesuffix("s").removesuffix("'")
     tail = "s" if plain != word else ""
     if plain in _WORDS_IN_CAPITALS or (len(plain) > 3 and re.search("[AEIOUY]", plain) and _is_word(plain)):
         return word.lower()
     said = " ".join(plain.lower()).replace("a", A)
-    return f" {said}{chr(39) + tail if tail else ''} "
+    return f" {SPELT}{said}{chr(39) + tail if tail else ''}{SPELT} "
 
 
 def _letters(initials: str) -> str:
-    return f" {' '.join(initials.replace('.', '').lower()).replace('a', A)} "
+    said = " ".join(initials.replace(".", "").lower()).replace("a", A)
+    return f" {SPELT}{said}{SPELT} " if len(said) > 1 else f" {said} "
 
 
 def _is_word(capitals: str) -> bool:
@@ -162,13 +183,6 @@ def _lone_acronym(text: str) -> bool:
     """Whether a text is nothing but "UCLA."; of a text all in capitals nothing can be told."""
     word = text.strip(MARKS + " ")
     return word.isascii() and word.isalpha() and len(word) > 1 and not _is_word(word)
-
-
-def _address(m: re.Match[str]) -> str:
-    text = re.sub(r"^\w+://", "", m[0]).rstrip("/.")
-    spoken = {".": " dot ", "@": " at ", "/": " slash ", "-": " dash ", "_": " underscore ", ":": " colon "}
-    text = re.sub(r"\bwww\b", "w w w", text)
-    return " ".join(("".join(spoken.get(c, c) for c in text)).split()) + " "
 
 
 def _after_name(m: re.Match[str]) -> str:
@@ -205,7 +219,7 @@ _AFTER_FIRST = re.compile(
 _HE_DID = re.compile(
     r"\s+(?:was|had|did|made|took|gave|came|went|married|lost|won|founded|ordered|sent|granted)\b"
 )
-_ACRONYM = re.compile(r"\b[A-Z]{2,}s?\b(?!')")
+_ACRONYM = re.compile(r"\b[A-Z]{2,}(?:'?s)?\b(?!')")
 _ROMANS: Rules = [
     (re.compile(rf"\b((?:[A-Z][a-z]+|(?i:{_PARTS}|vol\.))\s+)({_ROMAN})"), _after_name),
     (re.compile(rf"\b((?:{'|'.join(sorted(_RULERS))})\s+)([IVX])\b(?!'[a-rt-z]|\.\s*[A-Z])"), _ruler),
@@ -216,6 +230,7 @@ _ROMANS: Rules = [
 ]  # fmt: skip
 _SIGNED = r"-?[.$£€¥]?\d"
 _BEFORE_NUMBERS: Rules = [
+    *ADDRESSES,
     (re.compile(r"^#{1,6}\s+|^\*\s+|\s#+\s*$", re.M), lambda m: ""),  # Markdown's headings and items
     (re.compile(r"~~+"), lambda m: ""),
     (re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*]{1,300})(?<!\s)\1(?![\w*])"), lambda m: m[2]),  # emphasis
@@ -235,7 +250,6 @@ _BEFORE_NUMBERS: Rules = [
     (re.compile(r"(?:\b([A-Za-z]+\.?:?\s+))?(?<![\w.,$£€¥(-])(\d{3})-(\d{4})(?![\w-]|[.,]\d)"), _telephone),
     (re.compile(r"(?<=\bcall )(?:911|112|999)\b(?!\s+[a-z])|(?<=\bdial )(?:911|112|999)\b", re.I), _by_digit),
     (re.compile(r"(?<![\w.,$£€¥])(?!\d+000000\b)\d{10,}(?!\d|[.,]\d|\s?[$£€¥%])"), _by_digit),
-    (re.compile(r"\b(?:https?://|www\.)[^\s,;!?]+|\b[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+"), _address),
     *TIMES,
     (re.compile(r"(?<![\d.])\d+(?:\.\d+){2,}(?![\d.])"),
      lambda m: f" {' point '.join(map(number, m[0].split('.')))} "),

@@ -12,10 +12,10 @@ from slyther_cli.errors import ModelError
 
 @dataclass(frozen=True)
 class Architecture:
-    """``task``: separate, transcribe, speak, codec or represent. ``network``: "module.Class" below
-    ``slyther_cli.models``, imported on first use; its settings are the dataclass ``<Class>Config`` beside it.
-    ``presets``: named sizes, each the settings that differ from the defaults; the plain names are the
-    published models.
+    """``task``: separate, transcribe, speak, codec, represent or embed. ``network``: "module.Class" below
+    ``slyther_cli.models``, imported on first use; its settings are the dataclass ``<Class>Config`` beside it,
+    without Codec or Net. ``presets``: named sizes, each the settings that differ from the defaults; the plain
+    names are the published models.
 
     >>> ARCHITECTURES["mamba-tasnet"].task
     'separate'
@@ -30,7 +30,8 @@ class Architecture:
         """The dataclass of the settings, and the network."""
         module, _, name = self.network.rpartition(".")
         found = importlib.import_module(f"slyther_cli.models.{module}")
-        return getattr(found, f"{name.removesuffix('Codec')}Config"), getattr(found, name)
+        plain = name.removesuffix("Codec").removesuffix("Net")
+        return getattr(found, f"{plain}Config"), getattr(found, name)
 
 
 _TASNET_SIZES: dict[str, dict[str, Any]] = {
@@ -159,6 +160,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             },
         ),
         Architecture("vall-e", "speak", "vall_e.VallE", {"vall-e": {}}),
+        Architecture("speaker-net", "embed", "speaker.SpeakerNet", {"speaker-16k": {}}),
     )
 }
 

@@ -7,6 +7,8 @@ float32 throughout; other types are converted on the way in and back on the way 
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import overload
 
@@ -15,16 +17,23 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+
+def _mend(source: Path) -> str:
+    """What helps who runs ``source``: the installed slyther, if there is one."""
+    others = [Path(entry or ".", source.name).resolve() for entry in sys.path]
+    if any(other != source.resolve() and any(other.glob("_native.*")) for other in others):
+        return "run `python -P`, or from another folder, to take the installed one"
+    return f"`pip install {shlex.quote(str(source.parent))}`, then run `python -P`, or from another folder"
+
+
 try:
     from slyther_cli import _native
 except ImportError as error:  # not built, or built for another Python
     _native = None  # type: ignore[assignment]
     why_not = f"the compiled extension is not there ({error})"
     if (_folder := Path(__file__).parents[1]).with_name("pyproject.toml").exists():
-        why_not = (
-            f"the compiled extension is not in the source {_folder}, which Python takes first in this folder "
-            "(the command slyther, and python -P, take what is installed)"
-        )
+        why_not = f"Python took slyther's source in {_folder.parent}, which has no compiled extension: "
+        why_not += _mend(_folder)
 else:
     why_not = ""
 

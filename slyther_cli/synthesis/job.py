@@ -14,8 +14,10 @@ import contextlib
 import hashlib
 import os
 import time
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,8 @@ from slyther_cli.audio.writer import subtype_of
 from slyther_cli.checkpoints.config import WEIGHTS_FILE, ModelConfig, read_config
 from slyther_cli.checkpoints.places import available
 from slyther_cli.english.markup import without_markup
-from slyther_cli.english.normalise import normalise
-from slyther_cli.english.phonemes import Spelling, spell
+from slyther_cli.english.normalise import foreign_words, normalise
+from slyther_cli.english.phonemes import Spelling, shorten, spell
 from slyther_cli.english.pronunciations import Pronunciations
 from slyther_cli.english.sentences import Sentence, split_sentences
 from slyther_cli.errors import InputError, ModelError, UsageError
@@ -42,8 +44,8 @@ from slyther_cli.models.vall_sampling import Said, Sampling, Voicing
 from slyther_cli.runtime import kernels
 from slyther_cli.synthesis.journal import Journal
 from slyther_cli.synthesis.output import open_output
-from slyther_cli.synthesis.prompt import own_voice, recogniser, voice_of
-from slyther_cli.synthesis.speech_check import Hear, Verdict, judge_lengths, judge_words
+from slyther_cli.synthesis.prompt import fitting, own_voice, recogniser, voice_of
+from slyther_cli.synthesis.speech_check import Fit, Hear, Verdict, as_heard, judge_lengths, judge_words
 from slyther_cli.synthesis.voice_matching import equaliser_for
 
 DEFAULT_MODEL = "vall-me-16k-en"
@@ -107,6 +109,7 @@ def speak(
     Files carry a mark that the speech is synthetic. Raises InputError (no words, the prompt), UsageError,
     OutputError, ModelError, DeviceError.
     """
+    began = time.monotonic()
     _check(text, speed, guard, retries)
     kind = subtype_of(format, subtype)
     if str(output) != "-":
@@ -119,8 +122,8 @@ def speak(
     text, tags = without_markup(text)
     notes = [f"markup is not understood here, left out: {', '.join(tags)}"] if tags else []
     sentences = [s for s in split_sentences(text) if any(map(str.isalnum, s.text)) or normalise(s.text).text]
-    if not sentences:
-        raise InputError("there is nothing to say: the text has no words")
+    if not any(normalise(s.text).text for s in sentences):
+        raise InputError(_nothing_to_say(text))
     if resume and not replace and str(output) != "-" and Path(output).is_file():
         left = SpeechResult(source, "skipped", {"speech": Path(output)})
         tell({"event": "file_done", **left.as_event()})
@@ -143,7 +146,8 @@ def speak(
         notes += more
     voicing = Voicing(network, voice, sampling or Sampling())
     colour = None if prompt is None else equaliser_for(voicing, codec, seed)
-    job = _Job(network, codec, voicing, speed, seed, guard, retries, hear, colour, said)
+    fit = fitting(codec.sample_rate, where) if hear else None
+    job = _Job(network, codec, voicing, speed, seed, guard, retries, hear, fit, colour, said, began)
     journal = None
     if resume:
         assert config.path is not None
@@ -229,8 +233,10 @@ class _Job:
     guard: str
     retries: int
     hear: Hear | None
+    fit: Fit | None
     colour: Equaliser | None
     lexicon: Pronunciations | None
+    began: float
 
     @torch.inference_mode()
     def run(
@@ -244,9 +250,10 @@ class _Job:
         options: dict[str, Any],
     ) -> SpeechResult:
         """Every sentence, in order, into the output."""
-        began, rate = time.monotonic(), self.codec.sample_rate
+        began, rate = self.began, self.codec.sample_rate
         by_rule: dict[str, None] = {}
         dropped: dict[str, None] = {}
+        foreign: dict[str, None] = {}
         frames = retried = doubtful = spoken = 0
         sink = open_output(output, rate, **options)
         try:
@@ -257,7 +264,9 @@ class _Job:
             for index, sentence in enumerate(sentences):
                 spelling = spell(sentence.text, self.network.config.alphabet, self.lexicon)
                 by_rule |= dict.fromkeys(spelling.by_rule)
-                dropped |= dict.fromkeys(spelling.dropped)
+                if spelling.dropped:
+                    dropped |= dict.fromkeys(spelling.dropped)
+                    foreign |= dict.fromkeys(foreign_words(sentence.text))
                 if not spelling.spoken:
                     continue
                 known = journal.read(index) if journal else None
@@ -296,7 +305,7 @@ class _Job:
             raise
         if journal:
             journal.remove()
-        said_notes = _text_notes(list(by_rule), "".join(dropped))
+        said_notes = _text_notes(list(by_rule), list(foreign), "".join(dropped))
         if doubtful:
             said_notes.append(f"the guard doubts {doubtful} of {spoken} sentences: try another --seed")
         outputs = {} if output == "-" else {"speech": Path(output)}
@@ -335,7 +344,7 @@ class _Job:
             verdict = judge_lengths(said, expected, self.network.config.frame_rate)
             if self.hear and not verdict.problems and said.codes.shape[1]:
                 samples = self.codec.decode(said.codes[None])[0].float().cpu().numpy()
-                verdict = judge_words(spelling.words, self.hear(samples))
+                verdict = self._heard(spelling.words, samples)
             if not verdict.problems:
                 return said, verdict, attempt + 1
             if best is None or verdict.rank < best[1].rank:
@@ -343,12 +352,29 @@ class _Job:
         assert best is not None
         return *best, self.retries + 1
 
+    def _heard(self, words: str, samples: np.ndarray) -> Verdict:
+        assert self.hear is not None
+        fit = partial(self.fit, samples, as_heard(words)) if self.fit else None
+        return judge_words(words, self.hear(samples), fit)
 
-def _text_notes(by_rule: list[str], dropped: str) -> list[str]:
+
+def _text_notes(by_rule: list[str], foreign: list[str], dropped: str) -> list[str]:
     notes = []
     if by_rule:
-        some = ", ".join(by_rule[:8]) + (" ..." if len(by_rule) > 8 else "")
-        notes.append(f"not in the dictionary, spoken by rule: {some}")
-    if dropped:
-        notes.append(f"without a sound here, left out: {dropped[:40]}{' ...' if len(dropped) > 40 else ''}")
+        notes.append(f"not in the dictionary, spoken by rule: {_some(by_rule)}")
+    if foreign:
+        notes.append(f"only English is spoken, left out: {_some(foreign)}")
+    if dropped := "".join(c for c in dropped if unicodedata.category(c)[0] not in "LM"):
+        notes.append(f"without a sound here, left out: {shorten(dropped)}")
     return notes
+
+
+def _some(words: list[str]) -> str:
+    return ", ".join(map(shorten, words[:8])) + (" ..." if len(words) > 8 else "")
+
+
+def _nothing_to_say(text: str) -> str:
+    if foreign := foreign_words(text):
+        return f"only English is spoken, and the text has no English words: {_some(foreign)}"
+    signs = "".join(dict.fromkeys(text.split()))
+    return "there is nothing to say: the text has no words" + (f", only {shorten(signs)}" if signs else "")

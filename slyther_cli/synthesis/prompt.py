@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -124,6 +125,23 @@ def recogniser(rate: int, device: str):
         return " ".join(word.text for segment in found for word in segment.words)
 
     return hear
+
+
+def fitting(rate: int, device: str):
+    """A function from samples at ``rate`` and words to how well they fit, see ``decode.align.fit``. Raises
+    :class:`ModelError`: no recogniser here."""
+    from slyther_cli.decode.align import fit
+
+    ready = _recogniser(device)
+
+    def fits(samples: np.ndarray, words: str) -> float:
+        try:
+            tokens = ready.tokenizer.encode(ready.tokenizer.normalise(words))
+        except ValueError:  # its alphabet lacks a letter
+            return -math.inf
+        return fit(ready.posteriors(_at_rate(samples, rate, ready.rate)), tokens)
+
+    return fits
 
 
 def _recogniser(device: str) -> Any:

@@ -1,7 +1,9 @@
 """The guard of ``slyther speak``: does a sentence sound as if it were all said, once, and then over?
 
 Two witnesses. Lengths: a sentence that is far from what its text asks for, or that the network did not end,
-or that stays on one sound. And, where a recogniser is on this machine, what it hears.
+or that stays on one sound. And, where a recogniser is on this machine, what it hears. A recogniser that hears
+other words has misheard, in a short sentence above all, as often as the voice has misspoken: so it is also
+asked how well the text fits the sound.
 """
 
 from __future__ import annotations
@@ -21,9 +23,14 @@ STUCK_SECONDS = 1.5
 HEARD_WRONG = 0.5
 """Share of the words above which a sentence is said again, if it is more than one word: one misheard says
 nothing."""
+FITS = -2.5
+"""Fit (``decode.align.fit``) from which a text is believed to have been said, whatever was heard. Of 60 short
+sentences that Whisper hears right 59 fit so well, and none of the same sounds with another of the texts."""
 
 Hear = Callable[[np.ndarray], str]
 """Samples -> words."""
+Fit = Callable[[np.ndarray, str], float]
+"""Samples, words -> how well they fit, see ``decode.align.fit``."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +64,21 @@ def judge_lengths(said: Said, expected: float, rate: float) -> Verdict:
     return Verdict(tuple(problems), float(badness))
 
 
-def judge_words(words: str, heard: str) -> Verdict:
-    """Against the words of the text; marks and capitals do not count."""
-    wanted, found = _words(words), _words(heard)
+def judge_words(words: str, heard: str, fit: Callable[[], float] | None = None) -> Verdict:
+    """Against the words of the text; marks and capitals do not count. ``fit``: how well the text fits the
+    sound, asked where the words alone would be doubted."""
+    wanted, found = as_heard(words).split(), _words(heard)
     matched = SequenceMatcher(None, wanted, found, autojunk=False).get_matching_blocks()
     same = sum(block.size for block in matched)
     missed = max(len(wanted), len(found)) - same
     wrong = missed / max(1, len(wanted))
-    problems = (f"the recogniser hears {wrong:.0%} wrong",) if missed > 1 and wrong > HEARD_WRONG else ()
-    return Verdict(problems, wrong, heard)
+    doubted = missed > 1 and wrong > HEARD_WRONG and (fit is None or fit() < FITS)
+    return Verdict((f"the recogniser hears {wrong:.0%} wrong",) if doubted else (), wrong, heard)
+
+
+def as_heard(words: str) -> str:
+    """Words of a spelling as recognisers write them: without marks, and the letter A as "a"."""
+    return " ".join("a" if word == "ay" else word for word in _words(words))
 
 
 def _words(text: str) -> list[str]:

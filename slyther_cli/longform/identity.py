@@ -1,0 +1,149 @@
+"""Who is who over a whole recording: what to exchange between two stems, so that voices keep theirs.
+
+A separator that loses track puts a person's later turns into the other's stem. What it gave is cut into
+pieces at places where both stems are silent; each stem's part of one is embedded by a speaker network; the
+embeddings are parted into two voices, two that sound at once into different ones; and the pieces whose stems
+are the wrong way round are exchanged. Nothing here knows a network or a file: powers and embeddings in,
+pieces and decisions out.
+
+    activity -> pieces -> (embed) -> two_voices -> exchanged -> spans
+
+Memory: one byte a frame of activity, and of each piece two embeddings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.floating[Any]]
+FRAME_SECONDS = 0.02
+BELOW_LOUD_DB = 35.0  # what is that far below a recording's loud frames is silent
+BELOW_OTHER_DB = 18.0  # and what is that far below the other stem is its leakage
+NOTHING_DB = -100.0  # of full scale; below is silence in any recording
+LOUD = 0.95  # quantile
+GAP = 4  # silent frames that part two pieces
+SHORTEST = 0.6  # seconds of speech whose embedding is believed
+ROUNDS = 20
+ALIKE = 0.75  # cosine of two centroids above which they are one voice
+STAY = 0.1  # evidence (seconds times cosine) that changing sides takes; there and back, twice as much
+
+
+def activity(power: Array) -> npt.NDArray[np.bool_]:
+    """Mean powers of frames [2, frames] -> which stem has speech of its own in which frame."""
+    db = 10 * np.log10(np.maximum(power, 1e-12))
+    loud = np.quantile(db.max(0), LOUD) if db.shape[1] else 0.0
+    return (db > max(loud - BELOW_LOUD_DB, NOTHING_DB)) & (db > db[::-1] - BELOW_OTHER_DB)
+
+
+def pieces(active: npt.NDArray[np.bool_], gap: int = GAP) -> npt.NDArray[np.int64]:
+    """Activity [2, frames] -> the first frame of each piece and the last plus one, [pieces, 2]: where both
+    stems are silent for ``gap`` frames a piece ends, in the middle of that silence. They cover everything."""
+    frames = active.shape[1]
+    (speech,) = np.nonzero(active.any(0))
+    if not len(speech):
+        return np.array([[0, frames]]) if frames else np.zeros((0, 2), np.int64)
+    jumps = np.flatnonzero(np.diff(speech) > gap)
+    cuts = (speech[jumps] + speech[jumps + 1] + 1) // 2
+    edges = np.concatenate(([0], cuts, [frames]))
+    return np.stack((edges[:-1], edges[1:]), 1)
+
+
+@dataclass(frozen=True)
+class Voices:
+    """``centroids`` [2, dim] of length 1; ``evidence`` [pieces]: how much, in seconds times cosine, speaks
+    for the stems as they are (above 0) or the other way round; ``likeness`` of the two, a cosine."""
+
+    centroids: Array
+    evidence: Array
+    likeness: float
+
+    @property
+    def one(self) -> bool:
+        """Whether it seems to be a single voice."""
+        return self.likeness > ALIKE
+
+
+def two_voices(embeddings: Array, seconds: Array) -> Voices | None:
+    """Embeddings of every piece's stems [pieces, 2, dim], each of length 1, and the seconds of speech that
+    they are of [pieces, 2] (0: none, its embedding is not looked at) -> the two voices. None: too little is
+    said to tell.
+
+    2-means on the sphere, where a piece is given as a whole: its stems are voices 0 and 1, or 1 and 0. Starts
+    from the axis along which the embeddings differ most.
+    """
+    weight = np.where(seconds >= SHORTEST, seconds, 0.0)
+    if (weight > 0).sum() < 2:
+        return None
+    x = np.where(weight[..., None] > 0, embeddings, 0.0)
+    centred = np.where(weight[..., None] > 0, x - _mean(x, weight), 0.0).reshape(-1, x.shape[-1])
+    axis = np.linalg.eigh((weight.reshape(-1, 1) * centred).T @ centred)[1][:, -1]
+    along = (centred @ axis).reshape(weight.shape)
+    side = _side((weight * along)[:, 0] - (weight * along)[:, 1])
+    centroids = np.zeros((2, x.shape[-1]))
+    for _ in range(ROUNDS):
+        mine = np.stack((side > 0, side < 0), 1)
+        for voice in range(2):
+            share = weight * np.stack((mine[:, voice], mine[:, 1 - voice]), 1)
+            if share.any():
+                centroids[voice] = _unit((share[..., None] * x).sum((0, 1)))
+        nearer = weight * (x @ (centroids[0] - centroids[1]))
+        found = nearer[:, 0] - nearer[:, 1]
+        if np.array_equal(_side(found), side):
+            break
+        side = _side(found)
+    if found[weight.any(1)].sum() < 0 or _seconds_moved(found, weight) > weight.sum() / 2:
+        centroids, found = centroids[::-1].copy(), -found
+    return Voices(centroids, found, float(centroids[0] @ centroids[1]))
+
+
+def exchanged(evidence: Array, stay: float = STAY) -> npt.NDArray[np.bool_]:
+    """Which pieces to exchange: the most evidence, where every change of sides costs ``stay``."""
+    back = np.zeros((len(evidence), 2), np.bool_)
+    score = np.zeros(2)  # of the best path that ends as it is, or exchanged
+    for i, value in enumerate(evidence):
+        change = score[::-1] - stay > score
+        back[i] = change
+        score = np.where(change, score[::-1] - stay, score) + np.array((value, 0.0))
+    swap = np.zeros(len(evidence), np.bool_)
+    state = int(score[1] > score[0])
+    for i in range(len(evidence) - 1, -1, -1):
+        swap[i] = state == 1
+        state = 1 - state if back[i, state] else state
+    return swap
+
+
+def spans(cut: npt.NDArray[np.int64], swap: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """The frames to exchange, from and to, neighbours joined."""
+    out: list[tuple[int, int]] = []
+    for (start, end), wrong in zip(cut.tolist(), swap.tolist(), strict=True):
+        if wrong and out and out[-1][1] == start:
+            out[-1] = (out[-1][0], end)
+        elif wrong:
+            out.append((start, end))
+    return out
+
+
+def speech_seconds(active: npt.NDArray[np.bool_], cut: npt.NDArray[np.int64]) -> Array:
+    """Seconds of speech of each stem in each piece, [pieces, 2]."""
+    total = np.concatenate((np.zeros((2, 1), np.int64), active.cumsum(1)), 1)
+    return FRAME_SECONDS * (total[:, cut[:, 1]] - total[:, cut[:, 0]]).T
+
+
+def _side(value: Array) -> Array:
+    return np.where(value >= 0, 1.0, -1.0)
+
+
+def _seconds_moved(evidence: Array, weight: Array) -> float:
+    return float(weight.sum(1)[evidence < 0].sum())
+
+
+def _mean(x: Array, weight: Array) -> Array:
+    return np.asarray((weight[..., None] * x).sum((0, 1)) / weight.sum())
+
+
+def _unit(x: Array) -> Array:
+    return x / max(float(np.linalg.norm(x)), 1e-12)
