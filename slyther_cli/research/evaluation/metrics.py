@@ -8,7 +8,7 @@ it takes are correlations, by FFT, and one Toeplitz system a target.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import permutations
 
 import numpy as np
@@ -74,8 +74,13 @@ Interval = tuple[float, float] | tuple[None, None]
 """The low and the high end; none where a single value tells of no spread."""
 
 
-def bootstrap_interval(values: Sequence[float], seed: int = 0, level: float = 0.95) -> Interval:
-    """The percentile bootstrap interval of the mean (Efron 1979).
+def bootstrap_interval(
+    values: Sequence[float],
+    seed: int = 0,
+    level: float = 0.95,
+    of: Callable[..., np.ndarray] = np.mean,
+) -> Interval:
+    """The percentile bootstrap interval of the mean (Efron 1979), or ``of`` what ``of(x, axis=1)`` gives.
 
     It says how the mean would vary over other examples drawn like these, from the same speakers. Raises
     ValueError without values, with values that are not finite, and on a level outside (0, 1).
@@ -87,7 +92,7 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0, level: float = 0.
         return None, None
     rng = np.random.default_rng(seed)
     means = np.concatenate(
-        [x[rng.integers(len(x), size=(100, len(x)))].mean(1) for _ in range(RESAMPLES // 100)]
+        [of(x[rng.integers(len(x), size=(100, len(x)))], axis=1) for _ in range(RESAMPLES // 100)]
     )
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

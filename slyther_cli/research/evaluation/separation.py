@@ -37,6 +37,7 @@ LIMIT_DB = 100.0
 TORN_DB = 10.0  # a voice whose stems are no further apart is in both
 DIRECT_DB = 3.0  # in a room: the direct sound against its reverberation
 TELEPHONE_HZ = 300.0, 3400.0
+GAP_S = -0.8, 0.6  # between turns
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,13 @@ def conditions(
     telephone: bool = False,
     conversation: bool = False,
     alone: bool = False,
+    taking_turns: bool = False,
 ) -> MixingConfig:
     """Mixtures as in papers.md 1.4, at the voices' own speed; in a room that rings for ``room_s`` seconds,
     with steady noise ``noise_db`` below the speech, heard over a telephone (300 to 3,400 Hz), in a
     conversation: with pauses of up to 4 s in either voice, so that often one is heard alone; ``alone``: of
-    the first voice only.
+    the first voice only; ``taking_turns``: one utterance after the other, by either in turn, with gaps of
+    -0.8 to 0.6 s.
 
     Raises :class:`UsageError` for a room of no time."""
     (low, high), db = TELEPHONE_HZ, noise_db or 0.0
@@ -81,6 +84,10 @@ def conditions(
         high_hz=(high, high),
         turns=float(conversation),
         alone=float(alone),
+        taking_turns=float(taking_turns),
+        gap_s=GAP_S,
+        whole=1.0,
+        again=0.0,
     )
 
 
@@ -120,7 +127,7 @@ def evaluate_separation(
     def mixtures() -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
         for index in range(examples):
             who = mixer.speakers(index)
-            yield "+".join(who), _group(pool, who), *mixer.example(index, round(seconds * rate))
+            yield "+".join(who), group_of(pool, who), *mixer.example(index, round(seconds * rate))
 
     scores = _score(model, mixtures(), rate, examples, on_event)
     return {**made, **summarise(scores, seed)}
@@ -135,7 +142,7 @@ def _score_alone(
     groups: dict[str, list[float]] = {ALL: []}
     for index in range(examples):
         who = mixer.speakers(index)[0]
-        stems = _stems(model, mixer.example(index, round(seconds * rate))[0], who)
+        stems = stems_of(model, mixer.example(index, round(seconds * rate))[0], who)
         energy = np.sort(np.square(stems, dtype=np.float64).sum(1)) + 1e-12
         apart = float(np.clip(10 * np.log10(energy[-1] / energy[:-1].sum()), 0, LIMIT_DB))
         group = {"F": "women", "M": "men"}.get(mixer.pool.sex[who], "")
@@ -198,7 +205,7 @@ def evaluate_mixtures(
 
 
 @torch.inference_mode()
-def _stems(model, mixture: np.ndarray, name: str) -> np.ndarray:
+def stems_of(model, mixture: np.ndarray, name: str) -> np.ndarray:
     """[samples] -> [n, samples], as ``slyther separate`` gives them; ``name`` says of which example. Raises
     :class:`ModelError`."""
     model.eval()
@@ -220,7 +227,7 @@ def _score(
 ) -> list[Score]:
     scores: list[Score] = []
     for name, group, mixture, sources in mixtures:
-        estimates = _stems(model, mixture, name)
+        estimates = stems_of(model, mixture, name)
         said = np.stack([filtered(x, rate) for x in sources])
         scores.append(score_example(name, group, filtered(mixture, rate), said, estimates, rate))
         if on_event is not None:
@@ -279,7 +286,7 @@ def _mean(values: Sequence[float], seed: int) -> Event:
     return {"mean": round(float(np.mean(values)), 3), "low": rounded(low), "high": rounded(high)}
 
 
-def _group(pool: SpeechPool, speakers: Sequence[str]) -> str:
+def group_of(pool: SpeechPool, speakers: Sequence[str]) -> str:
     sexes = {pool.sex[s] for s in speakers}
     if not sexes <= {"F", "M"}:
         return ""

@@ -1,7 +1,8 @@
 """Speech pools: the utterances of manifests, resampled once and kept as 16-bit samples in one mapped file.
 
 A manifest is a TSV without quoting and with a header; needed columns: path (relative to the manifest),
-speaker, split; used when there: sex, transcript, normalized (a transcript with its numbers written out).
+speaker, split; used when there: sex, transcript, normalized (a transcript with its numbers written out),
+possible_speakers (who it can be, where that is not known: names with spaces between, or nothing).
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ from slyther_cli.errors import InputError, OutputError
 
 @dataclass(frozen=True)
 class Utterance:
-    """One row of a manifest. ``path`` is absolute; ``sex`` is as the manifest has it, in capitals."""
+    """One row of a manifest. ``path`` is absolute; ``sex`` is as the manifest has it, in capitals;
+    ``possible`` are its possible_speakers, None without that column."""
 
     path: Path
     speaker: str
     split: str
     transcript: str = ""
     sex: str = ""
+    possible: frozenset[str] | None = None
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -72,6 +75,7 @@ def read_manifest(path: Path) -> list[Utterance]:
             r["split"],
             r.get("normalized") or r.get("transcript", ""),
             r.get("sex", "").upper(),
+            frozenset(r["possible_speakers"].split()) if "possible_speakers" in r else None,
         )
         for r in rows
     ]
@@ -123,6 +127,7 @@ class SpeechPool:
             raise InputError(f"no utterance of split {split!r} in {names}")
         self.rate = rate
         self.sex = {u.speaker: u.sex for u in utterances}
+        self._possible = {u.speaker: u.possible for u in utterances if u.possible is not None}
         stem = cache / f"pool-{re.sub(r'[^0-9A-Za-z-]', '_', split)}-{rate}-{_key(utterances)}"
         if not stem.with_suffix(".json").exists():
             try:
@@ -142,6 +147,13 @@ class SpeechPool:
             self.speakers.setdefault(u.speaker, []).append(samples[start:stop])
             self.transcripts.setdefault(u.speaker, []).append(u.transcript)
         self.seconds = len(samples) / rate
+
+    def same(self, one: str, other: str) -> bool:
+        """Whether these two speakers can be the same person, by the possible_speakers of both."""
+        if one not in self._possible or other not in self._possible:
+            return one == other
+        a, b = self._possible[one], self._possible[other]
+        return not a or not b or bool(a & b)
 
     def all_transcripts(self) -> list[str]:
         """Every text that is not empty."""
