@@ -15,13 +15,13 @@ from slyther_cli.commands.eval_transcribe import transcribe
 from slyther_cli.commands.examples_told import ExampleTeller
 from slyther_cli.errors import UsageError
 
-app = opt.new_app(help="Measure how well a model does, on material whose answer is known.")
+app = opt.new_app(help="Measure the accuracy of a model on data with references.")
 EXAMPLES = 300
 
 
 @app.callback()
 def _eval() -> None:
-    """Measure how well a model does, on material whose answer is known."""
+    """Measure the accuracy of a model on data with references."""
 
 
 app.command("transcribe")(transcribe)
@@ -34,13 +34,13 @@ def separate(
     manifest: Annotated[
         list[Path] | None,
         typer.Option(
-            help="TSV of speech (path, speaker, split, sex): pairs are mixed from it.", metavar="TSV"
+            help="TSV of speech (path, speaker, split, sex), from which pairs are mixed.", metavar="TSV"
         ),
     ] = None,
     mixtures: Annotated[
         Path | None,
         typer.Option(
-            help="Instead: TSV of ready-made mixtures (columns mix, s1, s2: paths), as of WSJ0-2mix.",
+            help="Instead of --manifest: TSV of ready-made mixtures (columns mix, s1, s2), as of WSJ0-2mix.",
             metavar="TSV",
         ),
     ] = None,
@@ -48,7 +48,9 @@ def separate(
     model: opt.Separator = None,
     examples: Annotated[
         int | None,
-        typer.Option(min=1, help=f"How many; by default {EXAMPLES}, or all rows of --mixtures.", metavar="N"),
+        typer.Option(
+            min=1, help=f"Number of mixtures; by default {EXAMPLES}, or all rows of --mixtures.", metavar="N"
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of a mixed example.")] = 4.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same mixtures.")] = 0,
@@ -57,30 +59,29 @@ def separate(
         typer.Option(
             min=0.01,
             max=60,
-            help="Mix in a simulated room that rings so many seconds (until 60 dB less); by default in none.",
+            help="Simulate a room with this reverberation time (RT60) in seconds; by default none.",
             metavar="SECONDS",
         ),
     ] = None,
     noise: Annotated[
         float | None,
         typer.Option(
-            min=-100, max=200, help="Add steady noise so far below the speech; by default none.", metavar="DB"
+            min=-100,
+            max=200,
+            help="Add steady noise this far below the speech; by default none.",
+            metavar="DB",
         ),
     ] = None,
     telephone: Annotated[
-        bool, typer.Option("--telephone", help="As over a telephone line, 300 to 3,400 Hz; by default all.")
+        bool, typer.Option("--telephone", help="Simulate a telephone line, 300 to 3,400 Hz; by default not.")
     ] = False,
     conversation: Annotated[
         bool,
-        typer.Option(
-            "--conversation", help="Pauses of up to 4 s in either voice; by default both speak all the time."
-        ),
+        typer.Option("--conversation", help="Add pauses of up to 4 s; by default both speak all the time."),
     ] = False,
     alone: Annotated[
         bool,
-        typer.Option(
-            "--alone", help="One voice and nobody else: does it stay in one stem? By default all speak."
-        ),
+        typer.Option("--alone", help="Measure leakage with a single speaker; by default there are two."),
     ] = False,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
