@@ -89,7 +89,7 @@ def separate(
     Examples:
       slyther separate meeting.wav -o out          # out/meeting_s1.wav, _s2.wav
       slyther separate long.wav -o out --dry-run   # the memory and disk it needs
-      slyther separate long.wav -o out --resume    # continues after a crash or a kill
+      slyther separate long.wav -o out --resume    # continues after a crash
       slyther separate calls/ -o out --jobs 4 --skip-existing
       arecord -f S16_LE | slyther separate - -m mamba-tasnet-8k-2spk-causal
 
