@@ -36,7 +36,7 @@ def scan(
 ) -> None:
     """Time the selective scan on every backend available here, beside the torch reference.
 
-    The figure is 1e9 state updates (length x channels x states) a second: per CPU second, or per device.
+    The unit is 1e9 state updates (length x channels x states) per second: CPU seconds, or seconds of a GPU.
     """
     output.json_asked = as_json
     from slyther_cli.jobs.setup import pick_device
@@ -78,9 +78,9 @@ def separate(
 ) -> None:
     """Measure CPU time and memory of separation by duration, in one pass and swept.
 
-    CPU s/s are seconds of CPU time a second of sound, over all threads. Memory is the peak, and the peak less
-    what the process held before. "one-pass" is the whole recording in one forward, as peers do it; "swept" is
-    what `slyther separate` does, with its work file on disk.
+    CPU s/s is CPU time per second of sound, over all threads. Memory is the peak, and the peak above what the
+    process held before. "one-pass" is the whole recording in one forward pass, as peers do it; "swept" is
+    what `slyther separate` does, with its temporary file on disk.
     """
     output.json_asked = as_json
     from slyther_cli.research.studies.separation_speed import measure
@@ -146,9 +146,9 @@ def longform(
     """Measure memory, time and quality of long recordings, swept, in one pass and in windows.
 
     memory: the whole job, from file to files, under --memory-limit, each length in a process of its own.
-    speed: CPU seconds a second of sound of the network alone, in one pass and swept. quality: SI-SNRi of two
-    voices joined from real utterances, under one assignment for the whole recording, beside shorter pieces
-    and beside windows with overlap-add. An hour of quality takes some eight times as long as separating it.
+    speed: CPU seconds per second of sound of the network alone, in one pass and swept. quality: SI-SNRi of
+    two voices joined from real utterances, under one assignment for the whole recording, beside shorter
+    pieces and windows with overlap-add. The quality of an hour takes eight times as long as separating it.
     """
     output.json_asked = as_json
     chosen = listed(parts) or ["memory", "speed", *(["quality"] if manifest else [])]

@@ -92,10 +92,10 @@ def separate(
     mixture.
 
     Figures are means with 95 % bootstrap intervals, over all mixtures and by same and different sex. Every
-    mixture is separated in one pass. SDR is that of BSS Eval 3. With --room, --noise and --telephone
-    voices and levels stay the same; stems are compared with what is heard of each voice, noise left out.
-    A room's direct sound is 3 dB above its reverberation. With --alone the figures are how many dB a voice's
-    loudest stem is above the others, and the share of voices where it is less than 10: they are torn.
+    mixture is separated in one pass. SDR is that of BSS Eval 3. --room, --noise and --telephone keep voices
+    and levels; the references are the reverberant or filtered voices without noise. A room's direct sound
+    is 3 dB above its reverberation. --alone reports leakage: by how many dB a voice's loudest stem is above
+    the others, and the share of voices where that is less than 10.
 
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
     """

@@ -39,8 +39,8 @@ def speak(
 ) -> None:
     """Measure WER, speaker likeness and pace of a voice, beside espeak-ng, flite and recordings.
 
-    Words are heard by PocketSphinx (pip install pocketsphinx), voices compared by Resemblyzer, where it is
-    installed. The recordings themselves, and what the codec leaves of them, are the ceiling.
+    PocketSphinx (pip install pocketsphinx) recognises the words; Resemblyzer compares voices, where it is
+    installed. The recordings themselves, and the same through the codec, are the ceiling.
 
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
     """

@@ -156,7 +156,7 @@ def codec() -> None:
 def hubert() -> None:
     """Pre-train a HuBERT, with Mamba or Transformer layers, on speech without transcripts.
 
-    It is the front end of a recogniser then: `hubert = "DIR/best"` in the file of `slyther train transcribe`.
+    It can then be the front end of a recogniser: `hubert = "DIR/best"` in that one's configuration.
     """
 
 

@@ -64,8 +64,8 @@ def train_lm(
 ) -> None:
     """Train a language model on text (modified Kneser-Ney), for `slyther transcribe --lm FILE`.
 
-    Text is split into sentences and written as recognisers write: lower case, no punctuation, numbers in
-    words. Memory: about 130 MB a million words. The path of the model is printed on stdout.
+    Text is split into sentences and normalised: lower case, no punctuation, numbers in words. It takes about
+    130 MB of memory per million words. The path of the model is printed on stdout.
 
     Exit codes: 0 done, 2 usage, 3 a file cannot be read or written.
     """

@@ -174,9 +174,9 @@ def average_weights(
 ) -> None:
     """Average models into a new one; print its folder.
 
-    For checkpoints of one run, or runs that went on from the same weights: their average is often better than
-    each. The alphabet, the language model and the settings are the first one's. What runs that began apart
-    have learnt cannot be averaged, though nothing will stop you.
+    For checkpoints of one run, or of runs that started from the same weights: their average is often better
+    than each. Alphabet, language model and settings are the first one's. Models that were trained
+    independently cannot be averaged in a useful way; nothing checks that.
     """
     output.json_asked = as_json
     from slyther_cli.checkpoints.average import average
@@ -209,10 +209,10 @@ def shrink_weights(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Quantize a model, to save disk and memory; print its folder.
+    """Quantize a model, for a smaller file; print its folder.
 
-    With int8 each row of a matrix has a scale; vectors are float16. It computes in float32 as before: the
-    file is smaller, no more. Measure what it costs: slyther eval.
+    With int8 each row of a matrix has a scale; vectors are float16. It still computes in float32, so
+    only the file gets smaller. Measure the loss with `slyther eval`.
     """
     output.json_asked = as_json
     from slyther_cli.checkpoints.config import read_config
