@@ -18,6 +18,7 @@ from slyther_cli import app as application
 from slyther_cli.commands.settings import kind_of
 
 HERE = Path(__file__).resolve().parent
+EXAMPLES = "\b\n"
 NOTE = "<!-- Written by docs/generate.py from the commands: change those, and run it. -->"
 EXIT_CODES = (
     ("0", "all done"), ("1", "unexpected error"), ("2", "usage"), ("3", "some inputs failed"),
@@ -37,10 +38,11 @@ class Option(NamedTuple):
     names: str
     help: str
     variable: str = ""
+    panel: str = "Option"
 
 
 class Page(NamedTuple):
-    """One command. ``words``: how it is called."""
+    """One command. ``words``: how it is called. A paragraph of examples begins with EXAMPLES."""
 
     words: str
     usage: str
@@ -68,7 +70,8 @@ def _page(command: Any, words: tuple[str, ...]) -> Page:
         (arguments if param.param_type_name == "argument" else options).append(_option(param))
     said = "COMMAND [OPTIONS] ..." if below else " ".join(["[OPTIONS]", *(a.names for a in arguments)])
     help_text = command.help or ""
-    paragraphs = [" ".join(p.split()) for p in re.split(r"\n\s*\n", help_text.split("\f")[0]) if p.strip()]
+    found = [p for p in re.split(r"\n\s*\n", help_text.split("\f")[0]) if p.strip()]
+    paragraphs = [p if p.startswith(EXAMPLES) else " ".join(p.split()) for p in found]
     return Page(text, f"{text} {said}", paragraphs, arguments, options, below)
 
 
@@ -84,7 +87,8 @@ def _option(param: Any) -> Option:
     if not param.is_flag:
         names += f" {param.metavar or kind_of(param) or 'TEXT'}"
     variables = param.envvar if isinstance(param.envvar, list) else [param.envvar] if param.envvar else []
-    return Option(names, _sentence(param), variables[0] if variables else "")
+    panel = getattr(param, "rich_help_panel", None) or "Option"
+    return Option(names, _sentence(param), variables[0] if variables else "", panel)
 
 
 def _sentence(param: Any) -> str:
@@ -101,9 +105,9 @@ def markdown(page: Page) -> str:
     for depth, inner in _walk(page):
         lines += [f"{'#' * (depth + 1)} {inner.words}", ""]
         for paragraph in inner.paragraphs:
-            lines += [paragraph, ""]
+            lines += [_block(paragraph), ""]
         lines += [f"    {inner.usage}", ""]
-        for title, rows in (("Argument", inner.arguments), ("Option", inner.options)):
+        for title, rows in (("Argument", inner.arguments), *_panels(inner.options).items()):
             if rows:
                 variable = any(row.variable for row in rows)
                 lines += [
@@ -117,6 +121,22 @@ def markdown(page: Page) -> str:
                     lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
                 lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _block(paragraph: str) -> str:
+    """Examples as code, below their title."""
+    if not paragraph.startswith(EXAMPLES):
+        return paragraph
+    title, *lines = paragraph.removeprefix(EXAMPLES).splitlines()
+    return "\n".join([title.strip(), "", *("    " + line.strip() for line in lines)])
+
+
+def _panels(options: list[Option]) -> dict[str, list[Option]]:
+    """The options of each panel of the help, in order; those without one come last."""
+    panels: dict[str, list[Option]] = {}
+    for option in sorted(options, key=lambda o: o.panel == "Option"):
+        panels.setdefault(option.panel, []).append(option)
+    return panels
 
 
 def _walk(page: Page, depth: int = 0) -> Iterator[tuple[int, Page]]:
@@ -150,7 +170,7 @@ def manual(top: Page) -> str:
         if depth:
             out += [".SS " + _roff(page.words), ".nf", _roff(page.usage), ".fi"]
             for paragraph in page.paragraphs:
-                out += [".PP", _roff(paragraph)]
+                out += [".PP", *_roff_block(paragraph)]
             out += _listed([*page.arguments, *page.options])
     out += [".SH EXIT STATUS"]
     for code, words in EXIT_CODES:
@@ -162,6 +182,12 @@ def manual(top: Page) -> str:
 def _listed(options: list[Option]) -> Iterator[str]:
     for option in options:
         yield from (".TP", f".B {_roff(option.names)}", _roff(option.help or "-"))
+
+
+def _roff_block(paragraph: str) -> list[str]:
+    if not paragraph.startswith(EXAMPLES):
+        return [_roff(paragraph)]
+    return [".nf", *map(_roff, paragraph.removeprefix(EXAMPLES).splitlines()), ".fi"]
 
 
 def _roff(text: str) -> str:

@@ -24,16 +24,16 @@ from slyther_cli.runtime import take_memory
 
 TABLE = {
     "separate": "Separate the speakers of recordings into one file each.",
-    "transcribe": "Write down what is said in recordings, with the times of every word.",
-    "speak": "Speak a text, of any length, in the model's voice or in that of a prompt.",
-    "models": "List the networks slyther knows, and where weights for them are.",
-    "weights": "List, show, download, import, average and shrink trained weights.",
-    "train": "Train models on speech of your own.",
-    "eval": "Measure how well a model does, on material whose answer is known.",
+    "transcribe": "Transcribe English speech, with the times of every word.",
+    "speak": "Speak an English text of any length, in the model's voice or like a recording.",
+    "models": "List the available architectures and sizes, and where their weights are.",
+    "weights": "List, show, download, import, average and quantize trained weights.",
+    "train": "Train models on your own speech.",
+    "eval": "Measure the accuracy of a model on data with references.",
     "bench": "Measure how fast slyther runs on this machine.",
-    "study": "Repeat the papers' studies on models of your own.",
-    "doctor": "Report what slyther has to work with here.",
-    "completion": "Print the script that lets a shell complete slyther's commands.",
+    "study": "Repeat the papers' studies on your own models.",
+    "doctor": "Report versions, devices, models and settings, and what is wrong with them.",
+    "completion": "Print the shell script that completes commands and options with Tab.",
 }
 """The commands, and how the help of each begins. Each has a module of slyther_cli.commands by its name, whose
 ``app`` is a typer app of one command or of a group; to list them loads none of these."""
@@ -92,14 +92,14 @@ def _root(
     config: Annotated[
         str | None,
         typer.Option(
-            help="Settings instead of ~/.config/slyther/slyther.toml (docs/configuration.md), or none.",
+            help="Settings file instead of ~/.config/slyther/slyther.toml, or none for no file.",
             metavar="FILE",
             envvar="SLYTHER_CONFIG",
             show_envvar=False,
         ),
     ] = None,
 ) -> None:
-    """Separate, transcribe and speak: recordings and texts of any length, by Mamba networks, as one whole."""
+    """Separate, transcribe and speak: recordings and texts of any length, as a whole, by Mamba networks."""
     name = ctx.invoked_subcommand
     if name is None or {"-h", "--help"} & set(ctx.obj or ()):
         return

@@ -108,9 +108,19 @@ def test_help_has_no_types_of_python(capfd):
 def test_help_on_a_terminal_is_as_wide_as_it_is():
     wide = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "100", "TERMINAL_WIDTH": "100"}
     shown = re.sub(r"\x1b\[[0-9;]*m", "", command("separate", "--help", env=wide).stdout)
-    rest = shown.partition("A recording is processed")[2]
-    assert "its length and its levels" in rest and "<bool>" not in shown
-    assert len(("A recording is processed" + rest.split("\n")[0]).rstrip()) > 80
+    assert "in constant memory. Results keep its sample" in shown  # beyond column 80
+    assert "─ Memory and speed ─" in shown and "<bool>" not in shown
+
+
+@pytest.mark.parametrize("name", ["separate", "transcribe", "speak"])
+@pytest.mark.parametrize("colour", [False, True])
+def test_help_has_examples_a_line_each(name, colour):
+    env = {**os.environ, "COLUMNS": "80", "TERMINAL_WIDTH": "80"} | ({"FORCE_COLOR": "1"} if colour else {})
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", command(name, "--help", env=env).stdout)
+    assert ("─ Output ─" in shown) is colour
+    examples = shown.partition("Examples:")[2]
+    lines = [line.strip() for line in examples.partition("Exit codes")[0].splitlines() if line.strip()]
+    assert 3 <= len(lines) <= 5 and all(f"slyther {name}" in line for line in lines)
 
 
 def test_version(capfd):

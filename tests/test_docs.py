@@ -114,6 +114,27 @@ def test_links_lead_somewhere(site):
     assert site.for_site("[a](nowhere.md)", "index.md") == "[a](nowhere.md)"
 
 
+ELSEWHERE = ("slyther.toml", "slyther/slyther.toml", "onsets_and_frames/lstm.py")
+
+
+def test_files_named_in_the_docs_exist():
+    """`longform/sweep.py` and the like: the end of a path in the checkout."""
+    folders = ("slyther_cli", "native", "tests", "examples", "docs", "weights", ".ci")
+    paths = [p.relative_to(ROOT).as_posix() for folder in folders for p in (ROOT / folder).rglob("*.*")]
+    paths += [path.name for path in ROOT.iterdir()]
+    count = 0
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for name in re.findall(r"`([\w/.-]+\.(?:py|cpp|toml))`", page.read_text(encoding="utf-8")):
+            assert name in ELSEWHERE or any(f"/{p}".endswith(f"/{name}") for p in paths), (page.name, name)
+            count += 1
+    assert count > 40
+
+
+def test_the_readme_is_short():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150 and max(map(len, lines)) <= 120
+
+
 def test_the_site_is_built(tmp_path):
     pytest.importorskip("mkdocs", reason="needs the extra docs")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path / "site"]

@@ -26,17 +26,17 @@ def _bench() -> None:
 
 @app.command("scan")
 def scan(
-    length: Annotated[int, typer.Option(min=16, max=10_000_000, help="Frames.")] = 4000,
+    length: Annotated[int, typer.Option(min=16, max=10_000_000, help="Length in frames.")] = 4000,
     channels: Annotated[int, typer.Option(min=1, max=65_536)] = 256,
     states: Annotated[int, typer.Option(min=1, max=1024)] = 16,
-    repeats: Annotated[int, typer.Option(min=1, max=1000, help="The best of so many counts.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Runs, of which the best counts.")] = 5,
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Time the selective scan on every backend that can run here, beside the torch reference.
+    """Time the selective scan on every backend available here, beside the torch reference.
 
-    The figure is 1e9 state updates (length x channels x states) a second: per CPU second, or per device.
+    The unit is 1e9 state updates (length x channels x states) per second: CPU seconds, or seconds of a GPU.
     """
     output.json_asked = as_json
     from slyther_cli.jobs.setup import pick_device
@@ -67,22 +67,20 @@ def separate(
     models: Annotated[
         str, typer.Option(help="Published sizes (random weights) or trained models.", metavar="NAME,NAME")
     ] = "mamba-tasnet-xs,mamba-tasnet-m",
-    durations: Annotated[
-        str, typer.Option(help="Seconds of sound, each measured apart.", metavar="S,S,S")
-    ] = "4,16,60",
+    durations: Annotated[str, typer.Option(help="Durations in seconds.", metavar="S,S,S")] = "4,16,60",
     against: Annotated[
         str,
-        typer.Option(help="A peer to measure beside them, in one pass: sepformer.", metavar="PEER"),
+        typer.Option(help="Also measure a peer: sepformer.", metavar="PEER"),
     ] = "",
-    runs: Annotated[int, typer.Option(min=1, max=1000, help="The median of so many counts.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, max=1000, help="Runs, of which the median counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Measure what separating costs on the CPU: time and memory, one pass and swept, for several lengths.
+    """Measure CPU time and memory of separation by duration, in one pass and swept.
 
-    CPU s/s are seconds of CPU time a second of sound, over all threads. Memory is the peak, and the peak less
-    what the process held before. "one-pass" is the whole recording in one forward, as peers do it; "swept" is
-    what `slyther separate` does, with its work file on disk.
+    CPU s/s is CPU time per second of sound, over all threads. Memory is the peak, and the peak above what the
+    process held before. "one-pass" is the whole recording in one forward pass, as peers do it; "swept" is
+    what `slyther separate` does, with its temporary file on disk.
     """
     output.json_asked = as_json
     from slyther_cli.research.studies.separation_speed import measure
@@ -107,12 +105,12 @@ def longform(
     parts: Annotated[
         str,
         typer.Option(
-            help="memory, speed, quality; by default the first two, and quality if there is a --manifest.",
+            help="memory, speed, quality; by default the first two, and quality with --manifest.",
             metavar="PART,PART",
         ),
     ] = "",
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A trained model.", metavar="NAME|PATH")
+        str, typer.Option("--model", "-m", help="Trained model.", metavar="NAME|PATH")
     ] = "mamba-tasnet-8k-2spk",
     lengths: Annotated[
         str,
@@ -122,31 +120,35 @@ def longform(
         ),
     ] = "",
     memory_limit: Annotated[
-        str, typer.Option(help="The limit that memory is measured under.", metavar="SIZE")
+        str, typer.Option(help="Memory limit to measure under.", metavar="SIZE")
     ] = "500MB",
     manifest: Annotated[
-        Path | None, typer.Option(help="Speech for quality: a TSV, see docs/training.md.", metavar="TSV")
+        Path | None, typer.Option(help="TSV of speech, for quality (docs/training.md).", metavar="TSV")
     ] = None,
-    split: Annotated[str, typer.Option(help="The split of the manifest.")] = "test",
+    split: Annotated[str, typer.Option(help="Split of the manifest to use.")] = "test",
     windows: Annotated[
-        str, typer.Option(help="Windows to compare the quality with, in seconds.", metavar="S,S")
+        str, typer.Option(help="Windows to compare with, in seconds.", metavar="S,S")
     ] = "10,30",
-    pairs: Annotated[int, typer.Option(min=1, max=1000, help="Recordings for quality, two voices each.")] = 1,
+    pairs: Annotated[
+        int, typer.Option(min=1, max=1000, help="Recordings for quality, of two voices each.")
+    ] = 1,
     same_sex: Annotated[
         bool, typer.Option("--same-sex", help="Two men or two women in every recording.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the recordings' pauses and turns.")] = 0,
-    runs: Annotated[int, typer.Option(min=1, max=1000, help="Speed: the median of so many counts.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the pauses and turns.")] = 0,
+    runs: Annotated[
+        int, typer.Option(min=1, max=1000, help="Runs for speed, of which the median counts.")
+    ] = 3,
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
     work_dir: WorkDir = None,
     as_json: Json = False,
 ) -> None:
-    """Measure whole long recordings: memory and time by length, swept beside one pass, quality by length.
+    """Measure memory, time and quality of long recordings, swept, in one pass and in windows.
 
     memory: the whole job, from file to files, under --memory-limit, each length in a process of its own.
-    speed: CPU seconds a second of sound of the network alone, in one pass and swept. quality: SI-SNRi of two
-    voices joined from real utterances, under one assignment for the whole recording, beside shorter pieces
-    and beside windows with overlap-add. An hour of quality takes some eight times as long as separating it.
+    speed: CPU seconds per second of sound of the network alone, in one pass and swept. quality: SI-SNRi of
+    two voices joined from real utterances, under one assignment for the whole recording, beside shorter
+    pieces and windows with overlap-add. The quality of an hour takes eight times as long as separating it.
     """
     output.json_asked = as_json
     chosen = listed(parts) or ["memory", "speed", *(["quality"] if manifest else [])]

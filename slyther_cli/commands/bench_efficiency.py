@@ -28,9 +28,7 @@ class Sizes(StrEnum):
 def efficiency(
     task: Annotated[
         Task,
-        typer.Option(
-            help="What the networks do; decoding is synthesis without its second stage, frame by frame."
-        ),
+        typer.Option(help="Task of the networks; decoding is the first stage of synthesis, frame by frame."),
     ],
     sizes: Annotated[
         Sizes,
@@ -40,27 +38,27 @@ def efficiency(
         ),
     ] = Sizes.equal,
     max_seconds: Annotated[
-        float, typer.Option(min=1, max=1 << 20, help="The longest sound; from 1 s on by doubling.")
+        float, typer.Option(min=1, max=1 << 20, help="Longest duration; from 1 s on by doubling.")
     ] = 16,
     lengths: Annotated[
         str | None,
         typer.Option(
-            help="These instead, with commas; by default 1, 2, 4 .. s.",
+            help="These durations instead, with commas; by default 1, 2, 4 .. s.",
             metavar="SECONDS,...",
             show_default=False,
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, max=1000, help="The median of so many runs.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Runs, of which the median counts.")] = 3,
     memory_limit: Annotated[
         str | None,
         typer.Option(
-            help="What a network may take; beyond, it gives up. By default all there is.", metavar="SIZE"
+            help="Most memory a network may take before it gives up; by default all.", metavar="SIZE"
         ),
     ] = None,
     device: Device = "auto",
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the curves: .svg, or .png with matplotlib.", metavar="FILE")
+        Path | None, typer.Option(help="Plot the curves: .svg, or .png with matplotlib.", metavar="FILE")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -22,38 +22,36 @@ def transcribe(
             metavar="TSV",
         ),
     ],
-    split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "test",
-    parts: Annotated[
-        str, typer.Option(help="Of cost, times and search.", metavar="PART,PART")
-    ] = "cost,times",
+    split: Annotated[str, typer.Option(help="Split of the manifest to use.")] = "test",
+    parts: Annotated[str, typer.Option(help="cost, times, search.", metavar="PART,PART")] = "cost,times",
     model: Recogniser = None,
     decode: Annotated[
-        str, typer.Option(help="Cost: searches, each measured apart: greedy, beam, joint.", metavar="HOW,HOW")
+        str, typer.Option(help="Cost: searches to measure: greedy, beam, joint.", metavar="HOW,HOW")
     ] = "greedy,beam",
-    lengths: Annotated[
-        str, typer.Option(help="Cost: seconds of speech, each measured apart.", metavar="S,S,S")
-    ] = "10,60",
+    lengths: Annotated[str, typer.Option(help="Cost: durations in seconds.", metavar="S,S,S")] = "10,60",
     against: Annotated[
         str, typer.Option(help="Cost: a peer of the same size, conformer or none.", metavar="PEER")
     ] = "conformer",
     memory_limit: Annotated[
         str | None,
         typer.Option(
-            help="What the peer may take; beyond, it gives up. By default all there is.", metavar="SIZE"
+            help="Most memory the peer may take before it gives up; by default all.", metavar="SIZE"
         ),
     ] = None,
     time_limit: Annotated[
-        float, typer.Option(min=0, help="CPU-seconds that the peer may take for one length; 0: any.")
+        float, typer.Option(min=0, help="Most CPU seconds the peer may take for one length; 0 is no limit.")
     ] = 0,
     examples: Annotated[
         int | None,
-        typer.Option(min=1, help="Utterances: for times by default 20, for search all.", metavar="N"),
+        typer.Option(
+            min=1, help="Number of utterances; by default 20 for times, all for search.", metavar="N"
+        ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
     work_dir: WorkDir = None,
     as_json: Json = False,
 ) -> None:
-    """Measure what transcribing costs, beside a Conformer of the same size, and how true its times are.
+    """Measure the cost of transcription, beside a Conformer of the same size, and how exact its times are.
 
     cost: CPU seconds a second of speech and peak memory, each length in a process of its own. The Conformer
     hears a recording in one pass, without a search; it gives up where its limits are reached. times: the

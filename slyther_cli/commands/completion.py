@@ -22,7 +22,7 @@ class Shell(StrEnum):
 
 @app.command("completion")
 def completion(shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish.", metavar="SHELL")]) -> None:
-    """Print the script that lets a shell complete slyther's commands.
+    """Print the shell script that completes commands and options with Tab.
 
     bash: `slyther completion bash > ~/.local/share/bash-completion/completions/slyther`.
 

@@ -46,12 +46,11 @@ def doctor(
     ctx: typer.Context,
     as_json: Json = False,
 ) -> None:
-    """Report what slyther has to work with here.
+    """Report versions, devices, models and settings, and what is wrong with them.
 
-    Versions, devices, scan backends, models, settings and streams, and what to do about what is missing or
-    wrong.
+    Every problem comes with its fix.
 
-    Exit codes: 0 slyther can work here, 2 settings are wrong, 5 there is no model, 6 it cannot compute.
+    Exit codes: 0 slyther works here, 2 wrong settings, 5 no model, 6 it cannot compute.
     """
     output.json_asked = as_json
     report: dict[str, Any] = {"versions": _versions()}

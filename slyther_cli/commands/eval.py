@@ -15,14 +15,14 @@ from slyther_cli.commands.eval_transcribe import transcribe
 from slyther_cli.commands.examples_told import ExampleTeller
 from slyther_cli.errors import UsageError
 
-app = opt.new_app(help="Measure how well a model does, on material whose answer is known.")
+app = opt.new_app(help="Measure the accuracy of a model on data with references.")
 EXAMPLES, SECONDS = 300, 4.0
 TURNS, TURNS_SECONDS = 40, 95.0
 
 
 @app.callback()
 def _eval() -> None:
-    """Measure how well a model does, on material whose answer is known."""
+    """Measure the accuracy of a model on data with references."""
 
 
 app.command("transcribe")(transcribe)
@@ -35,13 +35,13 @@ def separate(
     manifest: Annotated[
         list[Path] | None,
         typer.Option(
-            help="TSV of speech (path, speaker, split, sex): pairs are mixed from it.", metavar="TSV"
+            help="TSV of speech (path, speaker, split, sex), from which pairs are mixed.", metavar="TSV"
         ),
     ] = None,
     mixtures: Annotated[
         Path | None,
         typer.Option(
-            help="Instead: TSV of ready-made mixtures (columns mix, s1, s2: paths), as of WSJ0-2mix.",
+            help="Instead of --manifest: TSV of ready-made mixtures (columns mix, s1, s2), as of WSJ0-2mix.",
             metavar="TSV",
         ),
     ] = None,
@@ -51,7 +51,7 @@ def separate(
         int | None,
         typer.Option(
             min=1,
-            help=f"How many; by default {EXAMPLES}, with --turns {TURNS}, or all rows of --mixtures.",
+            help=f"Number of mixtures; by default {EXAMPLES} ({TURNS} with --turns), or all of --mixtures.",
             metavar="N",
         ),
     ] = None,
@@ -69,30 +69,29 @@ def separate(
         typer.Option(
             min=0.01,
             max=60,
-            help="Mix in a simulated room that rings so many seconds (until 60 dB less); by default in none.",
+            help="Simulate a room with this reverberation time (RT60) in seconds; by default none.",
             metavar="SECONDS",
         ),
     ] = None,
     noise: Annotated[
         float | None,
         typer.Option(
-            min=-100, max=200, help="Add steady noise so far below the speech; by default none.", metavar="DB"
+            min=-100,
+            max=200,
+            help="Add steady noise this far below the speech; by default none.",
+            metavar="DB",
         ),
     ] = None,
     telephone: Annotated[
-        bool, typer.Option("--telephone", help="As over a telephone line, 300 to 3,400 Hz; by default all.")
+        bool, typer.Option("--telephone", help="Simulate a telephone line, 300 to 3,400 Hz; by default not.")
     ] = False,
     conversation: Annotated[
         bool,
-        typer.Option(
-            "--conversation", help="Pauses of up to 4 s in either voice; by default both speak all the time."
-        ),
+        typer.Option("--conversation", help="Add pauses of up to 4 s; by default both speak all the time."),
     ] = False,
     alone: Annotated[
         bool,
-        typer.Option(
-            "--alone", help="One voice and nobody else: does it stay in one stem? By default all speak."
-        ),
+        typer.Option("--alone", help="Measure leakage with a single speaker; by default there are two."),
     ] = False,
     turns: Annotated[
         bool,
@@ -111,13 +110,12 @@ def separate(
     mixture.
 
     Figures are means with 95 % bootstrap intervals, over all mixtures and by same and different sex. Every
-    mixture is separated in one pass. SDR is that of BSS Eval 3. With --room, --noise and --telephone
-    voices and levels stay the same; stems are compared with what is heard of each voice, noise left out.
-    A room's direct sound is 3 dB above its reverberation. With --alone the figures are how many dB a voice's
-    loudest stem is above the others, and the share of voices where it is less than 10: they are torn.
-    With --turns they are the share of the time of one voice alone that is louder in the other's stem, the
-    number of conversations with more than a quarter of it, and the median leakage of such a stretch into the
-    other's stem; gaps between turns are -0.8 to 0.6 s.
+    mixture is separated in one pass. SDR is that of BSS Eval 3. --room, --noise and --telephone keep voices
+    and levels; the references are the reverberant or filtered voices without noise. A room's direct sound
+    is 3 dB above its reverberation. --alone reports leakage: by how many dB a voice's loudest stem is above
+    the others, and the share of voices where that is less than 10. --turns reports the share of single-talk
+    time that is louder in the other speaker's stem, the number of conversations with more than a quarter of
+    it, and the median leakage of a turn into the other stem; gaps between turns are -0.8 to 0.6 s.
 
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
     """
@@ -144,7 +142,7 @@ def separate(
     from slyther_cli.checkpoints import store
     from slyther_cli.jobs.setup import choose_model, pick_device
     from slyther_cli.research.evaluation import separation as evaluate
-    from slyther_cli.research.evaluation import turns
+    from slyther_cli.research.evaluation import turns as turn_taking
     from slyther_cli.separation.job import DEFAULT_MODEL
 
     config = choose_model("separate", model, DEFAULT_MODEL)
@@ -161,7 +159,7 @@ def separate(
             report = evaluate.evaluate_mixtures(network, mixtures, examples, seed, on_event=tell)
         else:
             mixing = evaluate.conditions(**around)
-            score = turns.evaluate_turns if turns else evaluate.evaluate_separation
+            score = turn_taking.evaluate_turns if turns else evaluate.evaluate_separation
             how_many, how_long = (TURNS, TURNS_SECONDS) if turns else (EXAMPLES, SECONDS)
             report = around | score(
                 network, manifest or [], split, examples or how_many, seconds or how_long, seed, mixing,

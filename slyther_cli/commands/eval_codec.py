@@ -20,9 +20,9 @@ def codec(
     model: Annotated[
         str, typer.Option("--model", "-m", help="Name or folder of a codec.", metavar="NAME|PATH")
     ] = "codec-16k",
-    examples: Annotated[int, typer.Option(min=1, help="How many.", metavar="N")] = 100,
+    examples: Annotated[int, typer.Option(min=1, help="Number of examples.", metavar="N")] = 100,
     seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Length of an example.")] = 4.0,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same examples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice.")] = 0,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     as_json: opt.Json = False,

@@ -19,24 +19,28 @@ def speak(
     ],
     split: opt.Split = "test",
     model: opt.Voice = None,
-    examples: Annotated[int, typer.Option(min=1, help="How many sentences.", metavar="N")] = 50,
+    examples: Annotated[int, typer.Option(min=1, help="Number of sentences.", metavar="N")] = 50,
     prompts: Annotated[
         bool, typer.Option("--prompts", help="Speak in the voice of another recording of each speaker.")
     ] = False,
     systems: Annotated[
         str,
-        typer.Option(help="Of recording, codec, model, espeak-ng, flite; with commas.", metavar="LIST"),
+        typer.Option(
+            help="What to measure, with commas: recording, codec, model, espeak-ng, flite.", metavar="LIST"
+        ),
     ] = "recording,codec,model,espeak-ng,flite",
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice, the speech, the bootstrap.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed of the choice, the speech and the bootstrap.")
+    ] = 0,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Let a model, espeak-ng and flite say the sentences of recordings: word errors, likeness, pace.
+    """Measure WER, speaker likeness and pace of a voice, beside espeak-ng, flite and recordings.
 
-    Words are heard by PocketSphinx (pip install pocketsphinx), voices compared by Resemblyzer, where it is
-    installed. The recordings themselves, and what the codec leaves of them, are the ceiling.
+    PocketSphinx (pip install pocketsphinx) recognises the words; Resemblyzer compares voices, where it is
+    installed. The recordings themselves, and the same through the codec, are the ceiling.
 
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
     """

@@ -19,7 +19,7 @@ def transcribe(
     manifest: Annotated[
         list[Path],
         typer.Option(
-            help="TSV of speech (path, speaker, split, transcript). Repeated: each is scored by itself.",
+            help="TSV of speech (path, speaker, split, transcript). Each of several is scored by itself.",
             metavar="TSV",
         ),
     ],
@@ -39,27 +39,28 @@ def transcribe(
     lm_weight: opt.LmWeight = None,
     word_bonus: opt.WordBonus = None,
     by_length: Annotated[
-        bool, typer.Option("--by-length", help="Also joins of the utterances of 1, 5 and 20 minutes.")
+        bool, typer.Option("--by-length", help="Also score joins of the utterances, of 1, 5 and 20 minutes.")
     ] = False,
     against: Annotated[
         list[str] | None,
-        typer.Option(help="Also a peer, on the same samples: pocketsphinx.", metavar="PEER"),
+        typer.Option(help="Also score a peer on the same samples: pocketsphinx.", metavar="PEER"),
     ] = None,
     examples: Annotated[
-        int | None, typer.Option(min=1, help="Utterances of each manifest, by default all.", metavar="N")
+        int | None,
+        typer.Option(min=1, help="Number of utterances of each manifest; by default all.", metavar="N"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the intervals' bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Transcribe speech whose words are known; report word and character error rates in percent.
+    """Report word and character error rates (WER, CER) in percent, on speech with transcripts.
 
     Rates have 95 % bootstrap intervals. References and results are normalised alike: lower case, no
-    punctuation, numbers and titles in words. Recordings are heard whole, as by `slyther transcribe`. CPU is
-    in seconds a second of speech; memory is what a recording needed above the idle process. "more" is by how
-    much a peer's WER is above the model's on the same recordings, with a paired bootstrap interval.
+    punctuation, numbers and titles in words. Recordings are processed whole, as by `slyther transcribe`. CPU
+    is in seconds per second of speech; memory is what a recording needed above the idle process. "more" is by
+    how much a peer's WER is above the model's on the same recordings, with a paired bootstrap interval.
 
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
     """

@@ -19,7 +19,7 @@ from slyther_cli.commands.output import SCHEMA
 TABLE = """
 start [separate transcribe] A job over recordings begins.
   task         text       separate or transcribe
-  version      text       of slyther
+  version      text       version of slyther
   model        text       name of the model
   files        count      how many recordings there are
   output_dir?  text       folder of the results, where one was named or is the default
@@ -29,131 +29,131 @@ start [separate transcribe] A job over recordings begins.
 
 start [speak] Speaking begins.
   task         text       speak
-  version      text       of slyther
+  version      text       version of slyther
   model        text       name of the voice
   device       text       cpu or cuda:N
-  seed         count      of everything that is drawn
+  seed         count      random seed
   alphabet     text       what the voice reads: graphemes, arpabet, espeak
   sample_rate  count      Hz
-  guard        text       who checks the sentences
+  guard        text       the speech check in use
 
 start [train] A training run begins.
-  version      text       of slyther
+  version      text       version of slyther
   model        text       name of the model
-  parameters   count      how many numbers are learnt
+  parameters   count      number of trained parameters
   speakers     count      in the training speech
-  train_hours  number     of speech
+  train_hours  number     of training speech
   ...
 
 plan [separate transcribe] What a recording will take, before it is computed.
   file         text       as it was named; "-" is standard input
-  lines        texts      plain sentences, those of -v
+  lines        texts      the plan in words, as printed by -v
   device       text       cpu or cuda:N
   seconds      number?    length of the recording; null while it is not known
 
-note [separate transcribe speak] Something worth knowing.
+note [separate transcribe speak] A note for the user.
   file         text       as it was named
-  text         text       in words
+  text         text       the note
 
-progress [separate transcribe] How far a recording is; at most one a second.
+progress [separate transcribe] Progress of a recording; at most one a second.
   file           text     as it was named
   index          count    its number in the batch, from 0
   files          count    how many there are
-  fraction       number   of the recording that is computed, 0 to 1
-  began          number   the fraction that an earlier run did (--resume)
+  fraction       number   share of the recording that is done, 0 to 1
+  began          number   share that an earlier run did (--resume)
   seconds        number   length of the recording
-  wall_seconds   number   in this run, so far
-  speed          number   seconds of sound a second
-  left_seconds   number?  until the recording is done, as far as one can tell
-  files_done     count    how many are done with
-  batch_fraction      number   of the sound of all of them that is done with, 0 to 1
-  batch_left_seconds  number?  until all are done, as far as one can tell
+  wall_seconds   number   time in this run so far
+  speed          number   seconds of sound per second
+  left_seconds   number?  estimated time until the recording is done
+  files_done     count    recordings done
+  batch_fraction      number   share of the sound of the whole batch that is done, 0 to 1
+  batch_left_seconds  number?  estimated time until the batch is done
 
-progress [train] How much speech is made (train synthesize).
-  hours        number     so far
-  of           number     asked for
-  utterances   count      so far
+progress [train] Progress of train synthesize.
+  hours        number     hours of speech so far
+  of           number     hours requested
+  utterances   count      utterances so far
 
-progress [study] How far a study is.
+progress [study] Progress of a study.
   ...
 
-live [separate] How far a live input is; at most one a second.
+live [separate] Progress of a live input; at most one a second.
   file             text    always "-"
-  heard_seconds    number  of sound that came
-  written_seconds  number  of stems that are written
+  heard_seconds    number  sound received
+  written_seconds  number  length of the stems so far
 
-partial [transcribe] Live: what is heard beyond the last segment, and may still change.
+partial [transcribe] Live: text after the last segment, which may still change.
   file   text    always "-"
   start  number  seconds from the recording's start
   end    number  seconds
   text   text    with a space before it
 
-segment [transcribe] A piece of the transcript, final; in order of time.
+segment [transcribe] A final segment of the transcript, in order of time.
   file               text     as it was named
   id                 count    its number in the recording, from 0
-  seek               count    0, for whisper's readers
+  seek               count    always 0, as whisper's format has it
   start              number   seconds from the recording's start
   end                number   seconds
   text               text     with a space before it
-  tokens             list     numbers of the model's alphabet
-  temperature        number   0, for whisper's readers
+  tokens             list     indices into the model's alphabet
+  temperature        number   always 0, as whisper's format has it
   avg_logprob        number   mean log-probability of the tokens
-  compression_ratio  number   as whisper's
-  no_speech_prob     number   0, for whisper's readers
+  compression_ratio  number   as in whisper
+  no_speech_prob     number   always 0, as whisper's format has it
   words?             objects  {word, start, end, probability}
   speaker?           text     S1, S2, ..., with --separate and --channel each
 
 sentence [speak] A sentence is spoken.
   index         count   its number, from 0
-  of            count   how many there are
-  text          text    what was said
-  seconds       number  how long it is
-  tries         count   how often it was said
-  heard         text?   what the guard's recogniser heard
-  problems      texts   what the guard doubts
-  kept          flag    it comes from a stopped run (--resume)
-  end_seconds   number  of speech so far
-  wall_seconds  number  so far
+  of            count   number of sentences
+  text          text    the sentence
+  seconds       number  its length
+  tries         count   how often it was spoken
+  heard         text?   what the speech check recognised
+  problems      texts   why it failed the speech check
+  kept          flag    whether it comes from a stopped run (--resume)
+  end_seconds   number  speech so far
+  wall_seconds  number  time so far
 
-file_done [separate transcribe speak] An input is done with: computed, skipped or planned.
+file_done [separate transcribe speak] An input is finished: computed, skipped or planned.
   file          text    as it was named
-  status        text    done, skipped (results are there; without outputs: on the way), planned (--dry-run)
+  status        text    done, skipped (results exist, or another run makes them), planned (--dry-run)
   outputs       object  stem or format -> path
   sample_rate   count   Hz, of the recording; 0 when it was not opened
   frames        count   length of the recording
   seconds       number  length of the recording
-  wall_seconds  number  that it took
-  notes         texts   what was done to the sound and found in it
-  estimate_seconds?  number  --dry-run: the work that it would be here, as measured with a little noise
-  words?        count   transcribe: how many were heard
-  sentences?    count   speak: how many were spoken
-  retried?      count   speak: of them, said more than once
-  doubtful?     count   speak: of them, still doubted by the guard
+  wall_seconds  number  time taken
+  notes         texts   what was done to the sound or found in it
+  estimate_seconds?  number  --dry-run: estimated time here, measured with a little noise
+  words?        count   transcribe: number of words
+  sentences?    count   speak: number of sentences
+  retried?      count   speak: those spoken more than once
+  doubtful?     count   speak: those that still fail the speech check
   synthetic?    flag    speak: always true
 
 error [*] An input failed, or the command ended.
   file       text?  the input; null when the command ends
   kind       text   usage, file, model, device or unexpected
   message    text   one line
-  exit_code  count  what the command would end with for this alone
+  exit_code  count  exit code for this error alone
 
 summary [separate transcribe] The job is over; always the last event of a job that was not stopped.
-  files          count   how many there were
-  done           count   of them
-  skipped        count   of them
-  planned        count   of them
-  failed         count   of them
-  audio_seconds  number  of sound in those that are done
-  wall_seconds   number  of the job
-  estimate_seconds?  number  --dry-run: the work that all would be here, with --jobs as many at once
+  files          count   number of inputs
+  done           count   inputs done
+  skipped        count   inputs skipped
+  planned        count   inputs planned
+  failed         count   inputs failed
+  audio_seconds  number  sound in those that are done
+  wall_seconds   number  time of the job
+  estimate_seconds?  number  --dry-run: estimated time of the batch, with --jobs as many at once
 
-train [train] How training goes, every few seconds.
+train [train] Progress of training, every few seconds.
   step      count   steps done
   minutes   number  of training, over all runs
   loss      number  mean since the last such event
-  metric    number  likewise; what it is depends on the task
+  metric    number  likewise; depends on the task
   grad      number  norm of the last gradient
-  progress  number  share of the budget that is spent, 0 to 1
+  progress  number  share of the budget used, 0 to 1
 
 validate [train] The model was scored on the dev set.
   step      count   steps done
@@ -161,20 +161,20 @@ validate [train] The model was scored on the dev set.
   score     number  higher is better; best/ is the model with the highest
   ...
 
-skipped [train] A step did not count.
+skipped [train] A step was discarded.
   step      count   steps done
   minutes   number  of training, over all runs
-  why       text    in words
+  why       text    reason
 
 text [train] A text was read (train lm).
   file       text   its name
-  sentences  count  in it
-  words      count  in it
+  sentences  count  number of sentences
+  words      count  number of words
   left_out   count  lines that share six words in a row with protected text
 
-done [train] The speech is made (train synthesize).
-  hours       number  of speech
-  utterances  count   of them
+done [train] train synthesize has finished.
+  hours       number  hours of speech
+  utterances  count   number of utterances
 
 example [eval study] An example was scored.
   index     count  its number, from 1
@@ -195,15 +195,15 @@ model [models] An architecture of a size.
   name          text    for --model, if there are weights
   architecture  text    name of the network
   task          text    separate, transcribe, speak, codec
-  parameters    count   how many
+  parameters    count   number of parameters
   sample_rate   count?  Hz
-  speakers      count?  that it tells apart
-  causal        flag    whether it can hear live
+  speakers      count?  number of speakers it separates
+  causal        flag    whether it can run live
   weights       text    shipped, cache, pull or none
   config        object  all settings of the network
 
-weights [weights] Weights, here or to be pulled.
-  name    text    of the model
+weights [weights] Weights, on this machine or to be pulled.
+  name    text    name of the model
   path?   text?   its folder; null when it is not here
   bytes?  count   size
   where?  text    shipped, cache, pull or damaged (weights list)
@@ -212,12 +212,12 @@ weights [weights] Weights, here or to be pulled.
 doctor [doctor] All that `slyther doctor` found.
   versions   object  package -> version
   computing  object  devices, backends, threads
-  models     object  found here
-  speaking   object  what spells words
-  settings   object  file and its state, what is said in it, SLYTHER_* variables
+  models     object  models on this machine
+  speaking   object  alphabets of voices that work here
+  settings   object  settings file, its content, SLYTHER_* variables
   streams    object  stdin, stdout, stderr and variables of the terminal
-  problems   texts   that keep slyther, or a command, from working
-  advice     texts   that would make it work better
+  problems   texts   what keeps slyther, or a command, from working
+  advice     texts   what would make it work better
   ...
 
 bench_scan [bench] The scan on one backend.
@@ -225,10 +225,10 @@ bench_scan [bench] The scan on one backend.
   isa                     text    instruction set, or device
   pass                    text    forward or backward
   gelem_per_s             number  1e9 state updates a second
-  speedup_over_reference  number  times
+  speedup_over_reference  number  speed, as a multiple of the reference's
   ...
 
-bench_separate [bench] What separating costs.
+bench_separate [bench] Cost of separation.
   model    text    name
   seconds  number  of sound
   problem  text    why there are no figures, or ""
@@ -245,30 +245,30 @@ bench_efficiency [bench] A network at a length.
   problem  text    why there are no figures, or ""
   ...
 
-bench_transcribe [bench] What transcribing costs, and how true its times are.
+bench_transcribe [bench] Cost of transcription, and error of its times.
   part     text    cost or times
-  model?   text    whose times
+  model?   text    name
   problem  text    why there are no figures, or ""
   ...
 
-bench_efficiency_crossover [bench] From where on Mamba stays ahead.
+bench_efficiency_crossover [bench] The duration from which Mamba stays ahead.
   task             text     of the networks
   what             text     time or memory
-  from_seconds     number?  null: it does not at the longest
-  after_seconds    number?  the longest length where it is not ahead
-  longest_seconds  number?  measured for both
-  ratio            number?  there: the Transformer's figure over Mamba's
+  from_seconds     number?  that duration; null if Mamba is behind at the longest
+  after_seconds    number?  longest duration where it is not ahead
+  longest_seconds  number?  longest duration measured for both
+  ratio            number?  the Transformer's figure over Mamba's at that duration
 
 length_set [study] Recordings of a length were made.
-  set         text    single, or the most seconds
-  recordings  count   how many are heard
-  seconds     number  of sound in them
+  set         text    single, or the longest seconds
+  recordings  count   number of recordings
+  seconds     number  sound in them
   dropped     number  seconds of the split that fit into none
 
 length [study] A recogniser's error rates at a length.
-  set           text    single, or the most seconds
+  set           text    single, or the longest seconds
   system        text    name of the model
-  mean_seconds  number  of a recording
+  mean_seconds  number  mean length of a recording
   wer           object  percent: value, low and high of a 95 % interval (null for one item)
   ...
 
@@ -276,7 +276,7 @@ mutual_information [study] A layer's mutual information with the input.
   layer  count  its number
   ...
 
-mutual_information_pattern [study] What the layers show together.
+mutual_information_pattern [study] The shape of the curve over all layers.
   ...
 """
 
@@ -383,15 +383,15 @@ HEAD = """# Events
 
 <!-- made by `python -m slyther_cli.commands.events > docs/events.md`; do not edit -->
 
-With `--json` every command prints one JSON object a line on standard output, and nothing else there; words
-stay on standard error. Every line has `"schema": 1` and an `"event"`. A field that is added does not change
-the schema; one that is taken away, or means something else, does.
+With `--json` every command prints one JSON object a line on standard output and nothing else there; messages
+for people go to standard error. Every line has `"schema": 1` and an `"event"`. Adding a field does not change
+the schema; removing one, or changing its meaning, does.
 
     slyther separate calls/ --json | jq -r 'select(.event == "error") | .file'
 
 A job over recordings prints `start`, then for each recording `plan`, `progress` (at most one a second),
 `segment` (transcribe), and one of `file_done` and `error`, then `summary`. With `--jobs` the events of
-several recordings mix; `file` tells whose they are. Numbers that are not finite are null.
+several recordings mix; `file` says whose they are. Numbers that are not finite are null.
 """
 
 

@@ -14,7 +14,7 @@ app = new_app()
 def models(
     as_json: Json = False,
 ) -> None:
-    """List the networks slyther knows, and where weights for them are.
+    """List the available architectures and sizes, and where their weights are.
 
     weights: shipped (with slyther), cache (pulled or imported), pull (`slyther weights pull NAME` gets them),
     none (a size to be trained).

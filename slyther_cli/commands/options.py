@@ -1,4 +1,4 @@
-"""What the command modules share: how an app is made, the options that several have, how sizes are read."""
+"""What the command modules share: how an app is made, common options, parsing of sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 
 
 def new_app(**settings: Any) -> typer.Typer:
-    """A typer app in the manner of the house. Coloured help is for terminals; it costs 0.1 s."""
+    """A typer app with slyther's settings. Coloured help is for terminals only: it costs 0.1 s."""
     return typer.Typer(
         rich_markup_mode="rich" if output.can_colour(sys.stdout) else None,
         pretty_exceptions_enable=False,
@@ -30,16 +30,26 @@ def new_app(**settings: Any) -> typer.Typer:
     )
 
 
+# The panels of the help
+INPUT, OUTPUT, MODEL, SPEED, BATCH = "Input", "Output", "Model", "Memory and speed", "Batch"
+
 # Batches
 Manifest = Annotated[
     str | None,
     typer.Option(
-        help="More inputs: a path a line (- reads standard input), or a .tsv or .csv with a column path.",
+        help="Read more inputs from a list: a path a line (- is standard input), or a .tsv or .csv with a "
+        "column path.",
         metavar="FILE",
+        rich_help_panel=BATCH,
     ),
 ]
 Shard = Annotated[
-    str | None, typer.Option(help="Only the I-th of N parts of the inputs, I from 1.", metavar="I/N")
+    str | None,
+    typer.Option(
+        help="Process only part I of N of the inputs, to share them among machines.",
+        metavar="I/N",
+        rich_help_panel=BATCH,
+    ),
 ]
 Jobs = Annotated[
     int | None,
@@ -48,14 +58,19 @@ Jobs = Annotated[
         "-j",
         min=1,
         max=1024,
-        help="Processes, each with the model; by default 1, on a cluster as many as have room.",
+        help="Worker processes, faster for many short recordings; by default 1, on a cluster as many as fit.",
         metavar="N",
+        rich_help_panel=BATCH,
     ),
 ]
 
 Ray = Annotated[
     str | None,
-    typer.Option(help="Work on a Ray cluster: its address, auto, or local for one here.", metavar="ADDRESS"),
+    typer.Option(
+        help="Run on a Ray cluster: its address, auto, or local for one on this machine.",
+        metavar="ADDRESS",
+        rich_help_panel=BATCH,
+    ),
 ]
 RayGpus = Annotated[
     float | None,
@@ -63,15 +78,26 @@ RayGpus = Annotated[
         "--ray-gpus",
         min=0.0,
         max=64.0,
-        help="Share of a GPU for each worker, as 0.25; by default 1 where there are GPUs.",
+        help="GPUs per worker: 0.25 lets four workers share one; by default 1 where there are GPUs.",
         metavar="SHARE",
+        rich_help_panel=BATCH,
     ),
 ]
 
 # How a command talks
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also the model, the device and the plan.")]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print events as JSON, one object a line, for programs.", rich_help_panel=OUTPUT
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="Print the model, device and processing plan.", rich_help_panel=OUTPUT
+    ),
+]
 
 # What it computes with
 SEPARATOR, RECOGNISER, VOICE = "mamba-tasnet-8k-2spk", "conmamba-ctc-16k-en", "vall-me-16k-en"
@@ -82,8 +108,9 @@ def _model(default: str, task: str) -> Any:
     return typer.Option(
         "--model",
         "-m",
-        help=f"Name or folder of a model, by default {default}.",
+        help=f"Model to use, a name (`slyther models` lists them) or a folder; by default {default}.",
         metavar="NAME|PATH",
+        rich_help_panel=MODEL,
         autocompletion=completing.models(task),
     )
 
@@ -96,68 +123,111 @@ Device = Annotated[
     typer.Option(
         "--device",
         "-d",
-        help="auto, cpu, cuda or cuda:N.",
+        help="Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N.",
         metavar="DEVICE",
+        rich_help_panel=SPEED,
         autocompletion=completing.devices,
     ),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, max=4096, help="CPU threads; by default one a core.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, max=4096, help="CPU threads; by default one per core.", rich_help_panel=SPEED),
+]
 MemoryLimit = Annotated[
     str | None,
     typer.Option(
-        help="Working memory, as 1GB; what does not fit goes to a file. By default half of what is free.",
+        help="Most working memory, as 1GB; what does not fit goes to a temporary file. By default half of "
+        "the free memory.",
         metavar="SIZE",
+        rich_help_panel=SPEED,
     ),
 ]
 WorkDir = Annotated[
-    Path | None, typer.Option(help="Folder for temporary files, by default the system's.", metavar="DIR")
+    Path | None,
+    typer.Option(
+        help="Folder for temporary files, by default the system's.", metavar="DIR", rich_help_panel=SPEED
+    ),
 ]
 JobDir = Annotated[
     Path | None,
     typer.Option(
-        help="Folder for temporary files, by default the system's; with --resume for the work that is kept, "
-        "by default in slyther's cache.",
+        help="Folder for temporary files, on a disk with room; by default the system's, with --resume "
+        "slyther's cache.",
         metavar="DIR",
+        rich_help_panel=SPEED,
     ),
 ]
 
 # Jobs over recordings
 Inputs = Annotated[
     list[str] | None,
-    typer.Argument(help="Files, folders, globs, or - for standard input.", metavar="INPUTS"),
+    typer.Argument(help="Recordings: files, folders, globs, or - for standard input.", metavar="INPUTS"),
 ]
 Channel = Annotated[
-    str, typer.Option(help="mix (the mean of all channels) or one, from 1 up.", metavar="mix|N")
+    str,
+    typer.Option(
+        help="Channel to use: mix (the mean of all channels) or a number from 1.",
+        metavar="mix|N",
+        rich_help_panel=INPUT,
+    ),
 ]
 Track = Annotated[
     int | None,
-    typer.Option(min=1, help="Which audio track of a film, from 1 up; by default the first.", metavar="N"),
+    typer.Option(
+        min=1,
+        help="Audio track of a video file, from 1 up; by default the first.",
+        metavar="N",
+        rich_help_panel=INPUT,
+    ),
 ]
 Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Refuse damaged recordings; else silence stands for what cannot be read."),
+    typer.Option(
+        "--strict",
+        help="Refuse damaged recordings; by default gaps become silence.",
+        rich_help_panel=INPUT,
+    ),
 ]
 Flat = Annotated[
-    bool, typer.Option("--flat", help="All results in DIR itself: the folders of INPUTS are not mirrored.")
+    bool,
+    typer.Option(
+        "--flat",
+        help="Write all results into DIR itself instead of mirroring the folders of INPUTS.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace results that are there.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace results that exist.", rich_help_panel=OUTPUT)]
 SkipExisting = Annotated[
-    bool, typer.Option("--skip-existing", help="Leave out inputs whose results are there.")
+    bool,
+    typer.Option(
+        "--skip-existing", help="Skip inputs whose results exist, to finish a batch.", rich_help_panel=BATCH
+    ),
 ]
 Resume = Annotated[
     bool,
     typer.Option(
-        "--resume", help="Keep the work in files: the same command goes on after a crash or a kill."
+        "--resume",
+        help="Keep unfinished work on disk, so that the same command continues after a crash or a kill.",
+        rich_help_panel=BATCH,
     ),
 ]
 Raw = Annotated[
     str | None,
     typer.Option(
-        help="Standard input is raw samples: 16000, or 48000:2:f32 (types u8 s16 s24 s32 f32 f64).",
+        help="Read standard input as samples without a header: 16000, or 48000:2:f32 (types u8 s16 s24 s32 "
+        "f32 f64).",
         metavar="RATE[:CHANNELS[:TYPE]]",
+        rich_help_panel=INPUT,
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print what would be done, and the memory and disk it takes; write nothing.",
+        rich_help_panel=BATCH,
+    ),
+]
 
 # Sound files
 SoundFormat = Annotated[
@@ -165,16 +235,18 @@ SoundFormat = Annotated[
     typer.Option(
         "--format",
         "-f",
-        help="wav or flac.",
+        help="Sound format: wav or flac.",
         metavar="FORMAT",
+        rich_help_panel=OUTPUT,
         autocompletion=completing.of("wav", "flac"),
     ),
 ]
 Subtype = Annotated[
     str,
     typer.Option(
-        help="Bits a sample: 16, 24 or float (wav only).",
+        help="Bits per sample: 16, 24 or float (wav only).",
         metavar="BITS",
+        rich_help_panel=OUTPUT,
         autocompletion=completing.of("16", "24", "float"),
     ),
 ]
@@ -183,29 +255,40 @@ Subtype = Annotated[
 Decode = Annotated[
     str | None,
     typer.Option(
-        help="greedy, beam, or joint (models with a decoder); by default beam where there is a language "
-        "model, else greedy.",
+        help="Search: greedy (fastest), beam (fewer errors, with a language model), joint (models with a "
+        "decoder); by default beam where there is a language model, else greedy.",
         metavar="HOW",
+        rich_help_panel=MODEL,
         autocompletion=completing.of("greedy", "beam", "joint"),
     ),
 ]
 LanguageModel = Annotated[
-    str, typer.Option(help="Language model: auto (the model's own), none, or a file.", metavar="LM")
+    str,
+    typer.Option(
+        help="Language model of the beam search: auto (the model's own), none, or a file.",
+        metavar="LM",
+        rich_help_panel=MODEL,
+    ),
 ]
 LmWeight = Annotated[
     float | None,
     typer.Option(
-        min=0.0, help=f"Weight of the language model; by default the model's own ({RECOGNISER}: 0.7)."
+        min=0.0,
+        help=f"Weight of the language model; by default the model's own ({RECOGNISER}: 0.7).",
+        rich_help_panel=MODEL,
     ),
 ]
 WordBonus = Annotated[
     float | None,
-    typer.Option(help=f"Added for every word; by default the model's own ({RECOGNISER}: 3)."),
+    typer.Option(
+        help=f"Score per word, higher for more words; by default the model's own ({RECOGNISER}: 3).",
+        rich_help_panel=MODEL,
+    ),
 ]
-BEAM = f"Width of the beam; by default the model's own ({RECOGNISER}: 100)."
+BEAM = f"Hypotheses to keep, more is slower; by default the model's own ({RECOGNISER}: 100)."
 
 # Evaluations
-Split = Annotated[str, typer.Option(help="Which of the manifest's splits.")]
+Split = Annotated[str, typer.Option(help="Split of the manifest to use.")]
 
 
 def check_contradictions(**flags: bool) -> None:

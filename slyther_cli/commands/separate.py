@@ -18,16 +18,20 @@ app = opt.new_app()
 @app.command("separate")
 def separate(
     inputs: opt.Inputs = None,
+    channel: opt.Channel = "mix",
     output_dir: Annotated[
-        Path, typer.Option("--output-dir", "-o", help="Folder for the results.", metavar="DIR")
+        Path,
+        typer.Option(
+            "--output-dir", "-o", help="Folder for the results.", metavar="DIR", rich_help_panel=opt.OUTPUT
+        ),
     ] = Path("separated"),
     model: opt.Separator = None,
     speakers: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="How many speakers there are: picks a model that fits, or checks --model; by default as "
-            "many as the model gives.",
+            help="Number of speakers, to pick a model that fits or check --model; by default the model's.",
+            rich_help_panel=opt.MODEL,
         ),
     ] = None,
     format: opt.SoundFormat = "wav",
@@ -38,6 +42,7 @@ def separate(
             help="Names of the results below DIR: {folder} {track} {trackext} {parent} {stem} {ext} {model}; "
             "by default {folder}/{track}_{stem}.{ext}.",
             metavar="TEMPLATE",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
     flat: opt.Flat = False,
@@ -48,18 +53,20 @@ def separate(
     residual: Annotated[
         bool,
         typer.Option(
-            "--residual", help="Also write what the stems leave of the mixture, as stem 'residual'."
+            "--residual",
+            help="Also write the recording minus all stems, as stem 'residual'.",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = False,
     clip: Annotated[
         str,
         typer.Option(
-            help="Peaks beyond full scale: rescale all stems alike, clamp, or none.",
+            help="Peaks beyond full scale: rescale (all stems alike), clamp (cut them off) or none.",
             metavar="MODE",
+            rich_help_panel=opt.OUTPUT,
             autocompletion=completing.of("rescale", "clamp", "none"),
         ),
     ] = "rescale",
-    channel: opt.Channel = "mix",
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     memory_limit: opt.MemoryLimit = None,
@@ -78,8 +85,17 @@ def separate(
 ) -> None:
     """Separate the speakers of recordings into one file each.
 
-    A recording is processed as one whole, however long, in constant memory. Results have its rate, its length
-    and its levels; their paths are printed on stdout. A causal model separates standard input while it comes.
+    A recording of any length is processed as a whole, in constant memory. Results keep its sample rate,
+    length and levels; their paths are printed on standard output. A causal model separates standard input
+    live.
+
+    \b
+    Examples:
+      slyther separate meeting.wav -o out          # out/meeting_s1.wav, _s2.wav
+      slyther separate long.wav -o out --dry-run   # the memory and disk it needs
+      slyther separate long.wav -o out --resume    # continues after a crash
+      slyther separate calls/ -o out --jobs 4 --skip-existing
+      arecord -f S16_LE | slyther separate - -m mamba-tasnet-8k-2spk-causal
 
     Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or
     download, 6 device or memory, 130 and 143 when stopped by a signal.

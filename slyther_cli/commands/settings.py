@@ -90,9 +90,9 @@ def kind_of(option: Any) -> str | None:
 
 def show_plainly(command: Any) -> None:
     """Keep Python's names of types, "<int range>" and "<list[str]>", out of a command's help, and the line
-    ends of its docstring."""
+    ends of its docstring, except in paragraphs that begin with backspace: examples."""
     paragraphs = re.split(r"\n\s*\n", command.help or "")
-    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs) or None
+    command.help = "\n\n".join(p if p[:1] == "\b" else " ".join(p.split()) for p in paragraphs) or None
     get_help = command.get_help_option
 
     def plain_help(ctx: Any) -> Any:

@@ -13,71 +13,146 @@ from slyther_cli.commands import output as out
 from slyther_cli.errors import InputError, UsageError
 
 app = opt.new_app()
+VOICE, SAMPLING = "Voice", "Sampling and speech check"
 BIGGEST = 200 << 20
 
 
 @app.command("speak")
 def speak(
     text: Annotated[
-        str | None, typer.Argument(help="What to say; else -i, else standard input.", metavar="TEXT")
+        str | None,
+        typer.Argument(help="Text to speak; without it -i FILE or standard input.", metavar="TEXT"),
     ] = None,
     input_file: Annotated[
-        str | None, typer.Option("--input", "-i", help="UTF-8 text file, or - .", metavar="FILE")
+        str | None,
+        typer.Option(
+            "--input",
+            "-i",
+            help="Read the text from a UTF-8 file, or - for standard input.",
+            metavar="FILE",
+            rich_help_panel=opt.INPUT,
+        ),
     ] = None,
     output: Annotated[
-        str, typer.Option("--output", "-o", help="Sound file, or - for standard output.", metavar="FILE")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Sound file to write, or - for standard output.",
+            metavar="FILE",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = "speech.wav",
     prompt: Annotated[
         str | None,
         typer.Option(
-            help="Recording of a voice, 3 to 10 s of one speaker who agrees; by default the model's "
-            "own voice.",
+            help="Speak like this recording, 3 to 10 s of one speaker who agrees; by default the model's own "
+            "voice.",
             metavar="AUDIO",
+            rich_help_panel=VOICE,
         ),
     ] = None,
     prompt_text: Annotated[
-        str | None, typer.Option(help="What the prompt says; else it is transcribed.", metavar="TEXT")
+        str | None,
+        typer.Option(
+            help="What is said in the prompt; by default it is transcribed, with errors.",
+            metavar="TEXT",
+            rich_help_panel=VOICE,
+        ),
     ] = None,
     lexicon: Annotated[
         str | None,
         typer.Option(
-            help="Your pronunciations: lines of a word, two blanks, and phones (W IH1 N) or a respelling "
-            "(sequel).",
+            help="Your pronunciations, for names: a word, two spaces, and phones (W IH1 N) or a respelling "
+            "(sequel) a line.",
             metavar="FILE",
+            rich_help_panel=opt.INPUT,
         ),
     ] = None,
     model: opt.Voice = None,
-    speed: Annotated[float, typer.Option(help="0.5 to 2; 1 is the voice's own.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same speech.")] = 0,
-    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest sound.")] = 0.8,
-    top_k: Annotated[int, typer.Option(help="Draw from that many likeliest sounds; 0: all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Draw from the likeliest whose share is this.")] = 0.9,
+    speed: Annotated[
+        float,
+        typer.Option(help="Speaking rate: 0.5 is half, 2 twice the voice's own.", rich_help_panel=VOICE),
+    ] = 1.0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed: the same gives the same speech.", rich_help_panel=VOICE)
+    ] = 0,
+    temperature: Annotated[
+        float,
+        typer.Option(help="Variation: 0 always takes the most likely sound.", rich_help_panel=SAMPLING),
+    ] = 0.8,
+    top_k: Annotated[
+        int,
+        typer.Option(help="Sample from this many most likely sounds; 0 is all.", rich_help_panel=SAMPLING),
+    ] = 0,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            help="Sample from the most likely sounds that make up this probability.", rich_help_panel=SAMPLING
+        ),
+    ] = 0.9,
     repetition: Annotated[
-        float, typer.Option(help="Share of the last 0.5 s that one sound may have; 1: any.")
+        float,
+        typer.Option(
+            help="Most of the last 0.5 s that one sound may fill; 1 is no limit.", rich_help_panel=SAMPLING
+        ),
     ] = 1.0,
     guard: Annotated[
-        str, typer.Option(help="Who checks a sentence: auto, recogniser, lengths, none.", metavar="WHO")
+        str,
+        typer.Option(
+            help="Speech check of every sentence: auto, recogniser (listens), lengths (quick) or none.",
+            metavar="HOW",
+            rich_help_panel=SAMPLING,
+        ),
     ] = "auto",
-    retries: Annotated[int, typer.Option(help="How often a doubtful sentence is said anew.")] = 2,
+    retries: Annotated[
+        int,
+        typer.Option(
+            help="Tries for a sentence that fails the speech check, after the first.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 2,
     format: opt.SoundFormat = "wav",
     subtype: opt.Subtype = "16",
     raw: Annotated[
-        bool, typer.Option("--raw", "--output-raw", help="Bare 16-bit samples, no header.")
+        bool,
+        typer.Option(
+            "--raw",
+            "--output-raw",
+            help="Write 16-bit samples without a header, for a pipe.",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file if it exists.", rich_help_panel=opt.OUTPUT)
+    ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Keep finished sentences: the same command goes on after a stop.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Keep finished sentences, so that the same command continues after a stop.",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = False,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also every sentence.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print every sentence.", rich_help_panel=opt.OUTPUT)
+    ] = False,
 ) -> None:
-    """Speak a text, of any length, in the model's voice or in that of a prompt.
+    """Speak an English text of any length, in the model's voice or like a recording.
 
-    Speech is written sentence by sentence while it is made, and marked as synthetic in the file. Use a
-    person's voice only with that person's consent, and say that the speech is synthetic where it is heard.
+    Speech is written sentence by sentence while it is made. The file's metadata say that it is synthetic. Use
+    a person's voice only with that person's consent, and tell listeners that the speech is synthetic.
+
+    \b
+    Examples:
+      slyther speak "The ferry leaves at 9:45." -o ferry.wav
+      slyther speak -i book.txt -o book.flac --resume
+      slyther speak "Any text." --prompt voice.wav -o like.wav
+      echo "Hello." | slyther speak --raw | aplay -r 16000 -f S16_LE
 
     Exit codes: 0 done, 1 unexpected error, 2 usage, 3 no words, or a file that cannot be read or written, 5
     model, 6 device or memory, 130 and 143 when stopped by a signal.

@@ -6,12 +6,12 @@ from slyther_cli.commands.options import new_app
 from slyther_cli.commands.study_length import length
 from slyther_cli.commands.study_mutual_information import mutual_information
 
-app = new_app(help="Repeat the papers' studies on models of your own.")
+app = new_app(help="Repeat the papers' studies on your own models.")
 
 
 @app.callback()
 def _study() -> None:
-    """Repeat the papers' studies on models of your own."""
+    """Repeat the papers' studies on your own models."""
 
 
 app.command("mutual-information")(mutual_information)

@@ -22,7 +22,7 @@ def length(
         typer.Option(
             "--model",
             "-m",
-            help="Name or folder of a recogniser; repeated: all hear the same. Needed unless --write is.",
+            help="Name or folder of a recogniser; may be repeated. Needed unless --write is given.",
             metavar="NAME|PATH",
         ),
     ] = None,
@@ -36,12 +36,12 @@ def length(
         ),
     ] = "single,60,70,80,90,100",
     examples: Annotated[
-        int | None, typer.Option(min=1, help="Recordings of each set, by default all.", metavar="N")
+        int | None, typer.Option(min=1, help="Number of recordings of each set; by default all.", metavar="N")
     ] = None,
     decode: Annotated[
         str, typer.Option(help="greedy (the CTC head) or joint (with the decoder).", metavar="HOW")
     ] = "greedy",
-    beam: Annotated[int, typer.Option(min=1, max=1000, help="Hypotheses of joint.")] = 10,
+    beam: Annotated[int, typer.Option(min=1, max=1000, help="Hypotheses to keep in joint decoding.")] = 10,
     write: Annotated[
         Path | None,
         typer.Option(
@@ -49,9 +49,9 @@ def length(
         ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the curves: .svg, or .png with matplotlib.", metavar="FILE")
+        Path | None, typer.Option(help="Plot the curves: .svg, or .png with matplotlib.", metavar="FILE")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the intervals' bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
     device: Annotated[
         str, typer.Option("--device", "-d", help="auto, cpu, cuda or cuda:N.", metavar="DEVICE")
     ] = "auto",
@@ -59,11 +59,11 @@ def length(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Join a speaker's utterances to longer and longer recordings, and report word error rates by length.
+    """Report word error rates by length, on recordings joined from a speaker's utterances.
 
     An utterance that would overshoot a set's longest discards what was joined before it, as in Speech-Mamba's
-    study, so sets hold different words. Every recording is heard in one pass, without a language model; rates
-    are percent with 95 % bootstrap intervals.
+    study, so sets hold different words. Every recording is processed in one pass, without a language model;
+    rates are percent with 95 % bootstrap intervals.
 
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read or written, 5 model, 6 device or memory.
     """

@@ -23,7 +23,7 @@ def mutual_information(
     model: Annotated[
         str, typer.Option("--model", "-m", help="Name or folder of a recogniser or a HuBERT.")
     ] = "conmamba-ctc-16k-en",
-    split: Annotated[str, typer.Option(help="Which of the manifest's splits.")] = "dev",
+    split: Annotated[str, typer.Option(help="Split of the manifest to use.")] = "dev",
     way: Annotated[
         Way,
         typer.Option(
@@ -32,23 +32,25 @@ def mutual_information(
         ),
     ] = Way.utterance,
     examples: Annotated[int, typer.Option(min=1, help="Utterances, spread evenly over the split.")] = 20,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Estimates of each, from other values.")] = 3,
-    seconds: Annotated[float, typer.Option(min=1, help="The most of an utterance that is heard.")] = 20,
-    passes: Annotated[int, typer.Option(min=1, help="Over the frames of an estimate.")] = 100,
-    batch: Annotated[int, typer.Option(min=2, help="Frames of a step.")] = 128,
-    rate: Annotated[float, typer.Option(help="Of Adam.")] = 1e-4,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Frames as they are; else every channel is scaled to deviation 1.")
-    ] = False,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Estimates of each layer, each from other initial values.")
+    ] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="Use at most this much of an utterance.")] = 20,
+    passes: Annotated[int, typer.Option(min=1, help="Passes over the frames of an estimate.")] = 100,
+    batch: Annotated[int, typer.Option(min=2, help="Frames per step.")] = 128,
+    rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-4,
+    raw: Annotated[bool, typer.Option("--raw", help="Do not scale every channel to unit variance.")] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="The same network before any training: what its structure does.")
+        bool, typer.Option("--fresh", help="Measure the same network before any training, as a baseline.")
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the curve: .svg, or .png with matplotlib.", metavar="FILE")
+        Path | None, typer.Option(help="Plot the curve: .svg, or .png with matplotlib.", metavar="FILE")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, max=4096, help="CPU threads.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print events as JSON, one object a line, for programs.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Estimate the mutual information of the first layer's input and each layer's output, by MINE.
 

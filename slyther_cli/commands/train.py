@@ -17,12 +17,12 @@ from slyther_cli.commands.train_align import align
 from slyther_cli.commands.train_lm import train_lm
 from slyther_cli.commands.train_synthesize import synthesize
 
-app = new_app(help="Train models on speech of your own.")
+app = new_app(help="Train models on your own speech.")
 
 
 @app.callback()
 def _train() -> None:
-    """Train models on speech of your own."""
+    """Train models on your own speech."""
 
 
 app.command("synthesize")(synthesize)
@@ -34,9 +34,9 @@ Folder = Annotated[
     Path,
     typer.Option("--output", "--output-dir", "-o", help="Folder of the run and its models.", metavar="DIR"),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that DIR holds.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in DIR.")]
 Workers = Annotated[
-    int, typer.Option(min=1, max=1024, help="Processes that share the run, on a CPU.", metavar="N")
+    int, typer.Option(min=1, max=1024, help="Processes that share the work, on a CPU.", metavar="N")
 ]
 Device = Annotated[
     str,
@@ -45,7 +45,8 @@ Device = Annotated[
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, max=4096, help="CPU threads of all workers; by default one a core.")
+    int | None,
+    typer.Option(min=1, max=4096, help="CPU threads of all workers together; by default one per core."),
 ]
 
 
@@ -114,7 +115,7 @@ def training(
     "separation", train="SI-SNR {metric:.2f} dB", validate="SI-SNRi {score:.2f} dB on {examples} dev mixtures"
 )
 def separate() -> None:
-    """Train a network that separates speakers, on mixtures made of the speech that FILE names."""
+    """Train a separator, on mixtures made from the speech that the configuration names."""
 
 
 @training(
@@ -123,7 +124,7 @@ def separate() -> None:
     validate="WER {wer:.1f} %, CER {cer:.1f} % on the dev set",
 )
 def transcribe() -> None:
-    """Train a recogniser by CTC, on the speech and transcripts that FILE names."""
+    """Train a CTC recogniser, on the speech and transcripts that the configuration names."""
 
 
 @training(
@@ -132,7 +133,7 @@ def transcribe() -> None:
     validate="{first:.3f} nats a code of the first codebook, {rest:.3f} of the rest, on the dev set",
 )
 def speak() -> None:
-    """Train a voice (VALL-M) on the speech and transcripts that FILE names, as a codec's tokens."""
+    """Train a voice (VALL-M), on the speech and transcripts that the configuration names."""
 
 
 @training(
@@ -142,7 +143,7 @@ def speak() -> None:
     alone=True,
 )
 def codec() -> None:
-    """Train a codec, which turns speech into the tokens that voices speak, on the speech that FILE names."""
+    """Train a codec, whose tokens voices speak, on the speech that the configuration names."""
 
 
 @training(
@@ -153,9 +154,9 @@ def codec() -> None:
     models="models",
 )
 def hubert() -> None:
-    """Pre-train a HuBERT, with Mamba or Transformer layers, on the speech that FILE names; no transcripts.
+    """Pre-train a HuBERT, with Mamba or Transformer layers, on speech without transcripts.
 
-    It is the front end of a recogniser then: `hubert = "DIR/best"` in the file of `slyther train transcribe`.
+    It can then be the front end of a recogniser: `hubert = "DIR/best"` in that one's configuration.
     """
 
 

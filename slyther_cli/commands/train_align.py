@@ -16,12 +16,12 @@ def align(
     manifests: Annotated[
         list[Path], typer.Argument(help="Manifests (.tsv) with transcripts.", metavar="MANIFEST")
     ],
-    out: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.", metavar="FILE")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Manifest to write.", metavar="FILE")],
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find the phones of recordings whose text is known, by PocketSphinx: voices learn durations from them.
+    """Align recordings with their text by PocketSphinx, for the phone durations that voices learn.
 
     Recordings that do not fit their text, or say more than it, are left out. The path of FILE is printed.
 

@@ -19,11 +19,15 @@ def train_lm(
     ] = None,
     target: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Where the model goes; needed unless --arpa is.", metavar="FILE"),
+        typer.Option(
+            "--output", "-o", help="Model file to write; needed unless --arpa is given.", metavar="FILE"
+        ),
     ] = None,
     arpa: Annotated[
         Path | None,
-        typer.Option(help="Also, or instead, as ARPA text; gzipped if the name ends in .gz.", metavar="FILE"),
+        typer.Option(
+            help="Also, or instead, write ARPA text; gzipped if the name ends in .gz.", metavar="FILE"
+        ),
     ] = None,
     manifest: Annotated[
         list[Path] | None,
@@ -34,25 +38,25 @@ def train_lm(
             metavar="TSV",
         ),
     ] = None,
-    order: Annotated[int, typer.Option(min=1, max=4, help="Words that an n-gram has at most.")] = 3,
+    order: Annotated[int, typer.Option(min=1, max=4, help="Longest n-grams, in words.")] = 3,
     max_size: Annotated[
         str | None,
         typer.Option(
-            help="Leave out what matters least until the file fits, as 12MB; by default nothing.",
+            help="Prune the least useful n-grams until the file has this size, as 12MB; by default none.",
             metavar="SIZE",
         ),
     ] = None,
     least_word_count: Annotated[
-        int, typer.Option(min=1, help="Words that occur less often are taken as unknown.", metavar="N")
+        int, typer.Option(min=1, help="Treat words that occur less often as unknown.", metavar="N")
     ] = 1,
     mix: Annotated[
         bool,
         typer.Option(
-            "--mix", help="Weigh each text by how well it tells the dev transcripts, not by its length."
+            "--mix", help="Weight each text by how well it predicts the dev transcripts, not by its length."
         ),
     ] = False,
     wrapped: Annotated[
-        bool, typer.Option(help="Lines are wrapped: an empty line ends a paragraph, not every line.")
+        bool, typer.Option(help="Lines are wrapped: only an empty line ends a paragraph.")
     ] = False,
     force: Force = False,
     as_json: Json = False,
@@ -60,8 +64,8 @@ def train_lm(
 ) -> None:
     """Train a language model on text (modified Kneser-Ney), for `slyther transcribe --lm FILE`.
 
-    Text is split into sentences and written as recognisers write: lower case, no punctuation, numbers in
-    words. Memory: about 130 MB a million words. The path of the model is printed on stdout.
+    Text is split into sentences and normalised: lower case, no punctuation, numbers in words. It takes about
+    130 MB of memory per million words. The path of the model is printed on stdout.
 
     Exit codes: 0 done, 2 usage, 3 a file cannot be read or written.
     """

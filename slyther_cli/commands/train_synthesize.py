@@ -20,26 +20,25 @@ def synthesize(
     folder: Annotated[
         Path, typer.Option("--output", "--output-dir", "-o", help="Folder for the speech.", metavar="DIR")
     ],
-    hours: Annotated[float, typer.Option(help="How much to make.", metavar="HOURS")] = 1.0,
+    hours: Annotated[float, typer.Option(help="Hours of speech to make.", metavar="HOURS")] = 1.0,
     voices: Annotated[
         str,
         typer.Option(
-            help="With commas: espeak-ng, flite, festival, all, or voices such as flite:slt.", metavar="LIST"
+            help="Voices, with commas: espeak-ng, flite, festival, all, or one such as flite:slt.",
+            metavar="LIST",
         ),
     ] = "all",
-    vary: Annotated[
-        float, typer.Option(help="How far speed and pitch vary from a voice's own, 0 to 1.")
-    ] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same speech.")] = 0,
-    rate: Annotated[int, typer.Option(help="Samples a second.", metavar="HZ")] = 16000,
+    vary: Annotated[float, typer.Option(help="Variation of speed and pitch, 0 to 1.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed: the same gives the same speech.")] = 0,
+    rate: Annotated[int, typer.Option(help="Sample rate.", metavar="HZ")] = 16000,
     format: Annotated[str, typer.Option("--format", "-f", help="flac or opus.", metavar="FORMAT")] = "flac",
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Programs at a time.", metavar="N")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Programs to run at a time.", metavar="N")] = 2,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Let espeak-ng, flite and festival, where they are installed, speak: a manifest and sounds.
+    """Make training speech with espeak-ng, flite and festival, where they are installed.
 
-    The same call goes on after a stop, and adds to DIR when asked for more hours. The manifest's path is
+    The same call continues after a stop, and adds to DIR when asked for more hours. The manifest's path is
     printed.
 
     Exit codes: 0 done, 2 usage, 3 a text cannot be read or DIR not written, 130 and 143 when stopped.

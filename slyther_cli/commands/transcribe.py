@@ -15,6 +15,7 @@ from slyther_cli.commands.output import Reporter, as_it_is, can_draw, exit_code
 from slyther_cli.errors import UsageError
 
 app = opt.new_app()
+SUBTITLES = "Subtitles and segments"
 PARTIAL = 60  # characters of what is being said that are shown on a terminal
 FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
@@ -30,14 +31,24 @@ def _flag(text: str | None) -> bool | None:
 def transcribe(
     ctx: typer.Context,
     inputs: opt.Inputs = None,
+    channel: Annotated[
+        str,
+        typer.Option(
+            help="Channel to use: mix (the mean of all channels), a number from 1, or each (one speaker per "
+            "channel).",
+            metavar="mix|N|each",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = "mix",
     output_dir: Annotated[
         str | None,
         typer.Option(
             "--output-dir",
             "--output_dir",
             "-o",
-            help="Folder for the results; - is standard output (see above for the default).",
+            help="Folder for the results, or - for standard output; by default as said above.",
             metavar="DIR",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
     format: Annotated[
@@ -47,8 +58,9 @@ def transcribe(
             "--output-format",
             "--output_format",
             "-f",
-            help="txt, srt, vtt, tsv, json, several of them (srt,txt), or all.",
+            help="Formats: txt, srt, vtt, tsv, json, several (srt,txt) or all.",
             metavar="FORMAT",
+            rich_help_panel=opt.OUTPUT,
             autocompletion=completing.several_of("txt", "srt", "vtt", "tsv", "json", "all"),
         ),
     ] = "txt",
@@ -56,15 +68,26 @@ def transcribe(
     decode: opt.Decode = None,
     lm: opt.LanguageModel = "auto",
     beam: Annotated[
-        int | None, typer.Option("--beam", "--beam_size", min=1, max=10_000, help=opt.BEAM)
+        int | None,
+        typer.Option("--beam", "--beam_size", min=1, max=10_000, help=opt.BEAM, rich_help_panel=opt.MODEL),
     ] = None,
     lm_weight: opt.LmWeight = None,
     word_bonus: opt.WordBonus = None,
     all_words: Annotated[
-        bool, typer.Option("--all-words", help="Also what is little like speech, as words heard in music.")
+        bool,
+        typer.Option(
+            "--all-words",
+            help="Keep words from segments that do not sound like speech, such as music.",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = False,
     language: Annotated[
-        str | None, typer.Option(help="en, the default: the models know English.", metavar="LANG")
+        str | None,
+        typer.Option(
+            help="Spoken language; en, the default, is the only one.",
+            metavar="LANG",
+            rich_help_panel=opt.INPUT,
+        ),
     ] = None,
     max_line_width: Annotated[
         int | None,
@@ -72,8 +95,9 @@ def transcribe(
             "--max-line-width",
             "--max_line_width",
             min=1,
-            help="Characters in a line of srt and vtt, by default up to 84; of a segment in all formats, by "
+            help="Most characters in a line of srt and vtt, by default 84, and in a line of a segment, by "
             "default 42.",
+            rich_help_panel=SUBTITLES,
         ),
     ] = None,
     max_line_count: Annotated[
@@ -82,8 +106,8 @@ def transcribe(
             "--max-line-count",
             "--max_line_count",
             min=1,
-            help="Lines in a cue of srt and vtt, with --max-line-width, and of a segment in all formats; by "
-            "default up to 2.",
+            help="Most lines in a cue of srt and vtt, with --max-line-width, and in a segment; by default 2.",
+            rich_help_panel=SUBTITLES,
         ),
     ] = None,
     max_words_per_line: Annotated[
@@ -92,11 +116,17 @@ def transcribe(
             "--max-words-per-line",
             "--max_words_per_line",
             min=1,
-            help="Words in a cue; by default any number.",
+            help="Most words in a cue; by default no limit.",
+            rich_help_panel=SUBTITLES,
         ),
     ] = None,
     highlight_words: Annotated[
-        bool, typer.Option("--highlight-words", help="Underline each word of srt and vtt as it is said.")
+        bool,
+        typer.Option(
+            "--highlight-words",
+            help="Underline each word of srt and vtt while it is spoken.",
+            rich_help_panel=SUBTITLES,
+        ),
     ] = False,
     whisper_highlight: Annotated[
         str | None, typer.Option("--highlight_words", hidden=True, metavar="BOOL")
@@ -106,18 +136,12 @@ def transcribe(
         typer.Option(
             "--word-timestamps",
             "--word_timestamps",
-            help="False leaves the words out of json.",
+            help="False omits the words' times from json.",
             metavar="BOOL",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = "True",
     task: Annotated[str, typer.Option(hidden=True)] = "transcribe",
-    channel: Annotated[
-        str,
-        typer.Option(
-            help="mix (the mean of all channels), one, from 1 up, or each: who speaks in which is told.",
-            metavar="mix|N|each",
-        ),
-    ] = "mix",
     track: opt.Track = None,
     strict: opt.Strict = False,
     filename: Annotated[
@@ -126,6 +150,7 @@ def transcribe(
             help="Names of the results below DIR: {folder} {track} {trackext} {parent} {ext} {model}; by "
             "default {folder}/{track}.{ext}.",
             metavar="TEMPLATE",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
     flat: opt.Flat = False,
@@ -136,13 +161,19 @@ def transcribe(
     memory_limit: opt.MemoryLimit = None,
     work_dir: opt.JobDir = None,
     separate: Annotated[
-        bool, typer.Option("--separate", help="Pull two speakers apart first, and tell who says what.")
+        bool,
+        typer.Option(
+            "--separate",
+            help="Separate two overlapping speakers first, and label who says what.",
+            rich_help_panel=opt.INPUT,
+        ),
     ] = False,
     separate_model: Annotated[
         str | None,
         typer.Option(
             help=f"Separation model for --separate, by default {opt.SEPARATOR}.",
             metavar="NAME|PATH",
+            rich_help_panel=opt.MODEL,
             autocompletion=completing.models("separate"),
         ),
     ] = None,
@@ -158,11 +189,19 @@ def transcribe(
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:
-    """Write down what is said in recordings, with the times of every word.
+    """Transcribe English speech, with the times of every word.
 
-    A recording is heard as one whole, however long, in constant memory. Without -o, one recording in one
-    format goes to standard output; several go to files beside the recordings. Files have whisper's names and
-    formats; their paths are printed on stdout. A causal model writes standard input down while it comes.
+    A recording of any length is processed as a whole, in constant memory. Without -o, one recording in one
+    format goes to standard output; several go to files beside the recordings. File names and formats are
+    whisper's. A causal model transcribes standard input live.
+
+    \b
+    Examples:
+      slyther transcribe talk.wav                  # the text, on standard output
+      slyther transcribe talk.wav -f srt > talk.srt
+      slyther transcribe calls/ -f srt,json -o text --jobs 4
+      slyther transcribe call.wav --channel each   # one speaker per channel
+      slyther transcribe meeting.wav --separate    # two speakers in one channel
 
     Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or
     download, 6 device or memory, 130 and 143 when stopped by a signal.

@@ -12,7 +12,7 @@ from slyther_cli.commands import output
 from slyther_cli.commands.options import Json, Quiet, new_app, parse_numbers
 from slyther_cli.errors import escaped
 
-app = new_app(help="List, show, download, import, average and shrink trained weights.")
+app = new_app(help="List, show, download, import, average and quantize trained weights.")
 LONGEST_CARD = 100_000  # characters that are shown
 
 
@@ -38,7 +38,7 @@ def show(
     name: Annotated[str, typer.Argument(help="Name or folder of a model.", metavar="NAME|PATH")],
     as_json: Json = False,
 ) -> None:
-    """Show what is known of a model: sizes, origin, licence, scores. Its tensors are checked as well."""
+    """Show a model's size, origin, licence and scores, and check its tensors."""
     output.json_asked = as_json
     from slyther_cli.checkpoints import catalogue, places, store
     from slyther_cli.errors import ModelError
@@ -77,12 +77,12 @@ def pull(
         typer.Argument(help="Name of a published model; `slyther weights list` has them.", metavar="NAME"),
     ],
     offline: Annotated[
-        bool, typer.Option("--offline", help="Do not use the network: fail if it is not here.")
+        bool, typer.Option("--offline", help="Do not use the network; fail if the model is not in the cache.")
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Download published weights into the cache, every file checked; print their folder.
+    """Download published weights into the cache, check every file, and print their folder.
 
     SLYTHER_CACHE sets the cache folder, SLYTHER_OFFLINE=1 forbids the network, SLYTHER_MODELS_URL names a
     mirror.
@@ -122,12 +122,14 @@ def import_weights(
     ] = None,
     sample_rate: Annotated[
         int | None,
-        typer.Option(min=1, help="Hz, where the run's hyperparams.yaml does not say it.", metavar="HZ"),
+        typer.Option(
+            min=1, help="Sample rate; needed unless the run's hyperparams.yaml says it.", metavar="HZ"
+        ),
     ] = None,
     tokenizer: Annotated[
         Path | None,
         typer.Option(
-            help="SentencePiece model of a recogniser, where its run does not have it.", metavar="FILE"
+            help="SentencePiece model of a recogniser whose run does not contain it.", metavar="FILE"
         ),
     ] = None,
     as_json: Json = False,
@@ -163,7 +165,7 @@ def average_weights(
         Path, typer.Option("--output-dir", "--output", "-o", help="New model folder.", metavar="DIR")
     ],
     shares: Annotated[
-        str, typer.Option(help="How much each counts, as 2,1,1; by default all alike.", metavar="X,X,X")
+        str, typer.Option(help="Weight of each model, as 2,1,1; by default equal.", metavar="X,X,X")
     ] = "",
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the average, by default the first model's.")
@@ -172,9 +174,9 @@ def average_weights(
 ) -> None:
     """Average models into a new one; print its folder.
 
-    For checkpoints of one run, or runs that went on from the same weights: their average is often better than
-    each. The alphabet, the language model and the settings are the first one's. What runs that began apart
-    have learnt cannot be averaged, though nothing will stop you.
+    For checkpoints of one run, or of runs that started from the same weights: their average is often better
+    than each. Alphabet, language model and settings are the first one's. Models that were trained
+    independently cannot be averaged in a useful way; nothing checks that.
     """
     output.json_asked = as_json
     from slyther_cli.checkpoints.average import average
@@ -198,16 +200,16 @@ def shrink_weights(
     only: Annotated[
         str,
         typer.Option(
-            help="With int8, the tensors whose names begin so (by default all); others float16.",
+            help="With int8: quantize only tensors with this prefix, others to float16; by default all.",
             metavar="PREFIX",
         ),
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Store a model in fewer bits; print its folder.
+    """Quantize a model, for a smaller file; print its folder.
 
-    With int8 each row of a matrix has a scale; vectors are float16. It computes in float32 as before: the
-    file is smaller, no more. Measure what it costs: slyther eval.
+    With int8 each row of a matrix has a scale; vectors are float16. It still computes in float32, so
+    only the file gets smaller. Measure the loss with `slyther eval`.
     """
     output.json_asked = as_json
     from slyther_cli.checkpoints.config import read_config
