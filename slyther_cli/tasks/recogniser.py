@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,18 +21,22 @@ from torch import Tensor
 from slyther_cli.audio.discover import shown
 from slyther_cli.checkpoints import store
 from slyther_cli.checkpoints.config import ModelConfig
-from slyther_cli.errors import ModelError, UsageError
+from slyther_cli.errors import InputError, ModelError, UsageError
 from slyther_cli.longform.counted import Counted
 from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.recognition import LiveEncoder, encode_whole, plan_recognition
 from slyther_cli.tasks.setup import out_of_memory
-from slyther_cli.text.compiled import CompiledBeam, beam_decoder
-from slyther_cli.text.ctc import BeamDecoder, GreedyDecoder
+from slyther_cli.text.compiled import beam_decoder
+from slyther_cli.text.ctc import GreedyDecoder
 from slyther_cli.text.joint import WITH_LM, WITHOUT_LM, JointOptions, has_ends, joint_stream
+from slyther_cli.text.lexicon import Lexicon, hot_words
+from slyther_cli.text.lexicon_beam import LexiconOptions, SpokenWords, lexicon_beam
 from slyther_cli.text.likely import Likely
 from slyther_cli.text.ngram import SPECIAL, NGram
+from slyther_cli.text.phones import PhoneTokenizer
+from slyther_cli.text.pronunciations import Pronunciations
 from slyther_cli.text.segments import Segment, Segmenter
-from slyther_cli.text.stream import TextStream
+from slyther_cli.text.stream import Decoder, TextStream
 from slyther_cli.text.tokens import CharTokenizer, Tokenizer, load_tokenizer
 from slyther_cli.text.words import WordStream
 
@@ -46,6 +51,7 @@ BOUNDS = {  # of what a model's config may say of its search
     "lm_weight": (0, math.inf),
     "unknown_letter_bonus": (-math.inf, 0),
     "beam_prune_logp": (-math.inf, 0),
+    "tied": (0, 1),
 }
 WIDTH, LINES = 42, 2  # of a segment, where nobody asks for others: what subtitles have
 
@@ -65,6 +71,7 @@ class Decoding:
     blank_bonus: float = 0.0
     beam_prune_logp: float = -12.0
     token_prune_min_logp: float = -1.2
+    tied: float = 0.0  # of phones, see text.lexicon_beam
 
     def updated(self, values: dict[str, Any], where: str) -> Decoding:
         """With ``values`` from a model's config. Raises ModelError for what makes no sense."""
@@ -85,6 +92,8 @@ class Recogniser:
                 language model, or ``lm`` names one.
     ``lm``      "auto" (the model's own, if there is one), "none", or a file: ARPA or our binary.
     ``all_words``  also those that are little like speech, see ``text.likely``.
+    ``lexicon``    of a model that hears phones: a file of your own pronunciations (``text.pronunciations``).
+    ``hotwords``   of such a model: words and names, parted by commas, that are likelier than elsewhere.
     """
 
     def __init__(
@@ -98,6 +107,8 @@ class Recogniser:
         lm_weight: float | None = None,
         word_bonus: float | None = None,
         all_words: bool = False,
+        lexicon: str | os.PathLike[str] | None = None,
+        hotwords: str | None = None,
     ) -> None:
         assert config.path is not None
         self.config, self.device, self.all_words = config, device, all_words
@@ -119,6 +130,10 @@ class Recogniser:
         self.lm, self.lm_name = self._language_model(own=lm == "auto")
         self.joint = self._joint(beam, lm_weight, word_bonus) if decode == "joint" else None
         self.decoding = Decoding() if self.joint else self._decoding(decode, beam, lm_weight, word_bonus)
+        self.lexicon = self._lexicon(lexicon, hotwords)
+        self.writing: Tokenizer = self.tokenizer  # the alphabet of what a search finds
+        if self.lexicon:
+            self.writing = SpokenWords(self.lexicon.names, self.tokenizer.size)
 
     def describe(self) -> list[str]:
         """Plain lines for ``-v``."""
@@ -215,12 +230,15 @@ class Recogniser:
             if len(piece):
                 yield torch.log_softmax(self.model.ctc(piece[None])[0].float(), -1).cpu().numpy()
 
-    def decoder(self, delay: float | None = None) -> GreedyDecoder | BeamDecoder | CompiledBeam:
+    def decoder(self, delay: float | None = None) -> Decoder:
         """A new search as ``self.decoding`` says. ``delay``: seconds that it may keep a word back."""
         d = self.decoding
         if not d.beam:
             return GreedyDecoder()
         waits = {} if delay is None else {"max_delay": round(delay * self.rate / self.hop)}
+        if self.lexicon and self.lm:
+            kept = {key: vars(d)[key] for key in LexiconOptions.__dataclass_fields__ if key in vars(d)}
+            return lexicon_beam(self.lexicon, self.lm, LexiconOptions(**kept, lm_pause=self.pause, **waits))
         return beam_decoder(
             d.beam,
             beam_prune_logp=d.beam_prune_logp,
@@ -249,7 +267,7 @@ class Recogniser:
     def word_stream(self, speaker: str | None = None) -> WordStream:
         """Tokens of this model's frames into words: frame i is centred on sample i * hop."""
         return WordStream(
-            self.tokenizer,
+            self.writing,
             self.hop,
             offset=-(self.hop // 2),
             pause=self.pause,
@@ -289,6 +307,22 @@ class Recogniser:
         found, name = load_language_model(self.lm_path), shown(self.lm_path)
         check_writing(found, name, self.tokenizer, self.config.name)
         return found, f"of {self.config.name}" if own else name
+
+    def _lexicon(self, own: str | os.PathLike[str] | None, hotwords: str | None) -> Lexicon | None:
+        """The words that a model of phones can write; none where it writes phones."""
+        spoken = isinstance(self.tokenizer, PhoneTokenizer)
+        if not spoken or not self.decoding.beam:
+            if own is None and hotwords is None:
+                return None
+            option = "--hotwords" if own is None else "--lexicon"
+            why = "is searched greedily" if spoken else "hears letters, not phones"
+            raise UsageError(f"{option} needs the beam of a model that hears phones: {self.config.name} {why}")
+        if self.lm is None:
+            raise UsageError(f"model {self.config.name} hears phones: its beam needs a language model (--lm)")
+        said = None if own is None else Pronunciations.read(own)
+        if said is not None and not len(said):
+            raise InputError(f"{own}: has no pronunciation in it")
+        return Lexicon(self.lm, said, hot_words(hotwords) if hotwords is not None else ())
 
     def _joint(self, beam: int | None, lm_weight: float | None, word_bonus: float | None) -> JointOptions:
         if not hasattr(self.model, "seq_lin"):
