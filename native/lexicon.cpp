@@ -85,6 +85,7 @@ struct Hypothesis {
     State state;  // of the language model, before the open word
     int32_t node;
     double score_b = NEVER, score_n = NEVER, total = NEVER;  // with the language model's part
+    double reached = NEVER;                                  // by what its trace tells of
     Trace* trace = nullptr;
 };
 
@@ -197,8 +198,10 @@ class LexiconBeam {
     void enter(const State& state, int32_t node, double value, double peak, Trace* before, int word) {
         bool fresh;
         Hypothesis& one = next_[find(state, node, fresh)];
-        const double held = fresh ? NEVER : sum(one.score_b, one.score_n);
-        if (value > held) hold(one, make(before, tree_.unit(node), word, frame_, frame_ + 1, peak));
+        if (value > one.reached) {
+            hold(one, make(before, tree_.unit(node), word, frame_, frame_ + 1, peak));
+            one.reached = value;
+        }
         one.score_n = sum(one.score_n, value);
         best_ = std::max(best_, value);
     }
@@ -222,7 +225,7 @@ class LexiconBeam {
             if (std::max(b, n) == NEVER) continue;
             bool fresh;
             Hypothesis& stays = next_[find(one.state, one.node, fresh)];
-            stays.score_b = b, stays.score_n = n;
+            stays.score_b = b, stays.score_n = n, stays.reached = sum(b, n);
             hold(stays, one.trace);
             if (n > b) one.trace->end = frame_ + 1;
             best_ = std::max(best_, std::max(b, n));

@@ -166,6 +166,14 @@ Subtype = Annotated[
     ),
 ]
 
+Pronunciations = Annotated[
+    str | None,
+    typer.Option(
+        help="Your pronunciations: lines of a word, two blanks, and phones (W IH1 N) or a respelling (sequel).",
+        metavar="FILE",
+    ),
+]
+
 # How text is searched
 Decode = Annotated[
     str | None,

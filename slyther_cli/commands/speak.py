@@ -38,14 +38,7 @@ def speak(
     prompt_text: Annotated[
         str | None, typer.Option(help="What the prompt says; else it is transcribed.", metavar="TEXT")
     ] = None,
-    lexicon: Annotated[
-        str | None,
-        typer.Option(
-            help="Your pronunciations: lines of a word, two blanks, and phones (W IH1 N) or a respelling "
-            "(sequel).",
-            metavar="FILE",
-        ),
-    ] = None,
+    lexicon: opt.Pronunciations = None,
     model: opt.Voice = None,
     speed: Annotated[float, typer.Option(help="0.5 to 2; 1 is the voice's own.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same speech.")] = 0,

@@ -29,7 +29,7 @@ from slyther_cli.tasks.setup import out_of_memory
 from slyther_cli.text.compiled import beam_decoder
 from slyther_cli.text.ctc import GreedyDecoder
 from slyther_cli.text.joint import WITH_LM, WITHOUT_LM, JointOptions, has_ends, joint_stream
-from slyther_cli.text.lexicon import Lexicon, hot_words
+from slyther_cli.text.lexicon import LEXICON_FILE, Lexicon, hot_words, load_words
 from slyther_cli.text.lexicon_beam import LexiconOptions, SpokenWords, lexicon_beam
 from slyther_cli.text.likely import Likely
 from slyther_cli.text.ngram import SPECIAL, NGram
@@ -133,7 +133,7 @@ class Recogniser:
         self.lexicon = self._lexicon(lexicon, hotwords)
         self.writing: Tokenizer = self.tokenizer  # the alphabet of what a search finds
         if self.lexicon:
-            self.writing = SpokenWords(self.lexicon.names, self.tokenizer.size)
+            self.writing = SpokenWords(self.lexicon, self.tokenizer.size)
 
     def describe(self) -> list[str]:
         """Plain lines for ``-v``."""
@@ -322,7 +322,11 @@ class Recogniser:
         said = None if own is None else Pronunciations.read(own)
         if said is not None and not len(said):
             raise InputError(f"{own}: has no pronunciation in it")
-        return Lexicon(self.lm, said, hot_words(hotwords) if hotwords is not None else ())
+        hot = hot_words(hotwords) if hotwords is not None else ()
+        assert self.config.path is not None and self.lm_path is not None
+        listed = self.config.path / LEXICON_FILE
+        own_lm = self.lm_path == self.config.path / LM_FILE and listed.is_file()
+        return Lexicon(self.lm, said, hot, load_words(self.lm, listed) if own_lm else None)
 
     def _joint(self, beam: int | None, lm_weight: float | None, word_bonus: float | None) -> JointOptions:
         if not hasattr(self.model, "seq_lin"):

@@ -19,14 +19,12 @@ import numpy as np
 
 from slyther_cli.text.compiled import _native, _words
 from slyther_cli.text.ctc import LogProbs, checked
-from slyther_cli.text.lexicon import Entry, Lexicon
-from slyther_cli.text.ngram import LN10, NGram
-from slyther_cli.text.phones import PhoneTokenizer
+from slyther_cli.text.lexicon import Lexicon
+from slyther_cli.text.ngram import NGram
+from slyther_cli.text.phones import PHONES, PhoneTokenizer
 from slyther_cli.text.prefixes import NEVER, add
 from slyther_cli.text.tokens import BLANK
 from slyther_cli.text.words import Token
-
-SLACK = 20.0  # by how much a word may do better than its look-ahead, at most
 
 
 class SpokenWords:
@@ -35,13 +33,13 @@ class SpokenWords:
 
     case = "lower"
 
-    def __init__(self, names: list[str], size: int) -> None:
-        self.names, self.size = names, size
+    def __init__(self, lexicon: Lexicon, size: int) -> None:
+        self._name, self.size = lexicon.name, size
         self.begins_word = _Begins(size)
 
     def surface(self, token: int) -> str:
         """The word whose first phone this is; "" for any other phone."""
-        return f" {self.names[token // self.size - 1]}" if token >= self.size else ""
+        return f" {self._name(token // self.size - 1)}" if token >= self.size else ""
 
     def decode(self, ids: Iterable[int]) -> str:
         return "".join(map(self.surface, ids)).strip()
@@ -152,7 +150,9 @@ PHONE_UNITS = PhoneTokenizer().size
 def _compiled(lexicon: Lexicon, lm: NGram) -> tuple[Any, Any]:
     """Made once a lexicon."""
     if lexicon.compiled is None:
-        lexicon.compiled = _native.LexiconTree(*lexicon.arrays()), _words(lm)
+        names, starts, phones = lexicon.spoken
+        tree = _native.LexiconTree(starts, phones, names, lexicon.model, lexicon.extra)
+        lexicon.compiled = tree, _words(lm)
     return lexicon.compiled
 
 
@@ -172,10 +172,19 @@ class _Hypothesis:
     score_b: float = NEVER
     score_n: float = NEVER
     trace: _Trace | None = None
+    reached: float = NEVER  # by what its trace tells of
 
     @property
     def total(self) -> float:
         return add(self.score_b, self.score_n)
+
+
+class Entry(NamedTuple):
+    """A word that ends at a node: its number, its place in the language model, what is added to its score."""
+
+    name: int
+    model: int
+    extra: float
 
 
 class _Node:
@@ -190,12 +199,13 @@ class PlainLexiconBeam:
 
     def __init__(self, lexicon: Lexicon, lm: NGram, options: LexiconOptions) -> None:
         self.max_delay, self.score, self._options, self._lm = options.max_delay, 0.0, options, lm
-        self._names, self._root = lexicon.names, _Node(BLANK)
-        for entry in lexicon.entries:
+        self._name, self._root = lexicon.name, _Node(BLANK)
+        for name, phones, model, extra in lexicon.entries():
             node = self._root
-            for unit in entry.units:
+            for i, phone in enumerate(phones):
+                unit = 1 + phone + len(PHONES) * (i > 0)
                 node = node.children.setdefault(unit, _Node(unit))
-            node.entries.append(entry)
+            node.entries.append(Entry(name, model, extra))
         self._look_ahead(self._root)
         self._now = [_Hypothesis(lm.begin(), self._root, 0.0)]
         self._frame = self._given = 0
@@ -210,7 +220,7 @@ class PlainLexiconBeam:
         return node.ahead
 
     def _score(self, entry: Entry, state: Any) -> tuple[float, Any]:
-        word = self._names[entry.name] if entry.model >= 0 else "\0"
+        word = self._name(entry.name) if entry.model >= 0 else "\0"
         value, after = self._lm.score(word, state)
         return self._options.lm_weight * value + self._options.word_bonus + entry.extra, after
 
@@ -230,7 +240,8 @@ class PlainLexiconBeam:
         if not np.isfinite(row[top]):
             return
         heard = {
-            u: float(row[u]) for u in np.flatnonzero(np.isfinite(row) & (row >= o.token_prune_min_logp)).tolist()
+            u: float(row[u])
+            for u in np.flatnonzero(np.isfinite(row) & (row >= o.token_prune_min_logp)).tolist()
         }
         heard[top] = float(row[top])
         following: dict[Any, _Hypothesis] = {}
@@ -239,7 +250,9 @@ class PlainLexiconBeam:
             b = one.total + heard.get(BLANK, NEVER)
             n = one.score_n + heard.get(one.node.unit, NEVER) if one.node.unit else NEVER
             if max(b, n) > NEVER:
-                following[one.state, id(one.node)] = _Hypothesis(one.state, one.node, b, n, one.trace)
+                following[one.state, id(one.node)] = _Hypothesis(
+                    one.state, one.node, b, n, one.trace, add(b, n)
+                )
                 if n > b and one.trace:
                     one.trace.last[0] = self._frame + 1
                 best = max(best, b, n)
@@ -252,7 +265,8 @@ class PlainLexiconBeam:
                     value += heard[unit] + child.ahead
                     if value >= best + o.beam_prune_logp and value > NEVER:
                         to = following.setdefault((state, id(child)), _Hypothesis(state, child))
-                        if value > to.total:
+                        if value > to.reached:
+                            to.reached = value
                             last = [self._frame + 1]
                             to.trace = _Trace(one.trace, unit, word, self._frame, heard[unit], last)
                         to.score_n = add(to.score_n, value)
