@@ -310,6 +310,7 @@ class LexiconBeam {
         }
     }
     void advance(Trace* child, std::vector<Token>& done) {  // it becomes the root, since nothing else hangs on the root
+        if (!open_.empty()) std::get<2>(open_.back()) = root_->end;  // it may have gone on
         close(open_, child->word, child->start, done);
         open_.push_back({child->unit, child->start, child->end, child->peak});
         Trace* before = root_;
@@ -343,6 +344,7 @@ class LexiconBeam {
         }
         if (!chosen || (!last && best().total > chosen->total)) chosen = &best(), word = -1;
         std::vector<Token> done, open = open_;
+        if (!open.empty()) std::get<2>(open.back()) = root_->end;
         const int64_t given = given_;
         path_.clear();
         for (Trace* trace = chosen->trace; trace != root_; trace = trace->parent) path_.push_back(trace);

@@ -16,12 +16,13 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
 from slyther_cli.errors import InputError, ModelError
 from slyther_cli.text.dictionary import variants
-from slyther_cli.text.ngram import SPECIAL, NGram
+from slyther_cli.text.ngram import LN10, SPECIAL, UNKNOWN, NGram
 from slyther_cli.text.phonemes import pronounce, shorten
 from slyther_cli.text.phones import PHONES, WORD, units
 from slyther_cli.text.pronunciations import Pronunciations
@@ -29,8 +30,8 @@ from slyther_cli.text.tokens import normalise
 
 LEXICON_FILE = "lexicon.npz"
 LONGEST = 48  # phones of a word
-HOT = 6.0  # natural logarithm by which a hot word is likelier
-UNHEARD = 6.0  # and by which a word is likelier than <unk> that the user adds and the language model lacks
+HOT = 4.0  # natural logarithm by which a hot word is likelier
+UNHEARD = -5 * LN10  # log p, at least, of a word that the user adds and the language model lacks
 
 
 class Spoken(NamedTuple):
@@ -83,7 +84,8 @@ class Lexicon:
         outside = self.spoken.names >= len(lm.words)
         self.model = np.where(outside, -1, self.spoken.names).astype(np.int32)
         hot_names = [self._number(word) for word in raised]
-        self.extra = UNHEARD * outside + HOT * np.isin(self.spoken.names, hot_names)
+        unheard = max(0.0, UNHEARD - lm.score(UNKNOWN, ())[0])
+        self.extra = unheard * outside + HOT * np.isin(self.spoken.names, hot_names)
 
     added: list[str]
 
@@ -134,7 +136,7 @@ def load_words(lm: NGram, path: Path) -> Spoken:
         with np.load(path, allow_pickle=False) as file:
             spoken = Spoken(*(file[name] for name in Spoken._fields))
             same = int(file["vocabulary"]) == _vocabulary(lm) and tuple(file["phones_of"]) == PHONES
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, TypeError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, TypeError, BadZipFile) as error:
         raise ModelError(f"{path} is damaged: {' '.join(str(error).split())[:160]}") from None
     if not same:
         raise ModelError(f"{path} is of other words than the language model beside it")
