@@ -57,6 +57,12 @@ def found(search, lexicon, log_probs, pieces=1):
     return [*tokens, *search.finish()]
 
 
+def read(lm, lexicon, text, seed):
+    """What is found in the noisy phones of a text."""
+    x = heard(text, np.random.default_rng(seed))
+    return words(lexicon, found(lexicon_beam(lexicon, lm, LexiconOptions()), lexicon, x))
+
+
 def words(lexicon, tokens):
     return SpokenWords(lexicon, UNITS.size).decode(token.id for token in tokens)
 
@@ -132,10 +138,7 @@ class TestSearch:
         assert words(lexicon, once)
 
     def test_homophones_are_told_apart_by_the_language_model(self, lm, lexicon):
-        x = heard("the cat can see the sea", np.random.default_rng(3))
-        assert words(lexicon, found(lexicon_beam(lexicon, lm, LexiconOptions()), lexicon, x)) == (
-            "the cat can see the sea"
-        )
+        assert read(lm, lexicon, "the cat can see the sea", 3) == "the cat can see the sea"
 
     def test_words_are_given_out_before_the_end_and_wait_no_longer_than_allowed(self, lm, lexicon):
         x = heard("the dog sat " * 8, np.random.default_rng(4), noise=2.0)
@@ -186,12 +189,9 @@ class TestLexicon:
     def test_a_user_s_pronunciation_stands_beside_the_dictionary_s(self, lm):
         own = Pronunciations(["Nguyen  W IH1 N", "cat  K IH1 T"])
         lexicon = Lexicon(lm, own)
-        x = heard("the cat sat", np.random.default_rng(6))
-        assert words(lexicon, found(lexicon_beam(lexicon, lm, LexiconOptions()), lexicon, x)) == "the cat sat"
-        x = heard("the win sat", np.random.default_rng(6))
-        assert words(lexicon, found(lexicon_beam(lexicon, lm, LexiconOptions()), lexicon, x)) == "the nguyen sat"
-        x = heard("the kit sat", np.random.default_rng(6))
-        assert words(lexicon, found(lexicon_beam(lexicon, lm, LexiconOptions()), lexicon, x)) == "the cat sat"
+        assert read(lm, lexicon, "the cat sat", 6) == "the cat sat"
+        assert read(lm, lexicon, "the win sat", 6) == "the nguyen sat"
+        assert read(lm, lexicon, "the kit sat", 6) == "the cat sat"
 
     def test_a_hot_word_wins_where_it_sounds_alike(self, lm, lexicon):
         x = heard("the cat can see the sea", np.random.default_rng(7))
@@ -201,8 +201,7 @@ class TestLexicon:
 
     def test_a_hot_word_that_the_model_lacks_is_added(self, lm):
         hot = Lexicon(lm, hot=hot_words("Kubernetes, New York"))
-        x = heard("the kubernetes sat", np.random.default_rng(8))
-        assert words(hot, found(lexicon_beam(hot, lm, LexiconOptions()), hot, x)) == "the kubernetes sat"
+        assert read(lm, hot, "the kubernetes sat", 8) == "the kubernetes sat"
 
     @pytest.mark.parametrize(
         ("text", "why"),

@@ -169,7 +169,8 @@ Subtype = Annotated[
 Pronunciations = Annotated[
     str | None,
     typer.Option(
-        help="Your pronunciations: lines of a word, two blanks, and phones (W IH1 N) or a respelling (sequel).",
+        help="Your pronunciations: lines of a word, two blanks, and phones (W IH1 N) or a respelling "
+        "(sequel).",
         metavar="FILE",
     ),
 ]

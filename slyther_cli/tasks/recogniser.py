@@ -21,7 +21,7 @@ from torch import Tensor
 from slyther_cli.audio.discover import shown
 from slyther_cli.checkpoints import store
 from slyther_cli.checkpoints.config import ModelConfig
-from slyther_cli.errors import InputError, ModelError, UsageError
+from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.longform.counted import Counted
 from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.recognition import LiveEncoder, encode_whole, plan_recognition
@@ -29,12 +29,11 @@ from slyther_cli.tasks.setup import out_of_memory
 from slyther_cli.text.compiled import beam_decoder
 from slyther_cli.text.ctc import GreedyDecoder
 from slyther_cli.text.joint import WITH_LM, WITHOUT_LM, JointOptions, has_ends, joint_stream
-from slyther_cli.text.lexicon import LEXICON_FILE, Lexicon, hot_words, load_words
+from slyther_cli.text.lexicon import Lexicon, asked_for
 from slyther_cli.text.lexicon_beam import LexiconOptions, SpokenWords, lexicon_beam
 from slyther_cli.text.likely import Likely
 from slyther_cli.text.ngram import SPECIAL, NGram
 from slyther_cli.text.phones import PhoneTokenizer
-from slyther_cli.text.pronunciations import Pronunciations
 from slyther_cli.text.segments import Segment, Segmenter
 from slyther_cli.text.stream import Decoder, TextStream
 from slyther_cli.text.tokens import CharTokenizer, Tokenizer, load_tokenizer
@@ -127,7 +126,8 @@ class Recogniser:
         self.pause = round(PAUSE * self.rate / self.hop)  # frames
         self.lead = self._lead()
         self.lm_path = self._lm_path(lm, decode)
-        self.lm, self.lm_name = self._language_model(own=lm == "auto")
+        self._own_lm = lm == "auto"
+        self.lm, self.lm_name = self._language_model(self._own_lm)
         self.joint = self._joint(beam, lm_weight, word_bonus) if decode == "joint" else None
         self.decoding = Decoding() if self.joint else self._decoding(decode, beam, lm_weight, word_bonus)
         self.lexicon = self._lexicon(lexicon, hotwords)
@@ -315,18 +315,11 @@ class Recogniser:
             if own is None and hotwords is None:
                 return None
             option = "--hotwords" if own is None else "--lexicon"
-            why = "is searched greedily" if spoken else "hears letters, not phones"
-            raise UsageError(f"{option} needs the beam of a model that hears phones: {self.config.name} {why}")
+            why = f"{self.config.name} {'is searched greedily' if spoken else 'hears letters, not phones'}"
+            raise UsageError(f"{option} needs the beam of a model that hears phones: {why}")
         if self.lm is None:
             raise UsageError(f"model {self.config.name} hears phones: its beam needs a language model (--lm)")
-        said = None if own is None else Pronunciations.read(own)
-        if said is not None and not len(said):
-            raise InputError(f"{own}: has no pronunciation in it")
-        hot = hot_words(hotwords) if hotwords is not None else ()
-        assert self.config.path is not None and self.lm_path is not None
-        listed = self.config.path / LEXICON_FILE
-        own_lm = self.lm_path == self.config.path / LM_FILE and listed.is_file()
-        return Lexicon(self.lm, said, hot, load_words(self.lm, listed) if own_lm else None)
+        return asked_for(self.lm, self.config.path if self._own_lm else None, own, hotwords)
 
     def _joint(self, beam: int | None, lm_weight: float | None, word_bonus: float | None) -> JointOptions:
         if not hasattr(self.model, "seq_lin"):

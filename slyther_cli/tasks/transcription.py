@@ -86,8 +86,8 @@ def transcribe(
     ``lm``            "auto" (the model's own), "none", or a file (ARPA or binary). ``beam``, ``lm_weight``,
                       ``word_bonus``: instead of the model's own settings. ``all_words``: also what is
                       little like speech (``text.likely``).
-    ``lexicon``       a file of your own pronunciations (``text.pronunciations``); ``hotwords``: words that are
-                      likely here, parted by commas. Both are for models that hear phones.
+    ``lexicon``       a file of your own pronunciations (``text.pronunciations``); ``hotwords``: words that
+                      are likely here, parted by commas. Both are for models that hear phones.
     ``language``      "en" or None: the models know English.
     ``words``         whether json has the words of a segment, with their times.
     ``max_line_width``, ``max_line_count``, ``max_words_per_line``, ``highlight_words``

@@ -35,8 +35,9 @@ UNHEARD = -5 * LN10  # log p, at least, of a word that the user adds and the lan
 
 
 class Spoken(NamedTuple):
-    """Pronunciations in arrays: ``names`` int32 [n] the numbers of their words; the phones of the i-th (from 0,
-    in the order of ``PHONES``) are ``phones`` uint8 [starts[i] : starts[i + 1]]; ``starts`` int64 [n + 1]."""
+    """Pronunciations in arrays: ``names`` int32 [n] the numbers of their words; the phones of the i-th (from
+    0, in the order of ``PHONES``) are ``phones`` uint8 [starts[i] : starts[i + 1]]; ``starts`` int64 [n + 1].
+    """
 
     names: np.ndarray
     starts: np.ndarray
@@ -58,9 +59,9 @@ class Spoken(NamedTuple):
 class Lexicon:
     """Word i is the i-th of the language model; after those come the words that the user adds, ``added``.
 
-    ``spoken``: how they are said; ``model`` int32 [n]: the word of each pronunciation in the language model, or
-    -1; ``extra`` float64 [n]: natural logarithm, added to its score. ``known``: how the language model's words
-    are said, if somebody wrote it down. Raises :class:`InputError` when there is no word at all.
+    ``spoken``: how they are said; ``model`` int32 [n]: the word of each pronunciation in the language model,
+    or -1; ``extra`` float64 [n]: natural logarithm, added to its score. ``known``: how the language model's
+    words are said, if somebody wrote it down. Raises :class:`InputError` when there is no word at all.
     """
 
     def __init__(
@@ -108,6 +109,19 @@ class Lexicon:
         for i, name in enumerate(names.tolist()):
             row = phones[starts[i] : starts[i + 1]].tolist()
             yield name, row, int(self.model[i]), float(self.extra[i])
+
+
+def asked_for(
+    lm: NGram, folder: Path | None, own: str | os.PathLike[str] | None, hotwords: str | None
+) -> Lexicon:
+    """The lexicon with a user's file of pronunciations and hot words, if there are any. ``folder``: of the
+    model that ``lm`` came with. Raises :class:`InputError`, :class:`ModelError`."""
+    mine = None if own is None else Pronunciations.read(own)
+    if mine is not None and not len(mine):
+        raise InputError(f"{os.fspath(own or '')}: has no pronunciation in it")
+    listed = None if folder is None else folder / LEXICON_FILE
+    known = load_words(lm, listed) if listed and listed.is_file() else None
+    return Lexicon(lm, mine, hot_words(hotwords) if hotwords is not None else (), known)
 
 
 def words_of(lm: NGram) -> Spoken:
@@ -166,8 +180,7 @@ def hot_words(text: str) -> list[str]:
     for part, phrase in zip(parts, phrases, strict=True):
         if not phrase or not all(WORD.fullmatch(word) for word in phrase.split()):
             raise InputError(
-                f"--hotwords: {shorten(part.strip())!r} is not written in English letters: respell it, or give it "
-                "a line in --lexicon"
+                f"--hotwords: {shorten(part.strip())!r} is not written in English letters: respell it"
             )
     if not phrases:
         raise InputError("--hotwords: there is no word in it")

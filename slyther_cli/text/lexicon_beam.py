@@ -1,4 +1,4 @@
-"""Beam search over phones: hypotheses walk a tree of the words' pronunciations, a word model scores the words.
+"""Beam search over phones: hypotheses walk a tree of the words' pronunciations, a word model scores them.
 
 Two hypotheses that stand at the same node of the tree, after words that are the same to the language model,
 will fare alike: they become one, with the sum of their probabilities and the better one's words. While a word
@@ -28,8 +28,8 @@ from slyther_cli.text.words import Token
 
 
 class SpokenWords:
-    """The alphabet of a lexicon beam's tokens: the first phone of word w has the id ``unit + size * (w + 1)``,
-    every other phone that of its unit, below ``size``. Shown are the words."""
+    """The alphabet of a lexicon beam's tokens: the first phone of word w has the id
+    ``unit + size * (w + 1)``, every other phone that of its unit, below ``size``. Shown are the words."""
 
     case = "lower"
 
@@ -274,8 +274,8 @@ class PlainLexiconBeam:
         self._prune(list(following.values()))
 
     def _ways(self, one: _Hypothesis, heard: dict[int, float]) -> list[tuple[Any, float, int, _Node]]:
-        """How a hypothesis may go on: the language model's state, what is added, the word that is over (or -1),
-        the node whose children come next."""
+        """How a hypothesis may go on: the language model's state, what is added, the word that is over (or
+        -1), the node whose children come next."""
         if one.node is self._root:
             return [(one.state, 0.0, -1, self._root)]
         ways = [(one.state, -one.node.ahead, -1, one.node)]

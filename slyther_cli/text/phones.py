@@ -8,19 +8,18 @@ row of phones may be is the business of a lexicon (:mod:`.lexicon_beam`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from slyther_cli.text.phonemes import CONSONANTS, VOWELS, pronounce
 from slyther_cli.text.tokens import BLANK, _Base, _write
 
 PHONES = (*VOWELS, *CONSONANTS)
 SPELT = dict(
-    AA="ao", AE="a", AH="ua", AO="o", AW="ow", AY="i", EH="e", ER="er", EY="a", IH="i", IY="e", OW="o", OY="o",
-    UH="u", UW="uo", B="b", CH="c", D="d", DH="t", F="f", G="g", HH="h", JH="jg", K="ck", L="l", M="m", N="n",
-    NG="n", P="p", R="r", S="s", SH="s", T="t", TH="t", V="v", W="w", Y="y", Z="sz", ZH="s",
+    AA="ao", AE="a", AH="ua", AO="o", AW="ow", AY="i", EH="e", ER="er", EY="a", IH="i", IY="e", OW="o",
+    OY="o", UH="u", UW="uo", B="b", CH="c", D="d", DH="t", F="f", G="g", HH="h", JH="jg", K="ck", L="l",
+    M="m", N="n", NG="n", P="p", R="r", S="s", SH="s", T="t", TH="t", V="v", W="w", Y="y", Z="sz", ZH="s",
 )  # fmt: skip
 """Phone -> letters that often spell it."""
 WORD = re.compile("[a-z']*[a-z][a-z']*")

@@ -1,7 +1,7 @@
-"""Making ``text/lexicon_en.xz``: the words of a pronouncing dictionary, and spelling rules learnt from it; and
-``text/variants_en.xz``: the words' other pronunciations.
+"""Making ``text/lexicon_en.xz``: the words of a pronouncing dictionary, and spelling rules learnt from it;
+and ``text/variants_en.xz``: the words' other pronunciations.
 
-    python -m slyther_cli.training.lexicon cmudict.dict slyther_cli/text/lexicon_en.xz slyther_cli/text/variants_en.xz
+    cd slyther_cli/text && python -m slyther_cli.training.lexicon cmudict.dict lexicon_en.xz variants_en.xz
 
 The rules say what a letter becomes between its neighbours: nothing, one phone, or two. Letters and phones are
 aligned by Viterbi training (as in Black, Lenzo & Pagel 1998, "Issues in building general letter to sound

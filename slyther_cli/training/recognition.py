@@ -42,8 +42,8 @@ IGNORED = -100  # a target that does not count
 
 @dataclass(frozen=True)
 class TextConfig:
-    """``units``: "characters", "phones" (text/phones.py), "unigram" or "bpe"; ``size``: how many pieces of the
-    latter two. With ``start_from``, "phones" gives weights that write something else a new output layer."""
+    """``units``: "characters", "phones" (text/phones.py), "unigram" or "bpe"; ``size``: how many pieces of
+    the latter two. With ``start_from``, "phones" gives weights that write letters a new output layer."""
 
     units: str = "characters"
     size: int = 500
@@ -215,8 +215,8 @@ class RecognitionTask:
 
     @torch.inference_mode()
     def validate(self) -> dict[str, Any]:
-        """Word and character (or phone) error rates in percent on utterances of the dev speakers: greedy, or of
-        a small joint search with the decoder. A word of phones is right when all its phones are."""
+        """Word and character (or phone) error rates in percent on utterances of the dev speakers: greedy, or
+        of a small joint search with the decoder. A word of phones is right when all its phones are."""
         rng = np.random.default_rng(0)
         n = len(self.dev.samples)
         chosen = np.sort(rng.choice(n, min(n, self.config.batch.dev_utterances), replace=False))
