@@ -22,7 +22,7 @@ from slyther_cli.text.phones import PHONES, PhoneTokenizer
 from slyther_cli.text.pronunciations import Pronunciations
 from slyther_cli.text.retime import Retimer
 from slyther_cli.text.tokens import load_tokenizer
-from slyther_cli.text.words import WordStream
+from slyther_cli.text.words import Token, WordStream
 
 UNITS = PhoneTokenizer()
 TEXTS = ["the cat sat", "the cat can see the sea", "see the dog", "the dog sat", "a cat can", "the sea"] * 3
@@ -64,7 +64,7 @@ def read(lm, lexicon, text, seed):
 
 
 def words(lexicon, tokens):
-    return SpokenWords(lexicon, UNITS.size).decode(token.id for token in tokens)
+    return SpokenWords(lexicon, UNITS).decode(token.id for token in tokens)
 
 
 class TestPhones:
@@ -168,7 +168,7 @@ class TestSearch:
             rows += [unit, unit, 0, 0] if i != 4 else [unit, 0, 0, 0]
         x = np.full((len(rows), UNITS.size), -9.0)
         x[np.arange(len(rows)), rows] = -0.1
-        stream = WordStream(SpokenWords(lexicon, UNITS.size), hop=10)
+        stream = WordStream(SpokenWords(lexicon, UNITS), hop=10)
         retimer = Retimer(750)
         retimer.hear(x)
         tokens = found(lexicon_beam(lexicon, lm, LexiconOptions()), lexicon, x)
@@ -178,6 +178,12 @@ class TestSearch:
             ("the", 0, 60), ("cat", 80, 170), ("sat", 200, 300),
         ]  # fmt: skip
         assert all(w.probability > 0.9 for w in got)
+
+    def test_phones_of_no_known_word_are_shown_as_phones(self, lexicon):
+        alphabet = SpokenWords(lexicon, UNITS)
+        stream = WordStream(alphabet, hop=1)
+        tokens = [Token(unit, i, i + 1, 0.0) for i, unit in enumerate(UNITS.encode("the cat"))]
+        assert [w.text for w in [*stream.feed(tokens), *stream.finish()]] == ["DH-AH", "K-AE-T"]
 
     def test_bad_options_are_refused(self):
         for wrong in ({"beam": 0}, {"lm_weight": -1.0}, {"tied": 1.5}, {"beam_prune_logp": 1.0}):

@@ -133,7 +133,7 @@ class Recogniser:
         self.lexicon = self._lexicon(lexicon, hotwords)
         self.writing: Tokenizer = self.tokenizer  # the alphabet of what a search finds
         if self.lexicon:
-            self.writing = SpokenWords(self.lexicon, self.tokenizer.size)
+            self.writing = SpokenWords(self.lexicon, self.tokenizer)
 
     def describe(self) -> list[str]:
         """Plain lines for ``-v``."""
@@ -190,9 +190,9 @@ class Recogniser:
         yield from likely.of(text.finish(counted.samples))
 
     def likely(self) -> Likely:
-        """What parts speech from the rest, in one recording. Its bounds were chosen for letters found by CTC;
-        pieces, and what a decoder finds, have other probabilities: all of those pass."""
-        measured = self.joint is None and isinstance(self.tokenizer, CharTokenizer)
+        """What parts speech from the rest, in one recording. Its bounds were chosen for letters found by CTC,
+        and serve phones; pieces, and what a decoder finds, have other probabilities: all of those pass."""
+        measured = self.joint is None and isinstance(self.tokenizer, CharTokenizer | PhoneTokenizer)
         return Likely(self.rate, self.all_words or not measured)
 
     def live(

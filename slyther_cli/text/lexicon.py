@@ -160,7 +160,7 @@ def load_words(lm: NGram, path: Path) -> Spoken:
 
 
 def _vocabulary(lm: NGram) -> int:
-    return zlib.crc32(np.ascontiguousarray(lm.words.text))
+    return zlib.crc32(lm.words.text.tobytes())
 
 
 def _sound(spoken: Spoken, words: int) -> bool:

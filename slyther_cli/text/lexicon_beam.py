@@ -29,31 +29,41 @@ from slyther_cli.text.words import Token
 
 class SpokenWords:
     """The alphabet of a lexicon beam's tokens: the first phone of word w has the id
-    ``unit + size * (w + 1)``, every other phone that of its unit, below ``size``. Shown are the words."""
+    ``unit + size * (w + 1)``, every other phone that of its unit, below ``size``. Shown are the words, of a
+    first phone without one the phones."""
 
     case = "lower"
 
-    def __init__(self, lexicon: Lexicon, size: int) -> None:
-        self._name, self.size = lexicon.name, size
-        self.begins_word = _Begins(size)
+    def __init__(self, lexicon: Lexicon, phones: PhoneTokenizer) -> None:
+        self._name, self._phones, self.size = lexicon.name, phones, phones.size
+        self.normalise, self.encode, self.save = phones.normalise, phones.encode, phones.save
+        self.begins_word: Any = _Begins(self)
+
+    def begins(self, token: int) -> bool:
+        return bool(self._phones.begins_word[token % self.size])
 
     def surface(self, token: int) -> str:
-        """The word whose first phone this is; "" for any other phone."""
-        return f" {self._name(token // self.size - 1)}" if token >= self.size else ""
+        """The word whose first phone this is, or else the phone."""
+        return f" {self._name(token // self.size - 1)}" if token >= self.size else self._phones.surface(token)
 
     def decode(self, ids: Iterable[int]) -> str:
-        return "".join(map(self.surface, ids)).strip()
+        shown, named = [], False
+        for token in ids:
+            named = token >= self.size if self.begins(token) else named
+            if token >= self.size or not named:
+                shown.append(self.surface(token))
+        return "".join(shown).strip()
 
     def shows(self, token: int) -> bool:
         return token % self.size != BLANK
 
 
 class _Begins:
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, words: SpokenWords) -> None:
+        self._words = words
 
     def __getitem__(self, token: int) -> bool:
-        return token >= self._size
+        return self._words.begins(token)
 
 
 @dataclass
