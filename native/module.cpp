@@ -114,11 +114,13 @@ static ScanArgs scan_args(Array<3>& u, Array<3>& delta, Array<2>& A, Array<3>& B
     return a;
 }
 
-void bind_beam(nb::module_& m);  // beam.cpp
+void bind_beam(nb::module_& m);     // beam.cpp
+void bind_lexicon(nb::module_& m);  // lexicon.cpp
 
 NB_MODULE(_native, m) {
     m.doc() = "Compiled CPU kernels: selective scan and depthwise causal convolution, forward and backward; prefix beam search.";
     bind_beam(m);
+    bind_lexicon(m);
     m.attr("TILE") = TILE;
     m.def("isa", [] { return std::string(chosen->name); }, "The instruction set in use.");
     m.def("isas", [] {

@@ -44,7 +44,7 @@ MAX_BYTES = 16 << 30
 """Of a weights file. Far above any speech model, and what keeps a sparse file from taking the machine."""
 MAX_HEADER = 16 << 20
 """Bytes of a weights file's list of tensors, which takes much more than that in memory."""
-COMPANIONS = {"tokens.json", "tokenizer.model", "lm.bin", "voice.safetensors"}
+COMPANIONS = {"tokens.json", "tokenizer.model", "lm.bin", "lexicon.npz", "voice.safetensors"}
 """What may stand beside the weights: an alphabet, a language model, a voice."""
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _FLOAT_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

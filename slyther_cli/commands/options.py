@@ -251,6 +251,16 @@ Subtype = Annotated[
     ),
 ]
 
+Pronunciations = Annotated[
+    str | None,
+    typer.Option(
+        help="Your pronunciations, for names: a word, two spaces, and phones (W IH1 N) or a respelling "
+        "(sequel) a line.",
+        metavar="FILE",
+        rich_help_panel=INPUT,
+    ),
+]
+
 # How text is searched
 Decode = Annotated[
     str | None,

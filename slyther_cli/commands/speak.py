@@ -60,15 +60,7 @@ def speak(
             rich_help_panel=VOICE,
         ),
     ] = None,
-    lexicon: Annotated[
-        str | None,
-        typer.Option(
-            help="Your pronunciations, for names: a word, two spaces, and phones (W IH1 N) or a respelling "
-            "(sequel) a line.",
-            metavar="FILE",
-            rich_help_panel=opt.INPUT,
-        ),
-    ] = None,
+    lexicon: opt.Pronunciations = None,
     model: opt.Voice = None,
     speed: Annotated[
         float,

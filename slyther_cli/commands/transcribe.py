@@ -73,6 +73,15 @@ def transcribe(
     ] = None,
     lm_weight: opt.LmWeight = None,
     word_bonus: opt.WordBonus = None,
+    lexicon: opt.Pronunciations = None,
+    hotwords: Annotated[
+        str | None,
+        typer.Option(
+            help="Names and words that are likely here, parted by commas, also those that the model does not "
+            "know.",
+            metavar="WORDS",
+        ),
+    ] = None,
     all_words: Annotated[
         bool,
         typer.Option(
@@ -250,6 +259,8 @@ def transcribe(
             beam=beam,
             lm_weight=lm_weight,
             word_bonus=word_bonus,
+            lexicon=lexicon,
+            hotwords=hotwords,
             all_words=all_words,
             language=language,
             words=bool(words),

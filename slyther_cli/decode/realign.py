@@ -80,9 +80,11 @@ class Retimer:
         end = min(border, tokens[-1].end + MARGIN)
         self._from = border
         kept = np.concatenate(self._pieces)[start - self._base : end - self._base]
-        ids = [token.id for token in tokens]
+        size = kept.shape[1]  # an id beyond it tells more than the unit (text.lexicon_beam)
+        ids = [token.id % size for token in tokens]
         near = np.maximum.accumulate([token.start - start for token in tokens])
         try:
-            return align(kept, ids, first_frame=start, near=near, slack=MARGIN)
+            found = align(kept, ids, first_frame=start, near=near, slack=MARGIN)
         except InputError:  # crowded at a border: the decoder's own times are as near as can be known
             return tokens
+        return [now._replace(id=token.id) for now, token in zip(found, tokens, strict=True)]

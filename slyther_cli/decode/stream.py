@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from slyther_cli.decode.ctc import BeamDecoder, GreedyDecoder, LogProbs
+from slyther_cli.decode.lexicon_beam import LexiconBeam, PlainLexiconBeam
 from slyther_cli.decode.native_beam import CompiledBeam
 from slyther_cli.decode.realign import MARGIN, Retimer
 from slyther_cli.decode.segments import Segment, Segmenter
 from slyther_cli.decode.words import WordStream
+
+Decoder = GreedyDecoder | BeamDecoder | CompiledBeam | LexiconBeam | PlainLexiconBeam
 
 
 class TextStream:
@@ -16,9 +19,7 @@ class TextStream:
     segments do not depend on how the frames are split into feeds; memory does not grow with the recording.
     """
 
-    def __init__(
-        self, decoder: GreedyDecoder | BeamDecoder | CompiledBeam, words: WordStream, segmenter: Segmenter
-    ) -> None:
+    def __init__(self, decoder: Decoder, words: WordStream, segmenter: Segmenter) -> None:
         self.decoder, self.words, self.segmenter = decoder, words, segmenter
         self.frames = 0
         self._retimer: Retimer | None = None

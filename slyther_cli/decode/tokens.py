@@ -77,6 +77,10 @@ class Tokenizer(Protocol):
         """What one token shows, with its leading space; "" for blank and control tokens."""
         ...
 
+    def shows(self, token: int) -> bool:
+        """Whether the token is a part of a word."""
+        ...
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids, words parted by one space, none around."""
         ...
@@ -103,6 +107,9 @@ class _Base:
 
     def surface(self, token: int) -> str:
         return self._surfaces[token]
+
+    def shows(self, token: int) -> bool:
+        return bool(self._surfaces[token].strip())
 
     def decode(self, ids: Iterable[int]) -> str:
         return " ".join("".join(self._surfaces[i] for i in ids).split())
@@ -216,7 +223,7 @@ class SentencePieceTokenizer(_Base):
         _write(folder, {"type": "sentencepiece", "case": self.case, "size": self.size})
 
 
-def load_tokenizer(folder: Path) -> CharTokenizer | SentencePieceTokenizer:
+def load_tokenizer(folder: Path) -> Any:
     """The tokenizer saved in a model folder. Raises ModelError if it is missing or damaged."""
     path = Path(folder) / TOKENS_FILE
     try:
@@ -229,6 +236,12 @@ def load_tokenizer(folder: Path) -> CharTokenizer | SentencePieceTokenizer:
             if not isinstance(tokens, list) or len(tokens) >= HIGHEST_SIZE or not isinstance(ends, bool):
                 raise ValueError("tokens must be a list, ends true or false")
             return CharTokenizer(tokens, case, ends)
+        if kind == "phones":
+            from slyther_cli.decode.phones import PHONES, PhoneTokenizer
+
+            if data["phones"] != list(PHONES):
+                raise ValueError("its phones are other ones than slyther's")
+            return PhoneTokenizer(case)
         if kind != "sentencepiece":
             raise ValueError(f"unknown type {kind!r}")
         size = data["size"]

@@ -84,7 +84,7 @@ class WordStream:
     def finish(self) -> list[Word]:
         """The last word, if one is open: a list of one or none. The stream can be fed again."""
         tokens, self._open = self._open, []
-        seen = [token for token in tokens if self.tokenizer.surface(token.id).strip()]
+        seen = [token for token in tokens if self.tokenizer.shows(token.id)]
         if not seen:
             return []
         text = self.tokenizer.decode([token.id for token in tokens])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slyther_cli.english.normalise import MARKS, normalise
-from slyther_cli.english.phonemes import CONSONANTS, VOWELS
+from slyther_cli.english.phonemes import CONSONANTS, VOWELS, pronounce
 from slyther_cli.errors import InputError
 
 MOST_BYTES = 4_000_000
@@ -60,6 +60,14 @@ class Pronunciations:
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
         return cls(lines, str(path), phones)
+
+    def __len__(self) -> int:
+        return len(self._said)
+
+    def written(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """What is written, and its phones; those of a respelling from the dictionary."""
+        for key, (words, phones) in self._said.items():
+            yield " ".join(key), phones or tuple(p for word in words.split() for p in pronounce(word)[0])
 
     def __repr__(self) -> str:
         return f"Pronunciations({self._said})"

@@ -47,6 +47,8 @@ def transcribe(
     beam: int | None = None,
     lm_weight: float | None = None,
     word_bonus: float | None = None,
+    lexicon: str | os.PathLike[str] | None = None,
+    hotwords: str | None = None,
     all_words: bool = False,
     language: str | None = None,
     words: bool = True,
@@ -89,6 +91,8 @@ def transcribe(
     ``lm``            "auto" (the model's own), "none", or a file (ARPA or binary). ``beam``, ``lm_weight``,
                       ``word_bonus``: instead of the model's own settings. ``all_words``: also what is
                       little like speech (``decode.speech_filter``).
+    ``lexicon``       a file of your own pronunciations (``english.pronunciations``); ``hotwords``: words that
+                      are likely here, parted by commas. Both are for models that hear phones.
     ``language``      "en" or None: the models know English.
     ``words``         whether json has the words of a segment, with their times.
     ``max_line_width``, ``max_line_count``, ``max_words_per_line``, ``highlight_words``
@@ -180,6 +184,8 @@ def transcribe(
             "beam": beam,
             "lm_weight": lm_weight,
             "word_bonus": word_bonus,
+            "lexicon": lexicon,
+            "hotwords": hotwords,
             "all_words": all_words,
         },
         words=words,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,13 +23,16 @@ from slyther_cli.audio.discover import shown
 from slyther_cli.audio.level import SPEECH_DB, Running, at_level, heard_by
 from slyther_cli.checkpoints import store
 from slyther_cli.checkpoints.config import ModelConfig, shorten
-from slyther_cli.decode.ctc import BeamDecoder, GreedyDecoder
+from slyther_cli.decode.ctc import GreedyDecoder
 from slyther_cli.decode.joint import WITH_LM, WITHOUT_LM, JointOptions, has_ends, joint_stream
-from slyther_cli.decode.native_beam import CompiledBeam, beam_decoder
+from slyther_cli.decode.lexicon import Lexicon, asked_for
+from slyther_cli.decode.lexicon_beam import LexiconOptions, SpokenWords, lexicon_beam
+from slyther_cli.decode.native_beam import beam_decoder
 from slyther_cli.decode.ngram import SPECIAL, NGram
+from slyther_cli.decode.phones import PhoneTokenizer
 from slyther_cli.decode.segments import Segment, Segmenter
 from slyther_cli.decode.speech_filter import Likely
-from slyther_cli.decode.stream import TextStream
+from slyther_cli.decode.stream import Decoder, TextStream
 from slyther_cli.decode.tokens import CharTokenizer, Tokenizer, load_tokenizer
 from slyther_cli.decode.words import Word, WordStream
 from slyther_cli.errors import ModelError, UsageError
@@ -50,6 +54,7 @@ BOUNDS = {  # of what a model's config may say of its search
     "lm_weight": (0, math.inf),
     "unknown_letter_bonus": (-math.inf, 0),
     "beam_prune_logp": (-math.inf, 0),
+    "tied": (0, 1),
 }
 WIDTH, LINES = 42, 2  # of a segment, where nobody asks for others: what subtitles have
 
@@ -69,6 +74,7 @@ class Decoding:
     blank_bonus: float = 0.0
     beam_prune_logp: float = -12.0
     token_prune_min_logp: float = -1.2
+    tied: float = 0.0  # of phones, see text.lexicon_beam
 
     def updated(self, values: dict[str, Any], where: str) -> Decoding:
         """With ``values`` from a model's config. Raises ModelError for what makes no sense."""
@@ -90,7 +96,9 @@ class Recogniser:
     ``decode``  "greedy", "beam", "joint" (with the model's decoder), or None: the beam if the model brings a
                 language model, or ``lm`` names one.
     ``lm``      "auto" (the model's own, if there is one), "none", or a file: ARPA or our binary.
-    ``all_words``  also those that are little like speech, see ``decode.speech_filter``.
+    ``all_words``  also those that are little like speech, see ``decode.speech_filter``. ``lexicon``    of a
+    model that hears phones: a file of your own pronunciations (``english.pronunciations``). ``hotwords``   of
+    such a model: words and names, parted by commas, that are likelier than elsewhere.
     """
 
     def __init__(
@@ -104,6 +112,8 @@ class Recogniser:
         lm_weight: float | None = None,
         word_bonus: float | None = None,
         all_words: bool = False,
+        lexicon: str | os.PathLike[str] | None = None,
+        hotwords: str | None = None,
     ) -> None:
         assert config.path is not None
         self.config, self.device, self.all_words = config, device, all_words
@@ -122,9 +132,14 @@ class Recogniser:
         self.pause = round(PAUSE * self.rate / self.hop)  # frames
         self.lead = self._lead()
         self.lm_path = self._lm_path(lm, decode)
-        self.lm, self.lm_name = self._language_model(own=lm == "auto")
+        self._own_lm = lm == "auto"
+        self.lm, self.lm_name = self._language_model(self._own_lm)
         self.joint = self._joint(beam, lm_weight, word_bonus) if decode == "joint" else None
         self.decoding = Decoding() if self.joint else self._decoding(decode, beam, lm_weight, word_bonus)
+        self.lexicon = self._lexicon(lexicon, hotwords)
+        self.writing: Tokenizer = self.tokenizer  # the alphabet of what a search finds
+        if self.lexicon:
+            self.writing = SpokenWords(self.lexicon, self.tokenizer)
 
     def describe(self) -> list[str]:
         """Plain lines for ``-v``."""
@@ -182,9 +197,9 @@ class Recogniser:
         yield from likely.of(text.finish(counted.samples))
 
     def likely(self) -> Likely:
-        """What parts speech from the rest, in one recording. Its bounds were chosen for letters found by CTC;
-        pieces, and what a decoder finds, have other probabilities: all of those pass."""
-        measured = self.joint is None and isinstance(self.tokenizer, CharTokenizer)
+        """What parts speech from the rest, in one recording. Its bounds were chosen for letters found by CTC,
+        and serve phones; pieces, and what a decoder finds, have other probabilities: all of those pass."""
+        measured = self.joint is None and isinstance(self.tokenizer, CharTokenizer | PhoneTokenizer)
         return Likely(self.rate, self.all_words or not measured)
 
     def live(
@@ -224,12 +239,15 @@ class Recogniser:
             if len(piece):
                 yield torch.log_softmax(self.model.ctc(piece[None])[0].float(), -1).cpu().numpy()
 
-    def decoder(self, delay: float | None = None) -> GreedyDecoder | BeamDecoder | CompiledBeam:
+    def decoder(self, delay: float | None = None) -> Decoder:
         """A new search as ``self.decoding`` says. ``delay``: seconds that it may keep a word back."""
         d = self.decoding
         if not d.beam:
             return GreedyDecoder()
         waits = {} if delay is None else {"max_delay": round(delay * self.rate / self.hop)}
+        if self.lexicon and self.lm:
+            kept = {key: vars(d)[key] for key in LexiconOptions.__dataclass_fields__ if key in vars(d)}
+            return lexicon_beam(self.lexicon, self.lm, LexiconOptions(**kept, lm_pause=self.pause, **waits))
         return beam_decoder(
             d.beam,
             beam_prune_logp=d.beam_prune_logp,
@@ -264,7 +282,7 @@ class Recogniser:
     def word_stream(self) -> WordStream:
         """Tokens of this model's frames into words: frame i is centred on sample i * hop."""
         return WordStream(
-            self.tokenizer,
+            self.writing,
             self.hop,
             offset=-(self.hop // 2),
             pause=self.pause,
@@ -303,6 +321,19 @@ class Recogniser:
         found, name = load_language_model(self.lm_path), shown(self.lm_path)
         check_writing(found, name, self.tokenizer, self.config.name)
         return found, f"of {self.config.name}" if own else name
+
+    def _lexicon(self, own: str | os.PathLike[str] | None, hotwords: str | None) -> Lexicon | None:
+        """The words that a model of phones can write; none where it writes phones."""
+        spoken = isinstance(self.tokenizer, PhoneTokenizer)
+        if not spoken or not self.decoding.beam:
+            if own is None and hotwords is None:
+                return None
+            option = "--hotwords" if own is None else "--lexicon"
+            why = f"{self.config.name} {'is searched greedily' if spoken else 'hears letters, not phones'}"
+            raise UsageError(f"{option} needs the beam of a model that hears phones: {why}")
+        if self.lm is None:
+            raise UsageError(f"model {self.config.name} hears phones: its beam needs a language model (--lm)")
+        return asked_for(self.lm, self.config.path if self._own_lm else None, own, hotwords)
 
     def _joint(self, beam: int | None, lm_weight: float | None, word_bonus: float | None) -> JointOptions:
         if not self.model.has_decoder:

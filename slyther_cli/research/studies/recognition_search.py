@@ -26,6 +26,7 @@ STEPS = {
     "word_bonus": 0.5,
     "unknown_bonus": 5.0,
     "unknown_letter_bonus": 1.0,
+    "tied": 0.1,
 }
 HALVINGS = 2  # of the steps, once none of them helps
 
@@ -72,7 +73,7 @@ def search_settings(
         for item, log_probs in zip(items, heard, strict=True):
             decoder = recogniser.decoder()
             tokens = [*decoder.feed(log_probs), *decoder.finish()]
-            text = recogniser.tokenizer.decode(token.id for token in tokens)
+            text = recogniser.writing.decode(token.id for token in tokens)
             wrong += edits(item.text.split(), text.split())
         cpu = (time.process_time() - start) / seconds
         best = all(wrong < row["errors"] for row in rows)

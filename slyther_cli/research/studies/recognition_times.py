@@ -116,7 +116,13 @@ def measure_times(
         truth = spoken_words(row["transcript"], row.get("phones") or "", len(samples) / recogniser.rate)
         words = recogniser.word_stream()
         said = [*words.feed(ours), *words.finish()]
-        if truth is not None and [word.text for word in said] == truth[0] and len(truth[0]) == len(truth[1]):
+        spoken = text.split()
+        if (
+            truth is not None
+            and len(said) == len(spoken)
+            and spoken == truth[0]
+            and len(spoken) == len(truth[1])
+        ):
             timed += 1
             for word, (start, end) in zip(said, truth[1], strict=True):
                 errors["start"].append(word.start / recogniser.rate - start)

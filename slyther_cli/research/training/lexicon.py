@@ -1,6 +1,8 @@
-"""Making ``english/lexicon_en.xz``: the words of a pronouncing dictionary, and spelling rules learnt from it.
+"""Making ``english/lexicon_en.xz``: the words of a pronouncing dictionary, and spelling rules learnt from it;
+and ``english/variants_en.xz``: the words' other pronunciations.
 
-    python -m slyther_cli.research.training.lexicon cmudict.dict slyther_cli/english/lexicon_en.xz
+    cd slyther_cli/english
+    python -m slyther_cli.research.training.lexicon cmudict.dict lexicon_en.xz variants_en.xz
 
 The rules say what a letter becomes between its neighbours: nothing, one phone, or two. Letters and phones are
 aligned by Viterbi training (as in Black, Lenzo & Pagel 1998, "Issues in building general letter to sound
@@ -32,6 +34,21 @@ def read_dictionary(path: Path) -> list[Word]:
         if re.fullmatch("[a-z']+", word) and phones:
             words.setdefault(word, tuple(phones))
     return sorted(words.items())
+
+
+def read_variants(path: Path) -> list[Word]:
+    """The pronunciations without stress that a word has beside its first one ("the(2) DH IH0")."""
+    first = {word: [_plain(phones)] for word, phones in read_dictionary(path)}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        word, *phones = line.partition("#")[0].split()
+        name, mark, _ = word.partition("(")
+        if mark and name in first and _plain(phones) not in first[name]:
+            first[name].append(_plain(phones))
+    return [(word, phones) for word, ways in first.items() for phones in ways[1:]]
+
+
+def _plain(phones: Iterable[str]) -> tuple[str, ...]:
+    return tuple(phone.rstrip("012") for phone in phones)
 
 
 def align(words: Iterable[Word], rounds: int = 4) -> list[tuple[str, tuple[tuple[str, ...], ...]]]:
@@ -97,16 +114,25 @@ def narrower(key: str, level: int) -> list[str]:
     return [f"{left[len(left) - lf :]}{letter}{right[:rt]}" for lf, rt in reversed(WINDOWS[:level])]
 
 
-def main(source: str, target: str) -> None:
-    words = read_dictionary(Path(source))
+def main(source: str, target: str, others: str) -> None:
+    words, variants = read_dictionary(Path(source)), read_variants(Path(source))
     rules = learn_rules(align(words))
     licence = (Path(source).parent / "LICENSE").read_text(encoding="utf-8")
-    lines = [f"# {line}" for line in licence.splitlines()]
-    lines += [f"{word} {' '.join(phones)}" for word, phones in words]
-    lines += ["", *(f"{key} {said}" for key, said in sorted(rules.items()))]
+    notice = [f"# {line}" for line in licence.splitlines()]
+    listed = [f"{word} {' '.join(phones)}" for word, phones in words]
+    listed += ["", *(f"{key} {said}" for key, said in sorted(rules.items()))]
+    size = _pack([*notice, *listed], target)
+    also = _pack([*notice, *(f"{word} {' '.join(phones)}" for word, phones in variants)], others)
+    print(
+        f"{len(words)} words, {len(rules)} rules, {size} bytes; {len(variants)} variants, {also} bytes",
+        file=sys.stderr,
+    )
+
+
+def _pack(lines: Iterable[str], target: str) -> int:
     packed = lzma.compress("\n".join(lines).encode(), preset=9 | lzma.PRESET_EXTREME)
     Path(target).write_bytes(packed)
-    print(f"{len(words)} words, {len(rules)} rules, {len(packed)} bytes", file=sys.stderr)
+    return len(packed)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ and [loop]; see examples/train-transcribe.toml. Its paths are relative to its ow
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,11 +23,8 @@ from torch import Tensor
 
 from slyther_cli.decode.ctc import GreedyDecoder
 from slyther_cli.decode.joint import BOS, EOS, JointOptions, has_ends, joint_search
-from slyther_cli.decode.tokens import (
-    CharTokenizer,
-    SentencePieceTokenizer,
-    load_tokenizer,
-)
+from slyther_cli.decode.phones import PHONES, SPELT, PhoneTokenizer
+from slyther_cli.decode.tokens import BLANK, CharTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
 from slyther_cli.errors import UsageError
 from slyther_cli.models import registry
 from slyther_cli.research.evaluation.metrics import edits
@@ -49,14 +47,15 @@ IGNORED = -100  # a target that does not count
 
 @dataclass(frozen=True)
 class TextConfig:
-    """``units``: "characters", "unigram" or "bpe"; ``size``: how many pieces of the latter two."""
+    """``units``: "characters", "phones" (decode/phones.py), "unigram" or "bpe"; ``size``: how many pieces of
+    the latter two. With ``start_from``, "phones" gives weights that write letters a new output layer."""
 
     units: str = "characters"
     size: int = 500
 
     def __post_init__(self) -> None:
-        if self.units not in ("characters", "unigram", "bpe"):
-            raise UsageError(f"units must be characters, unigram or bpe, not {self.units!r}")
+        if self.units not in ("characters", "phones", "unigram", "bpe"):
+            raise UsageError(f"units must be characters, phones, unigram or bpe, not {self.units!r}")
 
 
 @dataclass(frozen=True)
@@ -126,6 +125,9 @@ class RecognitionTask:
             from slyther_cli.checkpoints import store
 
             self.tokenizer = load_tokenizer(beside if beside.exists() else store.resolve(config.start_from))
+            if config.text.units == "phones" and not isinstance(self.tokenizer, PhoneTokenizer):
+                letters, self.tokenizer = self.tokenizer, PhoneTokenizer()
+                model, self.settings = phones_for_letters(model, self.architecture, self.settings, letters)
             pools = config.data.pools(base, model.config.sample_rate)
         else:
             rate = int(config.model.get("sample_rate", 16000))
@@ -218,20 +220,24 @@ class RecognitionTask:
 
     @torch.inference_mode()
     def validate(self) -> dict[str, Any]:
-        """Word and character error rates in percent on utterances of the dev speakers: greedy, or of a small
-        joint search with the decoder."""
+        """Word and character (or phone) error rates in percent on utterances of the dev speakers: greedy, or
+        of a small joint search with the decoder. A word of phones is right when all its phones are."""
         rng = np.random.default_rng(0)
         n = len(self.dev.samples)
         chosen = np.sort(rng.choice(n, min(n, self.config.batch.dev_utterances), replace=False))
         words, wrong_words, characters, wrong_characters = 0, 0, 0, 0
         for i in chosen:
             heard = self._heard(np.asarray(self.dev.samples[i], np.float32) / 32768)
-            said = self.dev.texts[i]
-            words, characters = words + len(said.split()), characters + len(said)
+            said = self.tokenizer.decode(self.dev.tokens[i])
+            words, characters = words + len(said.split()), characters + len(self._letters(said))
             wrong_words += edits(said.split(), heard.split())
-            wrong_characters += edits(said, heard)
+            wrong_characters += edits(self._letters(said), self._letters(heard))
         wer, cer = (round(100 * x, 2) for x in (wrong_words / words, wrong_characters / characters))
         return {"score": -wer, "wer": wer, "cer": cer, "utterances": len(chosen)}
+
+    def _letters(self, text: str) -> Sequence[str]:
+        """What an error rate below that of words counts: characters, or phones."""
+        return text.replace("-", " ").split() if isinstance(self.tokenizer, PhoneTokenizer) else text
 
     def _heard(self, samples: np.ndarray) -> str:
         x = torch.from_numpy(samples)[None].to(self.device)
@@ -278,16 +284,38 @@ def forced(tokens: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     return given, pad([torch.cat([text, eos]) for text in texts], batch_first=True, padding_value=IGNORED)
 
 
-def _digest(tokenizer: CharTokenizer | SentencePieceTokenizer) -> str:
+def _digest(tokenizer: Tokenizer) -> str:
     """A short text that is another one for another alphabet."""
     surfaces = [tokenizer.surface(i) for i in range(tokenizer.size)]
     return hashlib.sha256(repr(surfaces).encode()).hexdigest()[:16]
 
 
-def _tokenizer(c: TextConfig, lines: list[str], ends: bool) -> CharTokenizer | SentencePieceTokenizer:
+def phones_for_letters(
+    model: Any, architecture: str, settings: dict[str, Any], letters: Tokenizer
+) -> tuple[Any, dict[str, Any]]:
+    """A network that writes letters -> the same one with an output layer for phones, and its settings. What
+    tells a phone is at first what told the letters that often spell it; blank stays blank."""
+    if hasattr(model, "seq_lin") or not isinstance(letters, CharTokenizer):
+        raise UsageError('[text] units = "phones" beside start_from: of a model of letters without a decoder')
+    rows = [[BLANK], *(letters.encode(SPELT[phone]) for phone in PHONES)]
+    rows += rows[1:]  # at a word's start, and within it
+    settings = {**settings, "vocab": len(rows)}
+    other = registry.build(architecture, settings)
+    state = dict(model.state_dict())
+    for name in ("ctc_lin.w.weight", "ctc_lin.w.bias"):
+        state[name] = torch.stack([state[name][row].mean(0) for row in rows])
+    other.load_state_dict(state)
+    return other, settings
+
+
+def _tokenizer(c: TextConfig, lines: list[str], ends: bool) -> Any:
     """``ends``: with tokens for a text's start and end, which SentencePiece's have anyway."""
     if c.units == "characters":
         return CharTokenizer(ends=ends)
+    if c.units == "phones":
+        if ends:
+            raise UsageError('[text] units = "phones" are for models without a decoder')
+        return PhoneTokenizer()
     try:
         return SentencePieceTokenizer.train(lines, c.size, kind=c.units)
     except ValueError as error:
