@@ -11,7 +11,7 @@ import torch
 from slyther_cli.app import main
 from slyther_cli.errors import UsageError
 from slyther_cli.layers.quantizer import QuantizerTraining
-from slyther_cli.models.codec import SeanetCodec, SeanetConfig
+from slyther_cli.models.codec import SeanetCodec, SeanetCodecConfig
 from slyther_cli.research.training.codec import read_config
 from slyther_cli.research.training.codec_start import start_from_blocks
 from slyther_cli.research.training.losses import si_snr
@@ -33,7 +33,7 @@ def voices(count: int, samples: int, seed: int = 0) -> torch.Tensor:
 
 def test_a_codec_passes_speech_before_it_has_learnt():
     torch.manual_seed(0)
-    codec, x = SeanetCodec(SeanetConfig(**SMALL)), voices(6, 8000)
+    codec, x = SeanetCodec(SeanetCodecConfig(**SMALL)), voices(6, 8000)
     y = voices(3, 8000, seed=1)
     with torch.no_grad():
         noise = si_snr(codec.decoder(codec.encoder(y[:, None]))[:, 0], y).mean()
@@ -44,7 +44,7 @@ def test_a_codec_passes_speech_before_it_has_learnt():
 
 def test_codebooks_start_and_follow():
     torch.manual_seed(0)
-    codec = SeanetCodec(SeanetConfig(**SMALL))
+    codec = SeanetCodec(SeanetCodecConfig(**SMALL))
     training = QuantizerTraining(codec.quantizer)
     centres = torch.randn(20, 24)
     draw = lambda n: centres[torch.randint(20, (n,))] + 0.05 * torch.randn(n, 24)  # noqa: E731
@@ -68,7 +68,7 @@ def test_codebooks_start_and_follow():
 
 def test_dead_codes_come_back_to_life():
     torch.manual_seed(0)
-    codec = SeanetCodec(SeanetConfig(**SMALL))
+    codec = SeanetCodec(SeanetCodecConfig(**SMALL))
     training = QuantizerTraining(codec.quantizer)
     for book in training.books:
         book.embed.fill_(100.0)  # all codes far away, one of them nearest: the others are dead
@@ -82,7 +82,7 @@ def test_dead_codes_come_back_to_life():
 
 
 def test_the_gradient_passes_and_dropped_codebooks_add_nothing():
-    codec = SeanetCodec(SeanetConfig(**SMALL))
+    codec = SeanetCodec(SeanetCodecConfig(**SMALL))
     training = QuantizerTraining(codec.quantizer)
     x = torch.randn(2, 24, 5, requires_grad=True)
     one, _ = training(x, torch.tensor([1, 3]), 0, learn=False)
@@ -182,7 +182,7 @@ def test_eval_codec_scores_every_number_of_codebooks(run, capsys, monkeypatch):
     from slyther_cli.checkpoints import store
 
     monkeypatch.setenv("SLYTHER_CACHE", str(run / "slyther"))
-    codec = SeanetCodec(SeanetConfig(**SMALL))
+    codec = SeanetCodec(SeanetCodecConfig(**SMALL))
     start_from_blocks(codec, voices(6, 8000))
     frames = codec.encoder(voices(6, 8000)[:, None])
     QuantizerTraining(codec.quantizer).start(frames.transpose(1, 2).flatten(0, 1), 0)

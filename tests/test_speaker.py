@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, UsageError
-from slyther_cli.models.speaker import SpeakerConfig, SpeakerNet
+from slyther_cli.models.speaker import SpeakerNet, SpeakerNetConfig
 from slyther_cli.research.training.speaker import (
     SpeakerTask,
     compare,
@@ -26,7 +26,7 @@ from slyther_cli.research.training.speaker import (
 from slyther_cli.research.training.speaker_teacher import pieces, read_teacher
 
 ROOT = Path(__file__).parents[1]
-SMALL = SpeakerConfig(width=16, n_layers=2, pooled=16, dim=8)
+SMALL = SpeakerNetConfig(width=16, n_layers=2, pooled=16, dim=8)
 
 
 def speech(seed: int, seconds: float = 2.0, pitch: float = 120.0) -> np.ndarray:

@@ -18,7 +18,7 @@ fp16 condition_on_previous_text carry_initial_prompt vad_filter batched without_
 """
 VALUED = """
 temperature temperature_increment_on_fallback best_of patience length_penalty repetition_penalty
-no_repeat_ngram_size suppress_tokens suppress_blank initial_prompt prefix hotwords
+no_repeat_ngram_size suppress_tokens suppress_blank initial_prompt prefix
 compression_ratio_threshold logprob_threshold no_speech_threshold hallucination_silence_threshold
 prepend_punctuations append_punctuations clip_timestamps model_dir compute_type batch_size chunk_length
 vad_threshold vad_min_speech_duration_ms vad_max_speech_duration_s vad_min_silence_duration_ms

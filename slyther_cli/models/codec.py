@@ -91,7 +91,7 @@ class Codec(nn.Module):
 
 
 @dataclass(frozen=True)
-class SeanetConfig:
+class SeanetCodecConfig:
     """``ratios``: the decoder's upsampling factors in order; their product is the hop, the samples of a
     frame. ``pad``: "reflect" (EnCodec) or "constant", what a convolution sees beyond the ends. ``lstm``: two
     LSTM layers at the narrowest place of encoder and decoder (EnCodec)."""
@@ -118,7 +118,7 @@ class SeanetConfig:
 class SeanetCodec(Codec):
     """encodec's SEANet on both sides. Both directions are causal."""
 
-    def __init__(self, config: SeanetConfig):
+    def __init__(self, config: SeanetCodecConfig):
         c = self.config = config
         hop = 1
         for ratio in c.ratios:
@@ -144,7 +144,7 @@ class SeanetCodec(Codec):
 
 
 @dataclass(frozen=True)
-class SpectralConfig:
+class SpectralCodecConfig:
     """``hop``: samples of a frame, ``per_frame``: how many spectra of ``n_mels`` bands it holds. The decoder
     has ``n_layers`` ConvNeXt blocks of width ``d_model``."""
 
@@ -171,7 +171,7 @@ class SpectralCodec(Codec):
     """Log mel frames, quantized; a network writes the spectrum that they were made of, with phases. A frame's
     samples depend on ``decoder.reach`` frames on either side."""
 
-    def __init__(self, config: SpectralConfig):
+    def __init__(self, config: SpectralCodecConfig):
         c = self.config = config
         super().__init__(c.sample_rate, c.hop, c.per_frame * c.n_mels, c.n_codebooks, c.codebook_size)
         self.encoder: MelFrames = MelFrames(c.sample_rate, c.hop, c.per_frame, c.n_mels)

@@ -30,8 +30,7 @@ class Architecture:
         """The dataclass of the settings, and the network."""
         module, _, name = self.network.rpartition(".")
         found = importlib.import_module(f"slyther_cli.models.{module}")
-        plain = name.removesuffix("Codec").removesuffix("Net")
-        return getattr(found, f"{plain}Config"), getattr(found, name)
+        return getattr(found, f"{name}Config"), getattr(found, name)
 
 
 _TASNET_SIZES: dict[str, dict[str, Any]] = {

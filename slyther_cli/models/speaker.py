@@ -28,7 +28,7 @@ EPS = 1e-6
 
 
 @dataclass(frozen=True)
-class SpeakerConfig:
+class SpeakerNetConfig:
     """``n_layers`` residual blocks of ``width`` channels, dilated by 1, 2, 3, ..; ``pooled`` channels in the
     statistics; ``dim`` of the embedding. Raises ValueError for a ``sample_rate`` other than 16000."""
 
@@ -64,7 +64,7 @@ class _Block(nn.Module):
 class SpeakerNet(nn.Module):
     """Samples [batch, time] at 16 kHz -> embeddings [batch, dim] of length 1."""
 
-    def __init__(self, config: SpeakerConfig):
+    def __init__(self, config: SpeakerNetConfig):
         super().__init__()
         self.config = c = config
         self.fbank = Fbank(c.n_mels, sample_rate=c.sample_rate)
