@@ -46,13 +46,13 @@ def test_pieces_equal_the_whole(codec, n, sizes):
     assert whole.shape == (2, 3, -(-n // codec.hop)) and whole.dtype == torch.int64
     encoder = CodecEncoder(codec, batch=2)
     codes = [encoder.push(x[:, cut]) for cut in pieces(n, sizes)]
-    assert torch.equal(torch.cat([*codes, encoder.finish()], 2), whole)
+    assert torch.equal(torch.cat([*codes, encoder.flush()], 2), whole)
 
     sound = codec.decode(whole)
     assert sound.shape == (2, whole.shape[2] * codec.hop)
     decoder = CodecDecoder(codec, batch=2)
     out = [decoder.push(whole[..., cut]) for cut in pieces(whole.shape[2], sizes)]
-    torch.testing.assert_close(torch.cat([*out, decoder.finish()], 1), sound, atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.cat([*out, decoder.flush()], 1), sound, atol=1e-5, rtol=0)
 
 
 def test_frames_equal_the_whole_before_they_are_rounded_to_codes(codec):
@@ -66,8 +66,8 @@ def test_frames_equal_the_whole_before_they_are_rounded_to_codes(codec):
 def test_nothing_gives_nothing(codec):
     assert codec.encode(torch.zeros(2, 0)).shape == (2, 3, 0)
     assert codec.decode(torch.zeros(2, 3, 0, dtype=torch.int64)).shape == (2, 0)
-    assert CodecEncoder(codec).finish().shape == (1, 3, 0)
-    assert CodecDecoder(codec).finish().shape == (1, 0)
+    assert CodecEncoder(codec).flush().shape == (1, 3, 0)
+    assert CodecDecoder(codec).flush().shape == (1, 0)
 
 
 def test_a_seanet_is_causal_in_both_directions(codec):

@@ -78,7 +78,7 @@ def test_live_is_one_pass(samples, cuts):
     model, x = small(causal=True), sound(samples)
     live = LiveEncoder(model)
     parts = [live.push(block) for block in np.split(x, sorted(min(c, samples) for c in cuts))]
-    assert far(torch.cat([*parts, live.finish()]), one_pass(model, x)) < 1e-5
+    assert far(torch.cat([*parts, live.flush()]), one_pass(model, x)) < 1e-5
     plan = plan_recognition(model, samples)
     assert plan.tape == "none" and plan.tape_bytes == 0
     whole = encode_whole(model, lambda: iter(np.array_split(x, 3)), plan)

@@ -19,7 +19,7 @@ def coloured(seconds: float, seed: int, tilt_db: float) -> np.ndarray:
 
 
 def through(equaliser: Equaliser, samples: np.ndarray) -> np.ndarray:
-    return np.concatenate((equaliser.push(samples), equaliser.finish()))
+    return np.concatenate((equaliser.push(samples), equaliser.flush()))
 
 
 @settings(max_examples=30, deadline=None)
@@ -30,7 +30,7 @@ def test_pieces_give_what_the_whole_gives(cuts, seed):
     sound = rng.standard_normal(6000).astype(np.float32)
     streamed = Equaliser(taps)
     pieces = np.split(sound, np.minimum(np.cumsum(cuts), len(sound)))
-    found = np.concatenate([*(streamed.push(p) for p in pieces), streamed.finish()])
+    found = np.concatenate([*(streamed.push(p) for p in pieces), streamed.flush()])
     assert len(found) == len(sound)
     np.testing.assert_allclose(found, through(Equaliser(taps), sound), atol=1e-3)
     np.testing.assert_allclose(found, np.convolve(sound, taps, "same"), atol=1e-3)

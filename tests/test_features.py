@@ -171,7 +171,7 @@ def test_frontend_is_the_published_one():
 def test_frontend_streamed_is_whole(frames, block, tile, blocks):
     net, mel = frontend(blocks), torch.randn(frames, 80)
     stream = FrontendStream(net, tile)
-    out = [y for part in mel.split(block) for y in stream.push(part)] + stream.finish()
+    out = [y for part in mel.split(block) for y in stream.push(part)] + stream.flush()
     assert tile is None or all(y.shape[1] == tile for y in out[:-1])
     whole = net(mel[None])
     assert whole.shape[1] == net.frames(frames)

@@ -38,7 +38,7 @@ def in_pieces(step, x, sizes):
         size = sizes[turn % len(sizes)]
         out.append(step.push(x[at : at + size]))
         at, turn = at + size, turn + 1
-    return np.concatenate([*out, step.finish()])
+    return np.concatenate([*out, step.flush()])
 
 
 def whole(x, **how):

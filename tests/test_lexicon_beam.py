@@ -53,8 +53,8 @@ def heard(text, rng, frames=(1, 3), pause=(0, 2), level=6.0, noise=1.0):
 
 
 def found(search, lexicon, log_probs, pieces=1):
-    tokens = [token for part in np.array_split(log_probs, pieces) for token in search.feed(part)]
-    return [*tokens, *search.finish()]
+    tokens = [token for part in np.array_split(log_probs, pieces) for token in search.push(part)]
+    return [*tokens, *search.flush()]
 
 
 def read(lm, lexicon, text, seed):
@@ -123,10 +123,10 @@ class TestSearch:
             x = heard("the cat can see the dog", rng, noise=noise)
             for more in ({}, {"beam": 20, "max_delay": 8, "tied": 0.3, "blank_bonus": -1.0, "lm_pause": 2}):
                 both = [kind(lexicon, lm, LexiconOptions(**more)) for kind in (LexiconBeam, PlainLexiconBeam)]
-                fed = [search.feed(x) for search in both]
+                fed = [search.push(x) for search in both]
                 assert fed[0] == fed[1]
                 assert both[0].partial() == both[1].partial()
-                ends = [search.finish() for search in both]
+                ends = [search.flush() for search in both]
                 assert ends[0] == ends[1]
                 assert both[0].score == pytest.approx(both[1].score, abs=1e-3)
 
@@ -145,7 +145,7 @@ class TestSearch:
         search = lexicon_beam(lexicon, lm, LexiconOptions(max_delay=15))
         late = []
         for frame in range(len(x)):
-            late += [frame - token.start for token in search.feed(x[frame : frame + 1])]
+            late += [frame - token.start for token in search.push(x[frame : frame + 1])]
         assert len(late) > 50
         assert max(late) <= 15 + 20  # and the word that was open
 
@@ -170,10 +170,10 @@ class TestSearch:
         x[np.arange(len(rows)), rows] = -0.1
         stream = WordStream(SpokenWords(lexicon, UNITS), hop=10)
         retimer = Retimer(750)
-        retimer.hear(x)
+        retimer.push_log_probs(x)
         tokens = found(lexicon_beam(lexicon, lm, LexiconOptions()), lexicon, x)
-        exact = [*retimer.feed(tokens), *retimer.finish()]
-        got = [*stream.feed(exact), *stream.finish()]
+        exact = [*retimer.push(tokens), *retimer.flush()]
+        got = [*stream.push(exact), *stream.flush()]
         assert [(w.text, w.start, w.end) for w in got] == [
             ("the", 0, 60), ("cat", 80, 170), ("sat", 200, 300),
         ]  # fmt: skip
@@ -183,7 +183,7 @@ class TestSearch:
         alphabet = SpokenWords(lexicon, UNITS)
         stream = WordStream(alphabet, hop=1)
         tokens = [Token(unit, i, i + 1, 0.0) for i, unit in enumerate(UNITS.encode("the cat"))]
-        assert [w.text for w in [*stream.feed(tokens), *stream.finish()]] == ["DH-AH", "K-AE-T"]
+        assert [w.text for w in [*stream.push(tokens), *stream.flush()]] == ["DH-AH", "K-AE-T"]
 
     def test_bad_options_are_refused(self):
         for wrong in ({"beam": 0}, {"lm_weight": -1.0}, {"tied": 1.5}, {"beam_prune_logp": 1.0}):

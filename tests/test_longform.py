@@ -195,7 +195,7 @@ def test_live_equals_one_pass(samples, layers, sizes, consistent, overlap):
         at = min(samples, at + size)
         given = sum(o.shape[1] for o in out)
         assert at - given < live.delay
-    out.append(live.finish())
+    out.append(live.flush())
     assert off(torch.cat(out, 1), reference) < 1e-5
     plan = plan_separation(model, samples)
     assert plan.tape == "none" and not plan.working_bytes

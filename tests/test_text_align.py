@@ -141,7 +141,7 @@ def test_no_drift_in_three_hours():
     rough = [c // hop + 200 * (-1) ** i for i, c in enumerate(clicks)]  # a decoder 8 s off
     aligned = align(log_probs, [1] * len(clicks), near=rough)
     words = WordStream(CharTokenizer("a"), hop)
-    starts = [word.start for token in aligned for word in words.feed([token]) + words.finish()]
+    starts = [word.start for token in aligned for word in words.push([token]) + words.flush()]
     assert max(abs(start - click) for start, click in zip(starts, clicks, strict=True)) <= rate * 40 // 1000
 
 

@@ -70,8 +70,8 @@ def naive(log_probs, beam, beam_prune, token_prune):
 def run(decoder, log_probs, cuts=()):
     tokens = []
     for piece in np.split(log_probs, sorted(cuts)):
-        tokens += decoder.feed(piece)
-    return tokens + decoder.finish()
+        tokens += decoder.push(piece)
+    return tokens + decoder.flush()
 
 
 def in_order(tokens, frames):
@@ -135,7 +135,7 @@ def test_every_prefix_holds_its_sum(seed, frames):
     """Not the best alone: with nothing pruned the beams are all labellings, each with its sum."""
     log_probs = emission(seed, frames, 3)
     decoder = BeamDecoder(**EXACT)
-    decoder.feed(log_probs)
+    decoder.push(log_probs)
     found = {
         tuple(token.id for token in decoder._path(node)): node.total + decoder._shift
         for node in decoder._beams
@@ -241,9 +241,9 @@ def test_words_long_ago_take_no_room():
         return BeamDecoder(5000, tokenizer=tokenizer, lm=lm, **options, merge=merge)
 
     apart, merged = made(False), made(True)
-    assert apart.feed(log_probs) == merged.feed(log_probs) == []
+    assert apart.push(log_probs) == merged.push(log_probs) == []
     assert len(merged._beams) < 20 < 500 < len(apart._beams)
-    assert [token.id for token in merged.finish()] == [token.id for token in apart.finish()]
+    assert [token.id for token in merged.flush()] == [token.id for token in apart.flush()]
 
 
 @pytest.mark.parametrize("made", [BeamDecoder, native_beam.beam_decoder])
@@ -257,7 +257,7 @@ def test_a_pause_ends_a_word_for_the_language_model_too(made):
     def heard(pause):
         tokens = run(made(200, **options, lm_pause=pause), log_probs)
         words = WordStream(tokenizer, 1, pause=20)
-        return [word.text for word in [*words.feed(tokens), *words.finish()]]
+        return [word.text for word in [*words.push(tokens), *words.flush()]]
 
     assert heard(20) == ["ab", "ab"]
     assert heard(None) == ["ab", "bb"]
@@ -290,11 +290,11 @@ def test_the_compiled_beam_equals_the_plain_one(seed, cuts, max_delay, order, be
     plain, fast = BeamDecoder(beam, **options), native_beam.beam_decoder(beam, **options)
     assert isinstance(fast, native_beam.CompiledBeam)
     for piece in np.split(log_probs, sorted(cuts)):
-        assert fast.feed(piece) == plain.feed(piece)
+        assert fast.push(piece) == plain.push(piece)
         assert fast.partial() == plain.partial()
-    assert fast.finish() == plain.finish() and fast.score == plain.score
+    assert fast.flush() == plain.flush() and fast.score == plain.score
     with pytest.raises(ValueError, match="finish"):
-        fast.feed(log_probs)
+        fast.push(log_probs)
 
 
 def test_a_foreign_language_model_is_not_for_the_compiled_beam():
@@ -308,9 +308,9 @@ def test_a_foreign_language_model_is_not_for_the_compiled_beam():
 def test_the_compiled_beam_refuses_what_does_not_belong_together():
     fast = native_beam.beam_decoder(9, tokenizer=CharTokenizer(" ab"), lm=train(SPOKEN, 2))
     with pytest.raises(ValueError, match="another size"):
-        fast.feed(emission(0, 5, 7))
+        fast.push(emission(0, 5, 7))
     with pytest.raises(ValueError, match="shape"):
-        fast.feed(np.zeros(3))
+        fast.push(np.zeros(3))
 
 
 @given(seeds, st.integers(0, 30))
@@ -352,12 +352,12 @@ def test_times_are_the_frames_of_the_peaks():
 
 def test_tokens_come_soon_and_partial_shows_the_rest():
     decoder = BeamDecoder()
-    assert decoder.feed(peaks(50, {10: 1, 20: 2}))[0][:3] == (1, 10, 11)
-    assert decoder.feed(peaks(3, {2: 3})) == []
+    assert decoder.push(peaks(50, {10: 1, 20: 2}))[0][:3] == (1, 10, 11)
+    assert decoder.push(peaks(3, {2: 3})) == []
     assert [token.id for token in decoder.partial()] == [3]
-    assert [token[:3] for token in decoder.finish()] == [(3, 52, 53)]
+    assert [token[:3] for token in decoder.flush()] == [(3, 52, 53)]
     with pytest.raises(ValueError, match="finish"):
-        decoder.feed(peaks(1, {}))
+        decoder.push(peaks(1, {}))
 
 
 def tie(frames=20):
@@ -369,18 +369,18 @@ def tie(frames=20):
 
 def test_a_tie_is_decided_by_the_best_after_max_delay():
     decoder = BeamDecoder(max_delay=8)
-    assert decoder.feed(tie()[:9]) == []
-    assert [token[:2] for token in decoder.feed(tie()[9:])] == [(1, 2)]
+    assert decoder.push(tie()[:9]) == []
+    assert [token[:2] for token in decoder.push(tie()[9:])] == [(1, 2)]
     waiting = BeamDecoder(max_delay=None)
-    assert waiting.feed(tie()) == []
-    assert [token[:2] for token in waiting.finish()] == [(1, 2)]
+    assert waiting.push(tie()) == []
+    assert [token[:2] for token in waiting.flush()] == [(1, 2)]
 
 
 def test_a_word_that_may_not_be_there_is_decided_too():
     log_probs = peaks(30, {})
     log_probs[2] = np.log([0.51, 0.47, 0.01, 0.01])
     decoder = BeamDecoder(max_delay=8, token_prune_min_logp=-2)
-    assert decoder.feed(log_probs) == [] and decoder.partial() == [] and decoder.finish() == []
+    assert decoder.push(log_probs) == [] and decoder.partial() == [] and decoder.flush() == []
 
 
 @pytest.mark.parametrize("delay", [40, None])
@@ -390,19 +390,19 @@ def test_memory_does_not_grow_with_the_recording(delay):
     decoder = BeamDecoder(30, max_delay=delay)
     count = 0
     for _ in range(3):
-        count += len(decoder.feed(block))
+        count += len(decoder.push(block))
     tracemalloc.start()
     for _ in range(17):
-        count += len(decoder.feed(block))
+        count += len(decoder.push(block))
     grown = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert count + len(decoder.finish()) == (200 if delay else 400)
+    assert count + len(decoder.flush()) == (200 if delay else 400)
     assert grown < 30_000  # the beams themselves; 170 words more would be twice that
 
 
 def test_senseless_input():
     with pytest.raises(ValueError, match="shape"):
-        GreedyDecoder().feed(np.zeros(3))
+        GreedyDecoder().push(np.zeros(3))
     with pytest.raises(ValueError, match="tokenizer"):
         BeamDecoder(lm=Ratings())
     with pytest.raises(ValueError, match="at least 1"):
@@ -415,11 +415,11 @@ def test_words_are_timed_in_samples_from_the_start():
     tokenizer = CharTokenizer(" abc")
     stream = WordStream(tokenizer, 640, offset=-100, speaker="S1")
     tokens = [Token(1, 0, 1, -0.5), Token(2, 3, 4, 0.0), Token(3, 6, 8, math.log(0.5)), Token(1, 8, 9, 0.0)]
-    (first,) = stream.feed(tokens)
+    (first,) = stream.push(tokens)
     assert first == ("ab", 3 * 640 - 100, 8 * 640 - 100, 0.75, (1, 2, 3), "S1")
-    assert stream.feed([Token(4, 10**7, 10**7 + 1, -1.0)]) == []
-    assert stream.finish()[0].start == 10**7 * 640 - 100
-    assert stream.finish() == []
+    assert stream.push([Token(4, 10**7, 10**7 + 1, -1.0)]) == []
+    assert stream.flush()[0].start == 10**7 * 640 - 100
+    assert stream.flush() == []
     with pytest.raises(ValueError, match="hop"):
         WordStream(tokenizer, 0)
 
@@ -452,6 +452,6 @@ def test_the_compiled_beam_checks_the_tables_that_it_reads():
     with pytest.raises(ValueError, match="different lengths"):
         beam(1, words, ["", "a"], [False])
     fed = beam()
-    assert fed.feed(np.zeros((2, 0))) == []
+    assert fed.push(np.zeros((2, 0))) == []
     with pytest.raises(ValueError, match="another width"):
-        fed.feed(np.log(np.full((1, 2), 0.5)))
+        fed.push(np.log(np.full((1, 2), 0.5)))

@@ -71,7 +71,7 @@ def spoken(pairs, start=0.0, letter=0.19, gap=0.05):
 def kept(said, **layout):
     """The words that are left of all."""
     segmenter, parting = Segmenter(RATE, **layout), Likely(RATE)
-    segments = [one for word in said for one in segmenter.feed([word])] + segmenter.finish()
+    segments = [one for word in said for one in segmenter.push([word])] + segmenter.flush()
     return [word for one in segments for word in parting.of([one])], segments
 
 

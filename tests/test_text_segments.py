@@ -26,7 +26,7 @@ def spoken(text, *, start=0, length=300, gap=50, gaps=()):
 
 def texts(words, **options):
     segmenter = Segmenter(RATE, **options)
-    return [one.text for one in segmenter.feed(words) + segmenter.finish()]
+    return [one.text for one in segmenter.push(words) + segmenter.flush()]
 
 
 anything = st.lists(
@@ -52,9 +52,9 @@ def test_any_words_give_ordered_segments_of_bounded_size(words, in_order, cuts):
     segmenter = Segmenter(RATE, **options)
     segments, last = [], 0
     for cut in [*sorted(cuts), len(words)]:
-        segments += segmenter.feed(words[last:cut])
+        segments += segmenter.push(words[last:cut])
         last = max(last, cut)
-    segments += segmenter.finish()
+    segments += segmenter.flush()
     assert [word.text for one in segments for word in one.words] == [word.text for word in words]
     edges = [edge for one in segments for edge in (one.start, one.end)]
     assert edges == sorted(edges)
@@ -65,13 +65,13 @@ def test_any_words_give_ordered_segments_of_bounded_size(words, in_order, cuts):
         assert len(one.words) == 1 or len(lines) <= 2
         assert all(b.start - a.end < 700 for a, b in itertools.pairwise(one.words))
     whole = Segmenter(RATE, **options)
-    assert whole.feed(words) + whole.finish() == segments
+    assert whole.push(words) + whole.flush() == segments
 
 
 def test_well_behaved_times_are_left_alone():
     words = spoken("one two three four five six seven", gaps={3: 900})
     segmenter = Segmenter(RATE)
-    segments = segmenter.feed(words) + segmenter.finish()
+    segments = segmenter.push(words) + segmenter.flush()
     assert [word for one in segments for word in one.words] == words
     assert [one.text for one in segments] == ["one two three", "four five six seven"]
 
@@ -79,8 +79,8 @@ def test_well_behaved_times_are_left_alone():
 def test_a_segment_tells_whether_its_length_ended_it():
     segmenter = Segmenter(RATE, max_line_width=9, max_line_count=1)
     words = spoken("one two three four", gaps={3: 900})
-    found = segmenter.feed(words[:3]) + segmenter.settle(words[2].end + 900) + segmenter.feed(words[3:])
-    found += segmenter.finish()
+    found = segmenter.push(words[:3]) + segmenter.advance(words[2].end + 900) + segmenter.push(words[3:])
+    found += segmenter.flush()
     assert [(one.text, one.cut) for one in found] == [("one two", True), ("three", False), ("four", False)]
 
 
@@ -107,7 +107,7 @@ def test_sentences_end_segments_once_they_fill_half_a_line():
 
 def test_a_long_word_is_cut_to_the_longest_cue():
     segmenter = Segmenter(RATE, max_seconds=2.0)
-    (one,) = segmenter.feed([Word("aah", 500, 60_000, 1.0)]) + segmenter.finish()
+    (one,) = segmenter.push([Word("aah", 500, 60_000, 1.0)]) + segmenter.flush()
     assert (one.start, one.end) == (500, 2500)
 
 
@@ -119,7 +119,7 @@ def test_only_seconds_limit_when_lines_are_off():
 def test_as_whispers_json_has_it():
     words = (Word("hello", 1234, 1500, 0.5, (1, 2), "S2"), Word("you", 1600, 1700, 1.0, (3,), "S2"))
     segmenter = Segmenter(48_000)
-    (one,) = segmenter.feed(words) + segmenter.finish()
+    (one,) = segmenter.push(words) + segmenter.flush()
     found = one.as_dict(4, 48_000)
     assert found.pop("avg_logprob") == pytest.approx(2 / 3 * math.log(0.5))
     assert 0 < found.pop("compression_ratio") < 2

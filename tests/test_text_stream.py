@@ -42,8 +42,8 @@ def stream(beam, delay=60, lead=0):
 def segments(log_probs, beam, cuts=(), lead=0):
     text, done = stream(beam, lead=lead), []
     for part in np.split(log_probs, sorted(cuts)):
-        done += text.feed(part)
-    return done + text.finish(len(log_probs) * HOP)
+        done += text.push(part)
+    return done + text.flush(len(log_probs) * HOP)
 
 
 @settings(max_examples=20, deadline=None)
@@ -81,7 +81,7 @@ def test_words_begin_before_their_first_letter_is_heard(seed):
 def test_a_greedy_path_is_its_own_alignment(seed):
     log_probs = spoken(600, seed)
     decoder = GreedyDecoder()
-    tokens = decoder.feed(log_probs) + decoder.finish()
+    tokens = decoder.push(log_probs) + decoder.flush()
     aligned = align(log_probs, [token.id for token in tokens])
     assert len(tokens) > 50
     assert [(t.start, t.end) for t in tokens] == [(t.start, t.end) for t in aligned]
@@ -93,7 +93,7 @@ def test_times_are_those_of_the_whole_alignment(seed, blur, size):
     """Tokens at about their places, frames that come in pieces and are forgotten again."""
     log_probs, rng = spoken(1500, seed), np.random.default_rng(seed)
     decoder = GreedyDecoder()
-    tokens = decoder.feed(log_probs) + decoder.finish()
+    tokens = decoder.push(log_probs) + decoder.flush()
     shift = np.sort(rng.integers(-blur, blur + 1, len(tokens)))
     blurred, last = [], 0
     for token, by in zip(tokens, shift.tolist(), strict=True):
@@ -102,22 +102,22 @@ def test_times_are_those_of_the_whole_alignment(seed, blur, size):
         blurred.append(Token(token.id, start, last, 0.0))
     retimer, found, given = Retimer(delay=50), [], 0
     for low in range(0, 1500, size):
-        retimer.hear(log_probs[low : low + size])
+        retimer.push_log_probs(log_probs[low : low + size])
         heard = min(low + size, 1500)
         ready = [t for t in blurred[given:] if t.end <= heard - 10]
         given += len(ready)
-        found += retimer.feed(ready) + retimer.settle(min(heard - 50, 1500))
-    found += retimer.feed(blurred[given:]) + retimer.finish()
+        found += retimer.push(ready) + retimer.advance(min(heard - 50, 1500))
+    found += retimer.push(blurred[given:]) + retimer.flush()
     assert [(t.id, t.start, t.end) for t in found] == [(t.id, t.start, t.end) for t in tokens]
 
 
 def test_a_beam_gives_the_times_of_its_alignment():
     log_probs = spoken(800, 5)
     text, tokens = stream(8), []
-    feed = text.words.feed
-    text.words.feed = lambda given: feed(tokens.extend(given) or given)
-    text.feed(log_probs)
-    text.finish(800 * HOP)
+    feed = text.words.push
+    text.words.push = lambda given: feed(tokens.extend(given) or given)
+    text.push(log_probs)
+    text.flush(800 * HOP)
     aligned = align(log_probs, [token.id for token in tokens])
     assert len(tokens) > 60 and tokens == aligned
 
@@ -130,7 +130,7 @@ def test_what_is_over_is_told_without_waiting():
         log_probs[frame, token], log_probs[frame, 0] = 0, -20
     text = stream(0)
     for i in range(200):
-        done = text.feed(log_probs[i : i + 1])
+        done = text.push(log_probs[i : i + 1])
         shown, heard = text.partial(), {10: "a", 14: "ab", 17: "ab", 20: "ab c", 40: ""}
         assert (shown.text if shown else "") == ([""] + [heard[k] for k in heard if k <= i])[-1]
         assert bool(done) == (i == 40)
@@ -148,6 +148,6 @@ def test_hours_of_silence_are_forgotten():
     quiet = np.full((1000, ALPHABET.size), -20.0, np.float32)
     quiet[:, 0] = 0
     for _ in range(100):
-        assert text.feed(quiet) == [] and text.partial() is None
+        assert text.push(quiet) == [] and text.partial() is None
     assert sum(map(len, text._retimer._pieces)) <= 2000
-    assert text.finish(100_000 * HOP) == []
+    assert text.flush(100_000 * HOP) == []

@@ -79,15 +79,15 @@ def test_words_come_while_the_sound_does(capfd, monkeypatch):
     x, _ = tones.spoken(SAID)
     first = as_wav(np.concatenate([x, np.zeros(2 * RATE, np.float32)]))[:-1]
     pipe, seen, fed = Pipe(monkeypatch), [], threading.Event()
-    put = recogniser.TextStream.feed
+    put = recogniser.TextStream.push
 
-    def feed(self, log_probs):
+    def push(self, log_probs):
         done = put(self, log_probs)
         seen.extend(one.text for one in done)
         fed.set()
         return done
 
-    monkeypatch.setattr(recogniser.TextStream, "feed", feed)
+    monkeypatch.setattr(recogniser.TextStream, "push", push)
 
     def speak():
         pipe.put(first[:4] + b"\xff\xff\xff\xff" + first[8:40] + b"\xff\xff\xff\xff")  # an open end
@@ -198,7 +198,7 @@ def test_stopped_while_computing(capfd, monkeypatch):
     def fails(self, samples):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recogniser.TextStream, "finish", fails)
+    monkeypatch.setattr(recogniser.TextStream, "flush", fails)
     code, out, _ = run(capfd, "-", "-m", "live", "-o", "out")
     assert code == 130 and out == "out/-.txt\n" and Path(out.strip()).read_text() == SAID + "\n"
 

@@ -57,6 +57,6 @@ class Equaliser:
         self._held = self._held[len(out) :]
         return out
 
-    def finish(self) -> np.ndarray:
+    def flush(self) -> np.ndarray:
         """The rest."""
         return self.push(np.zeros(self._half, np.float32))

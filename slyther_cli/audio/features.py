@@ -144,7 +144,7 @@ class FbankStream:
         """[n] float32 -> the frames [m, n_mels] that became complete."""
         return self._clipped(self._push(samples))
 
-    def finish(self) -> Tensor:
+    def flush(self) -> Tensor:
         """The last frames, which look beyond the recording's end."""
         return self._clipped(self._finish())
 

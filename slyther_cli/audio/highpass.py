@@ -21,7 +21,7 @@ STEP = 8192  # samples that are filtered at once
 
 
 class HighPass:
-    """A stream of samples at ``rate``: ``push`` [n] gives what is ready, ``finish`` the rest, in all as many
+    """A stream of samples at ``rate``: ``push`` [n] gives what is ready, ``flush`` the rest, in all as many
     as came. The bits do not depend on the blocks: ``step`` samples are filtered at a time. Fewer than
     ``delay`` samples are held back.
     """
@@ -43,7 +43,7 @@ class HighPass:
             self._begun = True
         return self._ready()
 
-    def finish(self) -> Floats:
+    def flush(self) -> Floats:
         if self._begun:
             self._held = np.concatenate([self._held, self._held[-self._half :][::-1]])
         elif len(self._held):
@@ -68,7 +68,7 @@ class HighPass:
 def filtered(samples: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.float32]:
     """A whole recording [n] without what lies below speech."""
     clean = HighPass(rate)
-    return np.concatenate([clean.push(samples), clean.finish()]).astype(np.float32)
+    return np.concatenate([clean.push(samples), clean.flush()]).astype(np.float32)
 
 
 @lru_cache(maxsize=8)

@@ -81,7 +81,7 @@ def level_of(blocks: Iterable[npt.NDArray[np.float32]], rate: int) -> float:
     meter, clean = Meter(rate), HighPass(rate)
     for block in blocks:
         meter.push(clean.push(block))
-    meter.push(clean.finish())
+    meter.push(clean.flush())
     return meter.level()
 
 
@@ -111,7 +111,7 @@ class Whole:
         gain, clean = self.gain, HighPass(self._rate)
         for block in self._blocks():
             yield (clean.push(block) * gain).astype(np.float32)
-        yield (clean.finish() * gain).astype(np.float32)
+        yield (clean.flush() * gain).astype(np.float32)
 
     def undo(self, stems: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """[..., n] -> the same, as loud as the recording."""
@@ -136,7 +136,7 @@ DOWN = 8  # in this part of a frame
 
 
 class Running:
-    """The same while the sound comes: ``push`` [n] gives what is ready, ``finish`` the rest; or called, as
+    """The same while the sound comes: ``push`` [n] gives what is ready, ``flush`` the rest; or called, as
     :class:`Whole` is, for a whole recording. ``undo`` takes what a model made of it, in order.
 
     Of a frame of 20 ms the level is known at its end; fewer than ``delay`` samples are held back. The bits
@@ -162,13 +162,13 @@ class Running:
         self._start()
         for block in self._blocks():
             yield self.push(block)
-        yield self.finish()
+        yield self.flush()
 
     def push(self, samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
         return self._levelled(self._clean.push(samples), False)
 
-    def finish(self) -> npt.NDArray[np.float32]:
-        return self._levelled(self._clean.finish(), True)
+    def flush(self) -> npt.NDArray[np.float32]:
+        return self._levelled(self._clean.flush(), True)
 
     def undo(self, stems: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """[..., n], the next samples, as loud as the sound was."""

@@ -100,7 +100,7 @@ class LiveReader:
                 f"the stream is cut short: its header promises {self._promised / second:.2f} s, "
                 f"{(self._promised - self._left) / second:.2f} s came"
             )
-        rest = self._bounded.finish()
+        rest = self._bounded.flush()
         yield rest, np.concatenate([self._resampler.push(rest), self._resampler.flush()])
 
     def _more(self) -> bytes:

@@ -202,7 +202,7 @@ class AudioReader:
         self.rewind()
         for piece in self._mono():
             loudest.push(piece)
-        loudest.finish()
+        loudest.flush()
         self.reach = loudest.reach
 
     def blocks(self, size: int) -> Iterator[FloatArray]:

@@ -34,7 +34,7 @@ class Loudest:
             self.median = float(self.medians(held[:whole].reshape(-1, self._frame))[-1])
         self._held = held[whole:]
 
-    def finish(self) -> None:
+    def flush(self) -> None:
         """The last frame is shorter."""
         if len(self._held):
             self.peak = max(self.peak, float(self._held.max()))
@@ -88,7 +88,7 @@ class Bounded:
 
 class BoundedLive(Bounded):
     """The same while the sound comes: a sample may be so much larger than the frames up to its own. Frames
-    of 20 ms leave when they are complete; ``finish`` gives the rest."""
+    of 20 ms leave when they are complete; ``flush`` gives the rest."""
 
     def __init__(self, rate: int):
         super().__init__(None, rate)
@@ -101,7 +101,7 @@ class BoundedLive(Bounded):
         self._held = held[whole:]
         return self._frames(held[:whole], self.frame) if whole else held[:0]
 
-    def finish(self) -> FloatArray:
+    def flush(self) -> FloatArray:
         held, self._held = self._held, self._held[:0]
         return self._frames(held, len(held)) if len(held) else held
 

@@ -31,7 +31,7 @@ class GreedyDecoder:
         self._frame = 0
         self._open: Token | None = None
 
-    def feed(self, log_probs: LogProbs) -> list[Token]:
+    def push(self, log_probs: LogProbs) -> list[Token]:
         """Tokens whose run has ended within log_probs [n, vocab]."""
         log_probs = checked(log_probs)
         n = len(log_probs)
@@ -67,7 +67,7 @@ class GreedyDecoder:
         """What is heard but not final: the run that touches the last frame."""
         return [self._open] if self._open else []
 
-    def finish(self) -> list[Token]:
+    def flush(self) -> list[Token]:
         """The last token, if its run touches the end."""
         tokens, self._open = self.partial(), None
         return tokens
@@ -153,7 +153,7 @@ class BeamDecoder:
         self._still = False  # all beams end in blank: another blank frame only shifts them
         self._given, self._finished = 0, False  # frame where the last final token ends
 
-    def feed(self, log_probs: LogProbs) -> list[Token]:
+    def push(self, log_probs: LogProbs) -> list[Token]:
         """Tokens that became final within log_probs [n, vocab]."""
         if self._finished:
             raise ValueError("feed after finish")
@@ -191,7 +191,7 @@ class BeamDecoder:
         """The best prefix beyond the tokens already given out."""
         return self._path(max(self._beams, key=rank))
 
-    def finish(self) -> list[Token]:
+    def flush(self) -> list[Token]:
         """The rest of the best prefix, its last word scored. The decoder is used up."""
         for node in self._beams:
             if self.lm:

@@ -136,7 +136,7 @@ class LexiconBeam:
             max_delay=o.max_delay,
         )
 
-    def feed(self, log_probs: LogProbs) -> list[Token]:
+    def push(self, log_probs: LogProbs) -> list[Token]:
         """Tokens that became final within log_probs [n, vocab]."""
         if self._finished:
             raise ValueError("feed after finish")
@@ -147,7 +147,7 @@ class LexiconBeam:
         """The best hypothesis beyond the tokens already given out, without a word that is not over."""
         return [Token(*row) for row in self._beam.partial()]
 
-    def finish(self) -> list[Token]:
+    def flush(self) -> list[Token]:
         """The rest of the best hypothesis whose last word is over. The decoder is used up."""
         tokens, self.score = self._beam.finish()
         self._finished = True
@@ -234,7 +234,7 @@ class PlainLexiconBeam:
         value, after = self._lm.score(word, state)
         return self._options.lm_weight * value + self._options.word_bonus + entry.extra, after
 
-    def feed(self, log_probs: LogProbs) -> list[Token]:
+    def push(self, log_probs: LogProbs) -> list[Token]:
         """Tokens that became final within log_probs [n, vocab]."""
         if self._finished:
             raise ValueError("feed after finish")
@@ -345,7 +345,7 @@ class PlainLexiconBeam:
         """The best hypothesis beyond the tokens already given out, without a word that is not over."""
         return self._best(last=False)[0]
 
-    def finish(self) -> list[Token]:
+    def flush(self) -> list[Token]:
         """The rest of the best hypothesis whose last word is over. The decoder is used up."""
         tokens, self.score = self._best(last=True)
         self._finished = True

@@ -56,7 +56,7 @@ class CompiledBeam:
             merge=plain.merge,
         )
 
-    def feed(self, log_probs: LogProbs) -> list[Token]:
+    def push(self, log_probs: LogProbs) -> list[Token]:
         """Tokens that became final within log_probs [n, vocab]."""
         if self._finished:
             raise ValueError("feed after finish")
@@ -66,7 +66,7 @@ class CompiledBeam:
         """The best prefix beyond the tokens already given out."""
         return _tokens(self._beam.partial())
 
-    def finish(self) -> list[Token]:
+    def flush(self) -> list[Token]:
         """The rest of the best prefix, its last word scored. The decoder is used up."""
         tokens, self.score = self._beam.finish()
         self._finished = True

@@ -22,7 +22,7 @@ LONGEST = 1500  # frames; then a stretch is parted at its widest gap
 
 
 class Retimer:
-    """``hear`` frames, ``feed`` the tokens that are final; get them back with their exact frames.
+    """``hear`` frames, ``push`` the tokens that are final; get them back with their exact frames.
 
     ``score`` is then the mean log-probability of the token on its frames. ``delay``: how many frames ago a
     token may start that is still to come; frames before that are forgotten.
@@ -34,7 +34,7 @@ class Retimer:
         self._base = self._heard = self._from = 0  # frames: first kept, all, where the stretch may begin
         self._open: list[Token] = []
 
-    def hear(self, log_probs: LogProbs) -> None:
+    def push_log_probs(self, log_probs: LogProbs) -> None:
         """log_probs [n, vocab], before the tokens that end in them."""
         needed = self._open[0].start if self._open else max(self._from, self._heard - self.delay)
         while self._pieces and self._base + len(self._pieces[0]) <= needed - MARGIN:
@@ -42,12 +42,12 @@ class Retimer:
         self._pieces.append(log_probs)
         self._heard += len(log_probs)
 
-    def feed(self, tokens: Iterable[Token]) -> list[Token]:
+    def push(self, tokens: Iterable[Token]) -> list[Token]:
         """The tokens of the stretches that these complete."""
         done: list[Token] = []
         for token in tokens:
             if self._open:
-                done += self.settle(token.start)
+                done += self.advance(token.start)
             if self._open:
                 if token.start - self._open[-1].end >= GAP:
                     done += self._cut(len(self._open), (token.start + self._open[-1].end) // 2)
@@ -59,7 +59,7 @@ class Retimer:
             self._open.append(token)
         return done
 
-    def settle(self, frame: int) -> list[Token]:
+    def advance(self, frame: int) -> list[Token]:
         """The open stretch, if it is over because no token starts before ``frame``."""
         if not self._open or frame - self._open[-1].end < 2 * MARGIN:
             return []
@@ -70,7 +70,7 @@ class Retimer:
         """The tokens of the open stretch, with the decoder's times."""
         return list(self._open)
 
-    def finish(self) -> list[Token]:
+    def flush(self) -> list[Token]:
         """The last stretch."""
         return self._cut(len(self._open), self._heard) if self._open else []
 

@@ -114,7 +114,7 @@ class Segmenter:
         self._open: list[Word] = []
         self._end = 0
 
-    def feed(self, words: Iterable[Word]) -> list[Segment]:
+    def push(self, words: Iterable[Word]) -> list[Segment]:
         """The segments that these words complete."""
         done: list[Segment] = []
         for word in words:
@@ -124,27 +124,27 @@ class Segmenter:
                 word = word._replace(start=start, end=end)
             self._end = end
             if self._open and self._parts(self._open[-1], word):
-                done += self.finish()
+                done += self.flush()
             self._open.append(word)
             while not self._fits(self._open):
                 cut = self._cut()
                 done.append(Segment(tuple(self._open[:cut]), cut=True))
                 del self._open[:cut]
             if word.text.endswith(_SENTENCE_END) and self._fills_a_line():
-                done += self.finish()
+                done += self.flush()
         return done
 
-    def settle(self, now: int) -> list[Segment]:
+    def advance(self, now: int) -> list[Segment]:
         """The open segment, if it is over because no word starts before the sample ``now``."""
         over = bool(self._open) and now - self._open[-1].end >= self.pause * self.rate
-        return self.finish() if over else []
+        return self.flush() if over else []
 
     def preview(self, words: Iterable[Word]) -> Segment | None:
         """What is open, with ``words`` that are not certain yet; nothing is changed."""
         every = (*self._open, *words)
         return Segment(every) if every else None
 
-    def finish(self) -> list[Segment]:
+    def flush(self) -> list[Segment]:
         """The open segment: a list of one or none. The segmenter can be fed again."""
         words, self._open = self._open, []
         return [Segment(tuple(words))] if words else []

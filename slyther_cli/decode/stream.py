@@ -28,34 +28,34 @@ class TextStream:
                 raise ValueError("a beam that may wait for ever cannot be streamed")
             self._retimer = Retimer(decoder.max_delay)
 
-    def feed(self, log_probs: LogProbs) -> list[Segment]:
+    def push(self, log_probs: LogProbs) -> list[Segment]:
         """The segments that log_probs [n, vocab] complete."""
         if self._retimer:
-            self._retimer.hear(log_probs)
+            self._retimer.push_log_probs(log_probs)
         self.frames += len(log_probs)
-        tokens = self.decoder.feed(log_probs)
+        tokens = self.decoder.push(log_probs)
         frame = self.frames  # no token that is still to come starts before it
         if self._retimer:
             frame -= self._retimer.delay
-            tokens = self._retimer.feed(tokens) + self._retimer.settle(frame)
+            tokens = self._retimer.push(tokens) + self._retimer.advance(frame)
             frame -= MARGIN
         elif heard := self.decoder.partial():
             frame = heard[0].start
-        done = self.segmenter.feed(self.words.feed(tokens))
+        done = self.segmenter.push(self.words.push(tokens))
         if not (self._retimer and self._retimer.waiting):
-            done += self.segmenter.feed(self.words.settle(frame))
+            done += self.segmenter.push(self.words.advance(frame))
             if not self.words.preview([]):  # over because of a pause, though nothing has come after it yet
-                done += self.segmenter.settle(frame * self.words.hop + self.words.offset - self.words.lead)
+                done += self.segmenter.advance(frame * self.words.hop + self.words.offset - self.words.lead)
         return done
 
-    def finish(self, samples: int) -> list[Segment]:
+    def flush(self, samples: int) -> list[Segment]:
         """The last segments of a recording of so many samples; nothing ends after it."""
-        tokens = self.decoder.finish()
+        tokens = self.decoder.flush()
         if self._retimer:
-            tokens = self._retimer.feed(tokens) + self._retimer.finish()
-        words = self.words.feed(tokens) + self.words.finish()
+            tokens = self._retimer.push(tokens) + self._retimer.flush()
+        words = self.words.push(tokens) + self.words.flush()
         words = [word._replace(end=min(word.end, max(samples, word.start + 1))) for word in words]
-        return self.segmenter.feed(words) + self.segmenter.finish()
+        return self.segmenter.push(words) + self.segmenter.flush()
 
     def partial(self) -> Segment | None:
         """What is heard and not given out yet; all of it may still change."""

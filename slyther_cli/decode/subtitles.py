@@ -79,7 +79,7 @@ class CueMaker:
         self._lines = 1
         self._last: float | None = None  # where the last word starts
 
-    def feed(self, segment: Mapping[str, Any]) -> Iterator[Cue]:
+    def push(self, segment: Mapping[str, Any]) -> Iterator[Cue]:
         """The cues that this segment completes."""
         if self._by_words is None:
             self._by_words = "words" in segment
@@ -97,7 +97,7 @@ class CueMaker:
         """Seconds where the open cue begins; infinite if there is none."""
         return self._parts[0].start if self._parts else math.inf
 
-    def finish(self) -> Iterator[Cue]:
+    def flush(self) -> Iterator[Cue]:
         """The open cue, if there is one."""
         if self._parts:
             yield self._cue()
@@ -177,11 +177,11 @@ class _Cues(Format):
         self._waiting: list[tuple[float, int, Cue]] = []  # a heap, by start
 
     def add(self, segment: Mapping[str, Any]) -> str:
-        self._wait(self._maker.feed(segment))
+        self._wait(self._maker.push(segment))
         return "".join(self._shown(min(segment["start"], self._maker.start)))
 
     def tail(self) -> Iterator[str]:
-        self._wait(self._maker.finish())
+        self._wait(self._maker.flush())
         return self._shown(math.inf)
 
     def _wait(self, cues: Iterable[Cue]) -> None:

@@ -32,7 +32,7 @@ class Word(NamedTuple):
 
 
 class WordStream:
-    """Joins tokens into words as they come; a word is done when the next begins, or at ``finish``.
+    """Joins tokens into words as they come; a word is done when the next begins, or at ``flush``.
 
     ``hop`` samples a frame, ``offset`` the sample where frame 0 begins. A word begins at ``start * hop +
     offset`` of its first token that shows a character and ends with its last one: times are counted
@@ -58,30 +58,30 @@ class WordStream:
         self.lead, self._ended = int(lead), 0
         self._open: list[Token] = []
 
-    def feed(self, tokens: Iterable[Token]) -> list[Word]:
+    def push(self, tokens: Iterable[Token]) -> list[Word]:
         """The words that these tokens complete."""
         words = []
         for token in tokens:
-            words += self.settle(token.start)
+            words += self.advance(token.start)
             if self.tokenizer.begins_word[token.id]:
-                words += self.finish()
+                words += self.flush()
             self._open.append(token)
         return words
 
-    def settle(self, frame: int) -> list[Word]:
+    def advance(self, frame: int) -> list[Word]:
         """The last word, if it is over because no token starts before ``frame``."""
         over = bool(self._open) and frame - self._open[-1].end >= self.pause
-        return self.finish() if over else []
+        return self.flush() if over else []
 
     def preview(self, tokens: Iterable[Token]) -> list[Word]:
         """What :meth:`feed` and :meth:`finish` would give; nothing is changed."""
         held = list(self._open), self._ended
         try:
-            return self.feed(tokens) + self.finish()
+            return self.push(tokens) + self.flush()
         finally:
             self._open, self._ended = held
 
-    def finish(self) -> list[Word]:
+    def flush(self) -> list[Word]:
         """The last word, if one is open: a list of one or none. The stream can be fed again."""
         tokens, self._open = self._open, []
         seen = [token for token in tokens if self.tokenizer.shows(token.id)]

@@ -163,7 +163,7 @@ class FrontendStream:
             self.held, self.base = [torch.cat(self.held)[first - self.base :].clone()], first
         return out
 
-    def finish(self, skip_before: int = 0) -> list[Tensor]:
+    def flush(self, skip_before: int = 0) -> list[Tensor]:
         """The frames that see the recording's end."""
         n = int(self.frontend.frames(self.end)) - self.start
         if self.start + n <= max(skip_before, self.start):

@@ -127,10 +127,10 @@ class LiveEncoder:
         return self._step(self.frontend.push(self.model.normalize(self.fbank.push(samples))))
 
     @torch.inference_mode()
-    def finish(self) -> Tensor:
+    def flush(self) -> Tensor:
         """The last frames, which see the end."""
-        last = self.frontend.push(self.model.normalize(self.fbank.finish()))
-        return torch.cat([self._step(last), self._step(self.frontend.finish())])
+        last = self.frontend.push(self.model.normalize(self.fbank.flush()))
+        return torch.cat([self._step(last), self._step(self.frontend.flush())])
 
     def _step(self, wide: list[Tensor]) -> Tensor:
         out = [self.model.normalize.glob_mean.new_zeros(0, self.model.config.d_model)]
@@ -233,7 +233,7 @@ def _entering(
     def pieces() -> Iterator[Tensor]:
         for mel in FbankStream(model.fbank, ceiling).frames(blocks):
             yield from stream.push(model.normalize(mel), skip)
-        yield from stream.finish(skip)
+        yield from stream.flush(skip)
 
     for wide in pieces():
         held.append(model.transformer.enter(wide, at)[:, drop:])
@@ -257,4 +257,4 @@ def _live(
         done += len(block)
         if on_progress:
             on_progress(min(1.0, done / max(1, plan.samples)))
-    yield live.finish()
+    yield live.flush()

@@ -177,4 +177,4 @@ def _live(model, blocks: Blocks, plan: Plan, on_progress) -> Iterator[np.ndarray
         done += len(block)
         if on_progress:
             on_progress(min(1.0, done / max(1, plan.samples)))
-    yield live.finish().cpu().numpy()
+    yield live.flush().cpu().numpy()

@@ -203,7 +203,7 @@ class CodecEncoder:
         return self.codec._codes(frames, self.n_codebooks)
 
     @torch.inference_mode()
-    def finish(self) -> Tensor:
+    def flush(self) -> Tensor:
         """The codes that were still held back: those of the last, unfilled frame, and of a short start."""
         frames = empty_like(self.codec, self.batch, self.codec.dimension)
         if self.any:
@@ -230,7 +230,7 @@ class CodecDecoder:
         return self.network(self.codec.embed(codes), False)[:, 0]
 
     @torch.inference_mode()
-    def finish(self) -> Tensor:
+    def flush(self) -> Tensor:
         """The samples that were still held back [batch, n]."""
         if not self.any:
             return empty_like(self.codec, self.batch, 1)[:, 0]

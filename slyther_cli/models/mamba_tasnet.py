@@ -176,7 +176,7 @@ class LiveSeparator:
         return done
 
     @torch.inference_mode()
-    def finish(self) -> Tensor:
+    def flush(self) -> Tensor:
         """[n_speakers, m]: what was held back, cut to the samples that came."""
         before, total = self.given, self.taken
         zeros = torch.zeros(1, self.model.encoder.tail(total) if total else 0, device=self.device)

@@ -39,8 +39,8 @@ class LiveStems:
         """The mixture that came [n], and the stems that are ready [n_speakers, m], at the source's rate."""
         for mixture, block in self.reader.blocks():
             yield mixture, self._separated(self.level.push(block))
-        ready = self._separated(self.level.finish())
-        last = self.back.push(self.level.undo(self.live.finish().cpu().numpy()))
+        ready = self._separated(self.level.flush())
+        last = self.back.push(self.level.undo(self.live.flush().cpu().numpy()))
         last = np.concatenate([ready, last], axis=1)
         self.back.total_out = self.reader.source_frames
         yield np.zeros(0, np.float32), np.concatenate([last, self.back.flush()], axis=1)

@@ -280,7 +280,7 @@ class _Job:
                 pieces = [decoder.push(said.codes[None])[0]]
                 if sentence.last and index + 1 < len(sentences):
                     pause = torch.zeros(int(PARAGRAPH_SECONDS * rate / self.speed))
-                    pieces += [decoder.finish()[0], pause.to(pieces[0].device)]
+                    pieces += [decoder.flush()[0], pause.to(pieces[0].device)]
                     decoder = CodecDecoder(self.codec)  # which may hold back the end of what it was given
                 samples = self._coloured(torch.cat(pieces))
                 sink.write(samples)
@@ -292,9 +292,9 @@ class _Job:
                       "problems": list(verdict.problems), "kept": known is not None,
                       "end_seconds": round(frames / rate, 3),
                       "wall_seconds": round(time.monotonic() - began, 3)})  # fmt: skip
-            rest = self._coloured(decoder.finish()[0])
+            rest = self._coloured(decoder.flush()[0])
             if self.colour:
-                rest = np.concatenate((rest, self.colour.finish()))
+                rest = np.concatenate((rest, self.colour.flush()))
             sink.write(rest)
             frames += len(rest)
             if not spoken:

@@ -181,7 +181,7 @@ def _word_times(samples: np.ndarray, rate: int, words: str, device: str) -> list
     tokens = ready.tokenizer.encode(ready.tokenizer.normalise(" ".join(plain)))
     log_probs = ready.posteriors(_at_rate(samples, rate, ready.rate))
     stream = ready.word_stream()
-    found = [*stream.feed(align(log_probs, tokens)), *stream.finish()]
+    found = [*stream.push(align(log_probs, tokens)), *stream.flush()]
     if len(found) != len(plain):
         raise ValueError("its words are not those of the recogniser")
     return [(word.start / ready.rate, word.end / ready.rate) for word in found]

@@ -187,14 +187,14 @@ class Recogniser:
                 for tokens in joint_stream(
                     self.model, frames, self.joint, tokenizer=self.tokenizer, lm=self.lm
                 ):
-                    words = text.words.feed(tokens) + text.words.finish()  # no space is heard at a seam
-                    yield from likely.of(text.segmenter.feed(words))
+                    words = text.words.push(tokens) + text.words.flush()  # no space is heard at a seam
+                    yield from likely.of(text.segmenter.push(words))
             for memory in frames:
                 for log_probs in self._log_probs(memory):
-                    yield from likely.of(text.feed(log_probs))
+                    yield from likely.of(text.push(log_probs))
         finally:
             frames.close()  # type: ignore[attr-defined]
-        yield from likely.of(text.finish(counted.samples))
+        yield from likely.of(text.flush(counted.samples))
 
     def likely(self) -> Likely:
         """What parts speech from the rest, in one recording. Its bounds were chosen for letters found by CTC,
@@ -219,11 +219,11 @@ class Recogniser:
             samples += len(block)
             done = self._fed(text, encoder.push(within(heard.push(block))))
             yield likely.of(done), text.partial()
-        done = self._fed(text, encoder.push(within(heard.finish()))) + self._fed(text, encoder.finish())
-        yield likely.of(done + text.finish(samples)), None
+        done = self._fed(text, encoder.push(within(heard.flush()))) + self._fed(text, encoder.flush())
+        yield likely.of(done + text.flush(samples)), None
 
     def _fed(self, text: TextStream, memory: Tensor) -> list[Segment]:
-        return [one for log_probs in self._log_probs(memory) for one in text.feed(log_probs)]
+        return [one for log_probs in self._log_probs(memory) for one in text.push(log_probs)]
 
     @torch.inference_mode()
     def posteriors(self, samples: np.ndarray) -> np.ndarray:
@@ -273,8 +273,8 @@ class Recogniser:
         """Words of one voice into segments, as :meth:`segments` makes them."""
         segmenter = self._segmenter(width, lines)
         for word in words:
-            yield from likely.of(segmenter.feed([word]))
-        yield from likely.of(segmenter.finish())
+            yield from likely.of(segmenter.push([word]))
+        yield from likely.of(segmenter.flush())
 
     def _segmenter(self, width: int | None, lines: int | None) -> Segmenter:
         return Segmenter(self.rate, pause=PAUSE, max_line_width=width or WIDTH, max_line_count=lines or LINES)

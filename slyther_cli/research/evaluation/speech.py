@@ -128,7 +128,7 @@ class Speaker:
         said = voicing.say(symbols, voicing.start(), self.seed)
         sound = self.codec.decode(said.codes[None])[0].float().cpu().numpy()
         colour = equaliser_for(voicing, self.codec, self.seed) if example.prompt is not None else None
-        return np.concatenate((colour.push(sound), colour.finish())) if colour else sound
+        return np.concatenate((colour.push(sound), colour.flush())) if colour else sound
 
 
 def evaluate_speech(

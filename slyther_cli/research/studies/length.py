@@ -137,7 +137,7 @@ class Hears:
             return self.tokenizer.decode(joint_search(self.model, memory[0], self.search))
         log_probs = self.model.ctc(memory).log_softmax(-1)[0].cpu().numpy()
         decoder = GreedyDecoder()
-        return self.tokenizer.decode(t.id for t in [*decoder.feed(log_probs), *decoder.finish()])
+        return self.tokenizer.decode(t.id for t in [*decoder.push(log_probs), *decoder.flush()])
 
 
 def measure(

@@ -72,7 +72,7 @@ def search_settings(
         start, wrong = time.process_time(), 0
         for item, log_probs in zip(items, heard, strict=True):
             decoder = recogniser.decoder()
-            tokens = [*decoder.feed(log_probs), *decoder.finish()]
+            tokens = [*decoder.push(log_probs), *decoder.flush()]
             text = recogniser.writing.decode(token.id for token in tokens)
             wrong += edits(item.text.split(), text.split())
         cpu = (time.process_time() - start) / seconds

@@ -115,7 +115,7 @@ def measure_times(
             ]
         truth = spoken_words(row["transcript"], row.get("phones") or "", len(samples) / recogniser.rate)
         words = recogniser.word_stream()
-        said = [*words.feed(ours), *words.finish()]
+        said = [*words.push(ours), *words.flush()]
         spoken = text.split()
         if (
             truth is not None

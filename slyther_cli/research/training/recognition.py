@@ -247,7 +247,7 @@ class RecognitionTask:
             return self.tokenizer.decode(joint_search(self.model, memory[0], search))
         log_probs = self.model.ctc(memory).log_softmax(-1)[0].cpu().numpy()
         decoder = GreedyDecoder()
-        return self.tokenizer.decode(t.id for t in [*decoder.feed(log_probs), *decoder.finish()])
+        return self.tokenizer.decode(t.id for t in [*decoder.push(log_probs), *decoder.flush()])
 
     def export(self, folder: Path, metrics: dict[str, Any]) -> None:
         """Write the weights and the alphabet as a model folder of slyther's."""
