@@ -293,7 +293,7 @@ def test_the_compiled_beam_equals_the_plain_one(seed, cuts, max_delay, order, be
         assert fast.push(piece) == plain.push(piece)
         assert fast.partial() == plain.partial()
     assert fast.flush() == plain.flush() and fast.score == plain.score
-    with pytest.raises(ValueError, match="finish"):
+    with pytest.raises(ValueError, match="flush"):
         fast.push(log_probs)
 
 
@@ -356,7 +356,7 @@ def test_tokens_come_soon_and_partial_shows_the_rest():
     assert decoder.push(peaks(3, {2: 3})) == []
     assert [token.id for token in decoder.partial()] == [3]
     assert [token[:3] for token in decoder.flush()] == [(3, 52, 53)]
-    with pytest.raises(ValueError, match="finish"):
+    with pytest.raises(ValueError, match="flush"):
         decoder.push(peaks(1, {}))
 
 

@@ -156,7 +156,7 @@ class BeamDecoder:
     def push(self, log_probs: LogProbs) -> list[Token]:
         """Tokens that became final within log_probs [n, vocab]."""
         if self._finished:
-            raise ValueError("feed after finish")
+            raise ValueError("push after flush")
         log_probs = self.adjusted(log_probs)
         n = len(log_probs)
         if not n:

@@ -139,7 +139,7 @@ class LexiconBeam:
     def push(self, log_probs: LogProbs) -> list[Token]:
         """Tokens that became final within log_probs [n, vocab]."""
         if self._finished:
-            raise ValueError("feed after finish")
+            raise ValueError("push after flush")
         found = self._options.adjusted(log_probs, PHONE_UNITS)
         return [Token(*row) for row in self._beam.feed(np.ascontiguousarray(found))]
 
@@ -237,7 +237,7 @@ class PlainLexiconBeam:
     def push(self, log_probs: LogProbs) -> list[Token]:
         """Tokens that became final within log_probs [n, vocab]."""
         if self._finished:
-            raise ValueError("feed after finish")
+            raise ValueError("push after flush")
         done: list[Token] = []
         for row in self._options.adjusted(log_probs, PHONE_UNITS):
             self._step(row)

@@ -59,7 +59,7 @@ class CompiledBeam:
     def push(self, log_probs: LogProbs) -> list[Token]:
         """Tokens that became final within log_probs [n, vocab]."""
         if self._finished:
-            raise ValueError("feed after finish")
+            raise ValueError("push after flush")
         return _tokens(self._beam.feed(np.ascontiguousarray(self._adjusted(log_probs), np.float64)))
 
     def partial(self) -> list[Token]:
