@@ -12,6 +12,37 @@ from slyther_cli.commands import events, output
 if not torch.cuda.is_available():  # has to be set before triton is first imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# ``pytest -m core``: a minute that covers each product from end to end, the engine and the kernels.
+CORE = {
+    "test_imports": {"test_nothing_imports_in_a_circle", "test_only_commands_import_research"},
+    "test_scan": {"test_cpu_agrees_with_reference", "test_cpu_split_equals_whole_bit_for_bit"},
+    "test_longform": {"test_separation_equals_one_pass", "test_live_equals_one_pass"},
+    "test_longform_resume": {"test_separation_goes_on_with_the_same_stems", "test_a_mark_saves_work"},
+    "test_conmamba_sweep": {"test_swept_is_one_pass", "test_live_is_one_pass"},
+    "test_separate": {
+        "test_files_come_out_like_they_went_in",
+        "test_a_quieter_recording_gives_the_same_stems_only_quieter",
+        "test_standard_input",
+        "test_collisions_are_refused_before_anything_is_done",
+    },
+    "test_transcribe": {
+        "test_what_is_said",
+        "test_words_have_their_times",
+        "test_standard_input",
+        "test_json",
+    },
+    "test_speak": {
+        "test_a_text_is_spoken_alike_with_the_same_seed_only",
+        "test_a_stopped_book_is_gone_on_with_and_sounds_the_same",
+        "test_a_prompt_is_taken_or_refused",
+    },
+    "test_batch": {"test_shards", "test_failures_are_recorded_and_retried"},
+    "test_text_ctc": {"test_the_compiled_beam_equals_the_plain_one"},
+    "test_codec": {"test_pieces_equal_the_whole"},
+    "test_cli": {"test_usage_errors_are_one_line", "test_every_command_is_listed_with_help"},
+    "test_training_separation": {"test_the_command_trains_a_model_that_loads"},
+}
+
 # Processes that tests start take the package that is tested, not the source in the folder they are run from:
 # there it has no compiled part.
 os.environ["PYTHONSAFEPATH"] = "1"
@@ -19,6 +50,12 @@ os.environ["PYTHONSAFEPATH"] = "1"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job: tests that send it hung
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if getattr(item, "originalname", item.name) in CORE.get(item.module.__name__, ()):
+            item.add_marker(pytest.mark.core)
 
 
 @pytest.fixture(scope="module")

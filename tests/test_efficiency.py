@@ -59,8 +59,11 @@ def tiny(monkeypatch):
 @pytest.mark.parametrize("task", PAIRS)
 def test_every_task_runs(task, monkeypatch):
     tiny(monkeypatch)
-    for kind in KINDS:
+    for kind, (architecture, config) in zip(KINDS, efficiency.PAIRS[task]["equal"], strict=True):
         row = run(Job(task, kind, "equal", 0.5, repeats=1))
+        assert row["architecture"] == architecture and "problem" not in row
+        assert row["parameters"] == registry.parameter_count(architecture, config)
+        assert row["tokens"] == round(efficiency.TOKENS_A_SECOND[task] * 0.5)
         assert row["cpu_seconds"] > 0 and row["wall_seconds"] > 0 and row["extra_bytes"] >= 0
 
 

@@ -90,3 +90,12 @@ def test_only_commands_import_research():
         for m, i in IMPORTS.items()
         if room(m) not in ("commands", "research") and "research" in map(room, i)
     ]
+
+
+def test_the_core_tests_are_there():
+    """``conftest.CORE`` names tests that exist."""
+    import conftest
+
+    for module, names in conftest.CORE.items():
+        tree = ast.parse((Path(__file__).parent / f"{module}.py").read_text())
+        assert names <= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, module
