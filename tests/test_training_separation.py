@@ -347,6 +347,13 @@ def test_the_example_for_a_gpu_is_a_configuration():
     assert found.loop.precision == "bf16" and found.batch.seconds == 384
 
 
+def test_the_example_of_turns_is_a_configuration():
+    found = read_config(Path(__file__).parents[1] / "examples/train-separate-turns.toml")
+    long = [s for s in found.batch.lengths if s >= found.mixing.taking_turns_from_s]
+    assert found.mixing.taking_turns == 0.9 and len(long) * 2 == len(found.batch.lengths)
+    assert found.data.noises and found.start_from == "mamba-tasnet-8k-2spk"
+
+
 @pytest.mark.parametrize("consistent", ["", "\nmixture_consistency = true"])
 def test_exported_stems_sum_to_the_mixture_in_level(home, tmp_path, consistent):
     run = tmp_path / "run"
