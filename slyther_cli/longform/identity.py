@@ -8,7 +8,7 @@ pieces and decisions out.
 
     activity -> pieces -> (embed) -> two_voices -> exchanged -> spans
 
-Memory: one byte a frame of activity, and of each piece two embeddings.
+Memory: some 2 MB an hour for the powers of frames, and two embeddings a piece, as much again.
 """
 
 from __future__ import annotations
@@ -23,17 +23,14 @@ Array = npt.NDArray[np.floating[Any]]
 FRAME_SECONDS = 0.02
 BELOW_LOUD_DB = 35.0  # what is that far below a recording's loud frames is silent
 BELOW_OTHER_DB = 18.0  # and what is that far below the other stem is its leakage
-CLEAR_DB, CLEAN_DB = (
-    25.0,
-    6.0,
-)  # a voice is listened to that far below the loud, and not more below the other stem
+CLEAR_DB, BESIDE_DB = 25.0, 6.0  # a voice is listened to that far below the loud, and below the other stem
 NOTHING_DB = -100.0  # of full scale; below is silence in any recording
 LOUD = 0.95  # quantile
 GAP = 4  # silent frames that part two pieces
 SHORTEST = 0.6  # seconds of speech whose embedding is believed
 ROUNDS = 20
 LONGEST = 2.5  # seconds of a piece; a longer one is parted where it is quietest, a word's end mostly
-ALIKE = 0.75  # cosine of two voices above which they are one, where those of strangers are about 0
+ALIKE = 0.8  # cosine of two voices above which they are one, where those of strangers are about 0
 STAY = 0.15  # evidence (seconds) that it takes to change sides; there and back, twice as much
 
 
@@ -44,7 +41,7 @@ def activity(power: Array) -> npt.NDArray[np.bool_]:
 
 def clear(power: Array) -> npt.NDArray[np.bool_]:
     """Mean powers of frames [2, frames] -> which stem has clear speech, and the other not clearly more."""
-    return _above(power, CLEAR_DB, -CLEAN_DB)
+    return _above(power, CLEAR_DB, -BESIDE_DB)
 
 
 def _above(power: Array, below_loud: float, over_other: float) -> npt.NDArray[np.bool_]:
@@ -55,8 +52,8 @@ def _above(power: Array, below_loud: float, over_other: float) -> npt.NDArray[np
 
 def pieces(active: npt.NDArray[np.bool_], power: Array | None = None) -> npt.NDArray[np.int64]:
     """Activity [2, frames] -> the first frame of each piece and the last plus one, [pieces, 2]: where both
-    stems are silent for ``GAP`` frames a piece ends, in the middle of that silence; with ``power`` [2, frames]
-    those longer than ``LONGEST`` are parted where they are quietest. They cover everything."""
+    stems are silent for ``GAP`` frames a piece ends, in the middle of that silence. ``power`` [2, frames]: to
+    part those that are longer than ``LONGEST`` where they are quietest. They cover everything."""
     frames = active.shape[1]
     (speech,) = np.nonzero(active.any(0))
     if not len(speech):
