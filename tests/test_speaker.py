@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, UsageError
+from slyther_cli.longform.reunited import reunited
 from slyther_cli.models.speaker import SpeakerNet, SpeakerNetConfig
 from slyther_cli.research.training.speaker import (
     SpeakerTask,
@@ -24,6 +25,7 @@ from slyther_cli.research.training.speaker import (
     stretches,
 )
 from slyther_cli.research.training.speaker_teacher import pieces, read_teacher
+from slyther_cli.separation.speakers import embedder
 
 ROOT = Path(__file__).parents[1]
 SMALL = SpeakerNetConfig(width=16, n_layers=2, pooled=16, dim=8)
@@ -186,3 +188,20 @@ def test_the_shipped_network_tells_the_two_voices_of_the_examples():
         halves += [network.embed(torch.from_numpy(half)) for half in np.array_split(x, 2)]
     cosines = torch.stack(halves) @ torch.stack(halves).T
     assert min(cosines[0, 1], cosines[2, 3]) > cosines[:2, 2:].max() + 0.2
+
+
+def test_turns_of_the_examples_come_back_by_the_shipped_network():
+    voices = [soundfile.read(ROOT / "examples" / f"voice_{i}.flac", dtype="float32")[0] for i in (1, 2)]
+    length = min(map(len, voices)) // 6
+    right = np.zeros((2, 12 * (length + 4000)), np.float32)
+    for i in range(12):
+        at = i * (length + 4000)
+        right[i % 2, at : at + length] = voices[i % 2][i // 2 * length :][:length]
+    wrong = right.copy()
+    wrong[:, 4 * (length + 4000) :] = [
+        right[:, 4 * (length + 4000) :].sum(0),
+        0 * right[0, 4 * (length + 4000) :],
+    ]
+    out = np.concatenate(list(reunited(iter([wrong]), 16_000, embedder(16_000))), 1)
+    energy = [float(np.square(x).sum()) for x in (right, out - right, wrong - right)]
+    assert energy[2] > 0.4 * energy[0] and energy[1] < 0.1 * energy[0]

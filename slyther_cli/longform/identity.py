@@ -8,7 +8,7 @@ pieces and decisions out.
 
     activity -> pieces -> (embed) -> two_voices -> exchanged -> spans
 
-Memory: one byte a frame of activity, and of each piece two embeddings.
+Memory: some 2 MB an hour for the powers of frames, and two embeddings a piece, as much again.
 """
 
 from __future__ import annotations
@@ -23,39 +23,69 @@ Array = npt.NDArray[np.floating[Any]]
 FRAME_SECONDS = 0.02
 BELOW_LOUD_DB = 35.0  # what is that far below a recording's loud frames is silent
 BELOW_OTHER_DB = 18.0  # and what is that far below the other stem is its leakage
+CLEAR_DB, BESIDE_DB = 25.0, 6.0  # a voice is listened to that far below the loud, and below the other stem
 NOTHING_DB = -100.0  # of full scale; below is silence in any recording
 LOUD = 0.95  # quantile
 GAP = 4  # silent frames that part two pieces
 SHORTEST = 0.6  # seconds of speech whose embedding is believed
 ROUNDS = 20
-ALIKE = 0.75  # cosine of two centroids above which they are one voice
-STAY = 0.1  # evidence (seconds times cosine) that changing sides takes; there and back, twice as much
+LONGEST = 2.5  # seconds of a piece; a longer one is parted where it is quietest, a word's end mostly
+ALIKE = 0.8  # cosine of two voices above which they are one, where those of strangers are about 0
+STAY = 0.15  # evidence (seconds) that it takes to change sides; there and back, twice as much
 
 
 def activity(power: Array) -> npt.NDArray[np.bool_]:
     """Mean powers of frames [2, frames] -> which stem has speech of its own in which frame."""
+    return _above(power, BELOW_LOUD_DB, -BELOW_OTHER_DB)
+
+
+def clear(power: Array) -> npt.NDArray[np.bool_]:
+    """Mean powers of frames [2, frames] -> which stem has clear speech, and the other not clearly more."""
+    return _above(power, CLEAR_DB, -BESIDE_DB)
+
+
+def _above(power: Array, below_loud: float, over_other: float) -> npt.NDArray[np.bool_]:
     db = 10 * np.log10(np.maximum(power, 1e-12))
     loud = np.quantile(db.max(0), LOUD) if db.shape[1] else 0.0
-    return (db > max(loud - BELOW_LOUD_DB, NOTHING_DB)) & (db > db[::-1] - BELOW_OTHER_DB)
+    return (db > max(loud - below_loud, NOTHING_DB)) & (db > db[::-1] + over_other)
 
 
-def pieces(active: npt.NDArray[np.bool_], gap: int = GAP) -> npt.NDArray[np.int64]:
+def pieces(active: npt.NDArray[np.bool_], power: Array | None = None) -> npt.NDArray[np.int64]:
     """Activity [2, frames] -> the first frame of each piece and the last plus one, [pieces, 2]: where both
-    stems are silent for ``gap`` frames a piece ends, in the middle of that silence. They cover everything."""
+    stems are silent for ``GAP`` frames a piece ends, in the middle of that silence. ``power`` [2, frames]: to
+    part those that are longer than ``LONGEST`` where they are quietest. They cover everything."""
     frames = active.shape[1]
     (speech,) = np.nonzero(active.any(0))
     if not len(speech):
         return np.array([[0, frames]]) if frames else np.zeros((0, 2), np.int64)
-    jumps = np.flatnonzero(np.diff(speech) > gap)
+    jumps = np.flatnonzero(np.diff(speech) > GAP)
     cuts = (speech[jumps] + speech[jumps + 1] + 1) // 2
     edges = np.concatenate(([0], cuts, [frames]))
+    if power is not None:
+        level = np.convolve(power.max(0), np.ones(3), "same")
+        inner = [_parted(level, a, b) for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)]
+        edges = np.concatenate((edges, *inner)).astype(np.int64)
+        edges.sort()
     return np.stack((edges[:-1], edges[1:]), 1)
+
+
+def _parted(level: Array, start: int, end: int) -> list[int]:
+    """Where to part a piece of these frames, if it is long."""
+    cuts, todo = [], [(start, end)]
+    edge = round(SHORTEST / FRAME_SECONDS)
+    while todo:
+        a, b = todo.pop()
+        if b - a > LONGEST / FRAME_SECONDS:
+            cuts.append(a + edge + int(np.argmin(level[a + edge : b - edge])))
+            todo += [(a, cuts[-1]), (cuts[-1], b)]
+    return cuts
 
 
 @dataclass(frozen=True)
 class Voices:
-    """``centroids`` [2, dim] of length 1; ``evidence`` [pieces]: how much, in seconds times cosine, speaks
-    for the stems as they are (above 0) or the other way round; ``likeness`` of the two, a cosine."""
+    """``centroids`` [2, dim] of length 1, and ``likeness``, their cosine; ``evidence`` [pieces]: how many
+    seconds of speech, each as the voices are on average, speak for the stems as they are (above 0) or the
+    other way round."""
 
     centroids: Array
     evidence: Array
@@ -90,8 +120,7 @@ def two_voices(embeddings: Array, seconds: Array) -> Voices | None:
             share = weight * np.stack((mine[:, voice], mine[:, 1 - voice]), 1)
             if share.any():
                 centroids[voice] = _unit((share[..., None] * x).sum((0, 1)))
-        nearer = weight * (x @ (centroids[0] - centroids[1]))
-        found = nearer[:, 0] - nearer[:, 1]
+        found = _evidence(x, weight, centroids, side)
         if np.array_equal(_side(found), side):
             break
         side = _side(found)
@@ -127,10 +156,20 @@ def spans(cut: npt.NDArray[np.int64], swap: npt.NDArray[np.bool_]) -> list[tuple
     return out
 
 
-def speech_seconds(active: npt.NDArray[np.bool_], cut: npt.NDArray[np.int64]) -> Array:
-    """Seconds of speech of each stem in each piece, [pieces, 2]."""
-    total = np.concatenate((np.zeros((2, 1), np.int64), active.cumsum(1)), 1)
+def speech_seconds(clear: npt.NDArray[np.bool_], cut: npt.NDArray[np.int64]) -> Array:
+    """Seconds of each stem in each piece, [pieces, 2], of frames [2, frames]."""
+    total = np.concatenate((np.zeros((2, 1), np.int64), clear.cumsum(1)), 1)
     return FRAME_SECONDS * (total[:, cut[:, 1]] - total[:, cut[:, 0]]).T
+
+
+def _evidence(x: Array, weight: Array, centroids: Array, side: Array) -> Array:
+    """Of the pieces, from where their stretches lie between the voices' means along the line of both."""
+    along = x @ (centroids[0] - centroids[1])
+    mine = np.stack((side > 0, side < 0), 1)
+    means = [np.average(along, weights=weight * m) if (weight * m).any() else 0.0 for m in (mine, ~mine)]
+    half = max(abs(means[0] - means[1]) / 2, 1e-6)
+    scaled = weight * ((along - (means[0] + means[1]) / 2) / half)
+    return np.asarray(scaled[:, 0] - scaled[:, 1])
 
 
 def _side(value: Array) -> Array:

@@ -39,7 +39,9 @@ class Found(NamedTuple):
     def note(self, rate: int) -> str | None:
         """A sentence for the user, if there is something to say."""
         if self.voices is not None and self.voices.one:
-            return "the recording seems to hold one voice only: nothing was exchanged between the files"
+            return (
+                "the recording seems to hold one voice only: its stretches stay in the files where they are"
+            )
         if not self.spans:
             return None
         seconds = sum(end - start for start, end in self.spans) / rate
@@ -90,9 +92,9 @@ def _read(spool: IO[bytes], start: int, end: int) -> np.ndarray:
 
 
 def _found(spool: IO[bytes], power: np.ndarray, rate: int, embed: Embed) -> Found:
-    active = identity.activity(power)
-    cut = identity.pieces(active)
-    seconds = identity.speech_seconds(active, cut)
+    cut = identity.pieces(identity.activity(power), power)
+    clear = identity.clear(power)
+    seconds = identity.speech_seconds(clear, cut)
     frame = round(identity.FRAME_SECONDS * rate)
     most = round(LONGEST / identity.FRAME_SECONDS)
     silent: np.ndarray | None = None
@@ -100,9 +102,9 @@ def _found(spool: IO[bytes], power: np.ndarray, rate: int, embed: Embed) -> Foun
     for (start, end), said in zip(cut.tolist(), seconds, strict=True):
         rows.append([None, None])
         for stem in np.flatnonzero(said >= identity.SHORTEST):
-            frames = start + np.flatnonzero(active[stem, start:end])[:most]
+            frames = start + np.flatnonzero(clear[stem, start:end])[:most]
             samples = _read(spool, frame * int(frames[0]), frame * (int(frames[-1]) + 1))[stem]
-            voiced = np.repeat(active[stem, frames[0] : frames[-1] + 1], frame)[: len(samples)]
+            voiced = np.repeat(clear[stem, frames[0] : frames[-1] + 1], frame)[: len(samples)]
             rows[-1][stem] = embed(samples[voiced])
             silent = np.zeros_like(rows[-1][stem])
     if silent is None:

@@ -1,17 +1,18 @@
 """How well a speaker network tells voices apart, and another one on the same trials:
 
-    python -m slyther_cli.research.evaluation.speaker speaker-16k MANIFEST.. [--split test]
+    python -m slyther_cli.research.evaluation.speaker speaker-16k MANIFEST.. [--split test] [--narrow]
+    [--turns]
 
 Trials are stretches of one length: of one speaker in different utterances, of two speakers of one manifest.
 Turns: stretches of 3 to 5 s of two speakers by turns, parted by 2-means (``longform.identity``).
-Resemblyzer is compared with where it is installed.
+In place of a model of ours: resemblyzer, where it is installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from slyther_cli.research.training.speaker import RATE, equal_error_rate
 
 Embed = Callable[[np.ndarray], np.ndarray]
 LENGTHS = (2.0, 3.0, 5.0)
-MOST, RESAMPLES, PAIRS, TURNS = 12, 300, 30, 24
+MOST, RESAMPLES, PAIRS, TURNS = 8, 200, 30, 24
 
 
-def pieces(speech: list[np.ndarray], seconds: float) -> Iterator[tuple[set[int], np.ndarray]]:
+def pieces(speech: Sequence[np.ndarray], seconds: float) -> Iterator[tuple[set[int], np.ndarray]]:
     """A speaker's utterances joined and cut: which of them a piece has, float32 samples."""
     owner = np.concatenate([np.full(len(x), i, np.int32) for i, x in enumerate(speech)])
     joined, size = np.concatenate(speech), int(seconds * RATE)
@@ -96,42 +97,43 @@ def narrow(embed: Embed) -> Embed:
     return lambda x: embed(soxr.resample(soxr.resample(x, RATE, RATE // 2), RATE // 2, RATE))
 
 
-def embedders(model: str) -> dict[str, Embed]:
-    """By name; the sound has speech throughout."""
+def embedder(name: str) -> Embed:
+    """Of a model of ours, or "resemblyzer"; the sound has speech throughout."""
+    if name == "resemblyzer":
+        from resemblyzer import VoiceEncoder
+
+        return VoiceEncoder("cpu", verbose=False).embed_utterance  # type: ignore[no-any-return]
     from slyther_cli.checkpoints import store
 
-    network: Any = store.load(model, expect_task="embed")[0]
+    network: Any = store.load(name, expect_task="embed")[0]
 
     @torch.inference_mode()
     def ours(x: np.ndarray) -> np.ndarray:
         return np.asarray(network.embed(torch.from_numpy(x)))
 
-    found: dict[str, Embed] = {model: ours}
-    try:
-        from resemblyzer import VoiceEncoder
-
-        found["resemblyzer"] = VoiceEncoder("cpu", verbose=False).embed_utterance
-    except ImportError:
-        pass
-    return found | {f"{name}, below 4 kHz": narrow(embed) for name, embed in found.items()}
+    return ours
 
 
 def main() -> None:
     about = argparse.ArgumentParser()
-    about.add_argument("model")
+    about.add_argument("model", help="of ours, or resemblyzer")
     about.add_argument("manifests", nargs="+", type=Path)
     about.add_argument("--split", default="test")
+    about.add_argument("--narrow", action="store_true", help="nothing above 4 kHz")
+    about.add_argument("--turns", action="store_true", help="turns of two speakers instead of trials")
     about.add_argument("--cache", type=Path, default=Path("~/.cache/slyther/training").expanduser())
     asked = about.parse_args()
     pools = [SpeechPool([path], asked.split, RATE, asked.cache) for path in asked.manifests]
-    for name, embed in embedders(asked.model).items():
-        for seconds in LENGTHS:
-            found = trials(pools, seconds, embed)
-            eer, low, high = rate_with_interval(found)
-            print(json.dumps({"by": name, "seconds": seconds, "eer": round(eer, 2), "low": round(low, 2),
-                              "high": round(high, 2), "trials": len(found)}), flush=True)  # fmt: skip
-        shares = turns_right(pools, embed)
-        print(json.dumps({"by": name, "turns_right": shares}), flush=True)
+    embed = embedder(asked.model)
+    if asked.narrow:
+        embed = narrow(embed)
+    if asked.turns:
+        print(json.dumps({"by": asked.model, "turns_right": turns_right(pools, embed)}))
+    for seconds in () if asked.turns else LENGTHS:
+        found = trials(pools, seconds, embed)
+        eer, low, high = (round(x, 2) for x in rate_with_interval(found))
+        said = {"by": asked.model, "seconds": seconds, "eer": eer, "low": low, "high": high}
+        print(json.dumps(said | {"trials": len(found)}), flush=True)
 
 
 if __name__ == "__main__":

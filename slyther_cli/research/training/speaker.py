@@ -27,7 +27,6 @@ from slyther_cli.research.training.data import SpeechPool
 from slyther_cli.research.training.loader import Ahead
 from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
-from slyther_cli.research.training.speaker_teacher import read_teacher
 from slyther_cli.research.training.workers import run
 
 RATE = 16_000
@@ -259,3 +258,17 @@ def dev_stretches(pool: SpeechPool, samples: int) -> list[tuple[int, int, np.nda
 
 
 train = partial(run, SpeakerTask, read_config)
+
+
+def read_teacher(path: Path, speakers: Sequence[str]) -> np.ndarray:
+    """The embeddings [speakers, dim] of a file that :func:`main` wrote. Raises :class:`InputError`: it cannot
+    be read, or a speaker is not in it."""
+    try:
+        with np.load(path) as file:
+            found = dict(zip(file["speakers"].tolist(), file["embeddings"], strict=True))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not the embeddings of a teacher: {error}") from None
+    missing = [name for name in speakers if name not in found]
+    if missing:
+        raise InputError(f"{path}: has no embedding of speaker {missing[0]} and {len(missing) - 1} others")
+    return np.stack([found[name] for name in speakers])

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from slyther_cli.errors import InputError
 from slyther_cli.research.training.data import SpeechPool
+from slyther_cli.research.training.speaker import RATE, read_config
 
 FRAMES, MOST_PIECES, MOST_UTTERANCES = 160, 2, 4
 
@@ -42,25 +42,9 @@ def mean_embedding(encoder: torch.nn.Module, utterances: Sequence[np.ndarray]) -
     return mean / np.linalg.norm(mean)
 
 
-def read_teacher(path: Path, speakers: Sequence[str]) -> np.ndarray:
-    """The embeddings [speakers, dim] of a file that :func:`main` wrote. Raises :class:`InputError`: it cannot
-    be read, or a speaker is not in it."""
-    try:
-        with np.load(path) as file:
-            found = dict(zip(file["speakers"].tolist(), file["embeddings"], strict=True))
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not the embeddings of a teacher: {error}") from None
-    missing = [name for name in speakers if name not in found]
-    if missing:
-        raise InputError(f"{path}: has no embedding of speaker {missing[0]} and {len(missing) - 1} others")
-    return np.stack([found[name] for name in speakers])
-
-
 def main(config: Path, output: Path) -> None:
     """Embed the training speakers of a configuration file of ``slyther train speaker``."""
     from resemblyzer import VoiceEncoder
-
-    from slyther_cli.research.training.speaker import RATE, read_config
 
     data = read_config(config).data
     base = config.resolve().parent
