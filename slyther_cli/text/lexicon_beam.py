@@ -199,9 +199,9 @@ class Entry(NamedTuple):
 
 class _Node:
     def __init__(self, unit: int) -> None:
-        self.unit, self.children, self.entries, self.ahead = unit, {}, [], NEVER
-        self.children: dict[int, _Node]
-        self.entries: list[Entry]
+        self.unit, self.ahead = unit, NEVER
+        self.children: dict[int, _Node] = {}
+        self.entries: list[Entry] = []
 
 
 class PlainLexiconBeam:
