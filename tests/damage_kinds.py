@@ -19,9 +19,10 @@ from damage_texts import Batch, Manifest, Options, Settings, Work
 from speak_tools import tiny_voices
 
 from slyther_cli.checkpoints import encodec, speechbrain, speechbrain_asr, store, voice
+from slyther_cli.decode.alphabets import load_tokenizer
 from slyther_cli.decode.arpa import read_arpa, write_arpa
 from slyther_cli.decode.ngram import NGram
-from slyther_cli.decode.tokens import SentencePieceTokenizer, load_tokenizer
+from slyther_cli.decode.tokens import SentencePieceTokenizer
 from slyther_cli.errors import SlytherError
 from slyther_cli.models import registry
 from slyther_cli.research.language.kneser_ney import train

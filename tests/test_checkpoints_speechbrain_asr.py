@@ -8,7 +8,8 @@ import torch
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import speechbrain_asr, store
-from slyther_cli.decode.tokens import SentencePieceTokenizer, load_tokenizer
+from slyther_cli.decode.alphabets import load_tokenizer
+from slyther_cli.decode.tokens import SentencePieceTokenizer
 from slyther_cli.errors import ModelError
 from slyther_cli.models import registry
 

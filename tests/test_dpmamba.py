@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from slyther_cli.app import main
+from slyther_cli.audio.level import MIXTURE_DB, at_level
 from slyther_cli.checkpoints import layout, speechbrain, store
 from slyther_cli.errors import ModelError
 from slyther_cli.longform import whole as whole_recordings
@@ -179,8 +180,9 @@ def test_separating_takes_a_recording_whole(tmp_path, capsys, monkeypatch):
     command = ["separate", str(tmp_path / "mix.wav"), "-o", str(tmp_path), "-m", str(made)]
     assert main([*command, "--subtype", "float", "--clip", "none"]) == 0
     stems = [soundfile.read(tmp_path / f"mix_s{i}.wav", dtype="float32")[0] for i in (1, 2)]
+    heard, level = at_level(sound, 8000, MIXTURE_DB)
     with torch.no_grad():
-        whole = store.load(made)[0](torch.from_numpy(sound)[None])[0]
+        whole = store.load(made)[0](torch.from_numpy(heard)[None])[0] * (level / 10 ** (MIXTURE_DB / 20))
     close(torch.from_numpy(np.stack(stems)), whole)
     assert main([*command, "--force", "--memory-limit", "10MB"]) != 0
     told = capsys.readouterr().err

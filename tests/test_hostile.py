@@ -429,7 +429,7 @@ def test_a_clock_that_is_set_does_not_take_a_download_away(tmp_path):
     for name in ("alive", "dead"):
         (tmp_path / f".pull-{name}").mkdir()
         os.utime(tmp_path / f".pull-{name}", (0, 0))
-    held = download._hold(tmp_path / ".pull-alive")
+    held = files.hold(tmp_path / ".pull-alive")
     download._remove_stale(tmp_path)
     assert os.listdir(tmp_path) == [".pull-alive"]
     os.close(held)

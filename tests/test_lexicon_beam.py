@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from slyther_cli.decode.alphabets import load_tokenizer
 from slyther_cli.decode.lexicon import Lexicon, hot_words, load_words, save_words
 from slyther_cli.decode.lexicon_beam import (
     LexiconBeam,
@@ -18,7 +19,6 @@ from slyther_cli.decode.lexicon_beam import (
 )
 from slyther_cli.decode.phones import PHONES, PhoneTokenizer
 from slyther_cli.decode.realign import Retimer
-from slyther_cli.decode.tokens import load_tokenizer
 from slyther_cli.decode.words import Token, WordStream
 from slyther_cli.english.pronunciations import Pronunciations
 from slyther_cli.errors import InputError, ModelError

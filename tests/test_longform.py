@@ -261,5 +261,5 @@ def test_a_tape_that_cannot_be_written(tmp_path):
     with pytest.raises(OutputError, match="work file"):
         FileTape(8, tmp_path / "file")
     tape = FileTape(8, tmp_path)
-    with pytest.raises(OutputError, match="ends before"):
+    with pytest.raises(OutputError, match="does not hold what was written"):
         tape.load(0, 3, 2, 4)

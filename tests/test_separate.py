@@ -400,13 +400,13 @@ def test_a_failure_while_computing(capfd, monkeypatch, error, code):
 def test_bad_inputs_do_not_stop_the_others(capfd):
     bad = bad_recordings.make()
     make("good.wav")
-    code, out, err = run(capfd, *bad, "good.wav", "-o", "out")
+    code, out, err = run(capfd, *bad, "good.wav", "-o", "out", "--strict")
     assert code == 3 and out == ["out/good_s1.wav", "out/good_s2.wav"]
     assert len(errors(err)) == len(bad)  # the longest first, so not in their order
     for words in bad.values():
         assert any(words in line for line in errors(err)), words
     assert left("out") == ["good_s1.wav", "good_s2.wav", FAILURES]
-    code, out, err = run(capfd, *bad, "-o", "none", "--json")
+    code, out, err = run(capfd, *bad, "-o", "none", "--json", "--strict")
     told = [json.loads(line) for line in out]
     assert code == 4 and len([t for t in told if t["event"] == "error" and t["kind"] == "file"]) == len(bad)
     assert told[-1]["event"] == "summary" and told[-1]["failed"] == len(bad)

@@ -22,9 +22,10 @@ from slyther_cli.research.training.speaker import (
     equal_error_rate,
     margin_loss,
     read_config,
+    read_teacher,
     stretches,
 )
-from slyther_cli.research.training.speaker_teacher import pieces, read_teacher
+from slyther_cli.research.training.speaker_teacher import pieces
 from slyther_cli.separation.speakers import embedder
 
 ROOT = Path(__file__).parents[1]

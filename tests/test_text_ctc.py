@@ -452,6 +452,6 @@ def test_the_compiled_beam_checks_the_tables_that_it_reads():
     with pytest.raises(ValueError, match="different lengths"):
         beam(1, words, ["", "a"], [False])
     fed = beam()
-    assert fed.push(np.zeros((2, 0))) == []
+    assert fed.feed(np.zeros((2, 0))) == []
     with pytest.raises(ValueError, match="another width"):
-        fed.push(np.log(np.full((1, 2), 0.5)))
+        fed.feed(np.log(np.full((1, 2), 0.5)))

@@ -13,8 +13,9 @@ from tone_speech import RATE, spoken
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
+from slyther_cli.decode.alphabets import load_tokenizer
 from slyther_cli.decode.joint import BOS, EOS, has_ends
-from slyther_cli.decode.tokens import CharTokenizer, load_tokenizer
+from slyther_cli.decode.tokens import CharTokenizer
 from slyther_cli.errors import UsageError
 from slyther_cli.models.registry import build, full_config
 from slyther_cli.research.training.data import SpeechPool
@@ -85,7 +86,7 @@ def config(home, kind, steps, more=""):
 
 @pytest.mark.parametrize(("kind", "units"), [("transformer", "characters"), ("mamba", "unigram")])
 def test_a_handful_of_utterances_is_learnt_and_written_down(kind, units, home, tmp_path, capsys):
-    path, best = config(home, kind, 90), tmp_path / "run" / "best"
+    path, best = config(home, kind, 130), tmp_path / "run" / "best"
     path.write_text(path.read_text() + f'[text]\nunits = "{units}"\nsize = 12\n')
     assert main(["train", "transcribe", "-c", str(path), "-o", str(tmp_path / "run"), "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -13,7 +13,8 @@ from tone_speech import RATE, spoken
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
-from slyther_cli.decode.tokens import CharTokenizer, load_tokenizer
+from slyther_cli.decode.alphabets import load_tokenizer
+from slyther_cli.decode.tokens import CharTokenizer
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.research.evaluation.metrics import edits
 from slyther_cli.research.training.data import SpeechPool

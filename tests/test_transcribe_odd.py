@@ -122,13 +122,13 @@ def test_coverage_does_not_mind_blocks():
 def test_bad_inputs_do_not_stop_the_others(capfd):
     bad = bad_recordings.make()
     make("good.wav")
-    code, out, err = run(capfd, *bad, "good.wav", "-o", "out")
+    code, out, err = run(capfd, *bad, "good.wav", "-o", "out", "--strict")
     assert code == 3 and out == "out/good.txt\n"
     assert len(errors(err)) == len(bad)  # the longest first, so not in their order
     for words in bad.values():
         assert any(words in line for line in errors(err)), words
     assert left("out") == ["good.txt", FAILURES] and Path("out/good.txt").read_text() == SAID + "\n"
-    code, out, err = run(capfd, *bad, "-o", "none", "--json")
+    code, out, err = run(capfd, *bad, "-o", "none", "--json", "--strict")
     assert code == 4 and len(events(out, "error")) == len(bad) and left("none") == [FAILURES]
 
 

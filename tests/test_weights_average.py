@@ -133,7 +133,7 @@ def test_what_has_no_average(place, tmp_path, capsys):
         ([a, a, "--shares", "1,2,3"], "2 shares", 2),
         ([a, a, "--shares", "0,0"], "2 shares", 2),
         ([a, a, "--shares", "-1,2"], "2 shares", 2),
-        ([a, a, "--shares", "nan,2"], "2 shares", 2),
+        ([a, a, "--shares", "nan,2"], "no list", 2),
         ([a, a, "--shares", "x"], "no list", 2),
     ):
         assert main(["weights", "average", *models, "-o", str(tmp_path / "mean")]) == code, models

@@ -204,7 +204,7 @@ def _quality(
         manifest,
         split=split,
         lengths=lengths,
-        windows=parse_seconds(windows),
+        windows=parse_seconds(windows) if windows else [],
         pairs=pairs,
         same_sex=same_sex,
         seed=seed,

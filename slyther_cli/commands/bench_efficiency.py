@@ -77,7 +77,7 @@ def efficiency(
     if plot is not None:
         efficiency_plot.check(plot)
     limit = parse_size(memory_limit) or 0
-    asked = sorted(parse_seconds(lengths or ""))
+    asked = sorted(parse_seconds(lengths)) if lengths else []
     where = pick_device(device)
 
     def tell(row: dict[str, Any]) -> None:

@@ -101,6 +101,13 @@ def separate(
             "By default both speak all the time.",
         ),
     ] = False,
+    match_speakers: Annotated[
+        bool,
+        typer.Option(
+            "--match-speakers",
+            help="With --turns: move each stretch into the file of its voice, as separate does.",
+        ),
+    ] = False,
     device: opt.Device = "auto",
     threads: opt.Threads = None,
     as_json: opt.Json = False,
@@ -135,6 +142,8 @@ def separate(
             "--room, --noise, --telephone, --conversation, --alone and --turns are for --manifest: "
             "--mixtures are ready-made"
         )
+    if match_speakers and not turns:
+        raise UsageError("--match-speakers is for --turns")
     if turns and (conversation or alone):
         raise UsageError("--turns is a conversation of two: leave out --conversation and --alone")
     import torch
@@ -160,10 +169,11 @@ def separate(
         else:
             mixing = evaluate.conditions(**around)
             score = turn_taking.evaluate_turns if turns else evaluate.evaluate_separation
+            matched: dict[str, Any] = {"match_speakers": True} if match_speakers else {}
             how_many, how_long = (TURNS, TURNS_SECONDS) if turns else (EXAMPLES, SECONDS)
-            report = around | score(
+            report = around | matched | score(
                 network, manifest or [], split, examples or how_many, seconds or how_long, seed, mixing,
-                on_event=tell,
+                on_event=tell, **matched,
             )  # fmt: skip
     finally:
         tell.bar.clear()

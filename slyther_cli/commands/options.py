@@ -284,18 +284,18 @@ LmWeight = Annotated[
     float | None,
     typer.Option(
         min=0.0,
-        help=f"Weight of the language model; by default the model's own ({RECOGNISER}: 0.7).",
+        help=f"Weight of the language model; by default the model's own ({RECOGNISER}: 1.05).",
         rich_help_panel=MODEL,
     ),
 ]
 WordBonus = Annotated[
     float | None,
     typer.Option(
-        help=f"Score per word, higher for more words; by default the model's own ({RECOGNISER}: 3).",
+        help=f"Score per word, higher for more words; by default the model's own ({RECOGNISER}: 0).",
         rich_help_panel=MODEL,
     ),
 ]
-BEAM = f"Hypotheses to keep, more is slower; by default the model's own ({RECOGNISER}: 100)."
+BEAM = f"Hypotheses to keep, more is slower; by default the model's own ({RECOGNISER}: 250)."
 
 # Evaluations
 Split = Annotated[str, typer.Option(help="Split of the manifest to use.")]

@@ -58,6 +58,15 @@ def separate(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = False,
+    match_speakers: Annotated[
+        bool,
+        typer.Option(
+            "--match-speakers",
+            help="For people who take turns: move each stretch into the file of its voice. Overlapped speech "
+            "stays where it is.",
+            rich_help_panel=opt.MODEL,
+        ),
+    ] = False,
     clip: Annotated[
         str,
         typer.Option(
@@ -124,6 +133,7 @@ def separate(
             existing=existing,
             residual=residual,
             clip=clip,
+            match_speakers=match_speakers,
             channel=channel,
             track=track,
             strict=strict,

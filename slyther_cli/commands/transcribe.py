@@ -77,9 +77,10 @@ def transcribe(
     hotwords: Annotated[
         str | None,
         typer.Option(
-            help="Names and words that are likely here, parted by commas, also those that the model does not "
-            "know.",
+            help="Names and words to expect, separated by commas, also those that the model does not know; "
+            "by default none.",
             metavar="WORDS",
+            rich_help_panel=opt.MODEL,
         ),
     ] = None,
     all_words: Annotated[

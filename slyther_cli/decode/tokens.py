@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from slyther_cli.errors import ModelError
-from slyther_cli.untrusted import read_json
 
 BLANK = 0
 TOKENS_FILE = "tokens.json"
@@ -208,7 +207,7 @@ class SentencePieceTokenizer(_Base):
                 minloglevel=2,
             )
         except (RuntimeError, OSError) as error:
-            raise ValueError(f"{size} pieces cannot be learnt from this text: {_line(error)}") from None
+            raise ValueError(f"{size} pieces cannot be learnt from this text: {one_line(error)}") from None
         return cls(out.getvalue(), case)
 
     def encode(self, text: str) -> list[int]:
@@ -223,37 +222,7 @@ class SentencePieceTokenizer(_Base):
         _write(folder, {"type": "sentencepiece", "case": self.case, "size": self.size})
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer saved in a model folder. Raises ModelError if it is missing or damaged."""
-    path = Path(folder) / TOKENS_FILE
-    try:
-        data = read_json(_read(path))
-        kind, case = data["type"], data["case"]
-        if case not in CASES:
-            raise ValueError(f"unknown case {case!r}")
-        if kind == "characters":
-            tokens, ends = data["tokens"], data.get("ends", False)
-            if not isinstance(tokens, list) or len(tokens) >= HIGHEST_SIZE or not isinstance(ends, bool):
-                raise ValueError("tokens must be a list, ends true or false")
-            return CharTokenizer(tokens, case, ends)
-        if kind == "phones":
-            from slyther_cli.decode.phones import PHONES, PhoneTokenizer
-
-            if data["phones"] != list(PHONES):
-                raise ValueError("its phones are other ones than slyther's")
-            return PhoneTokenizer(case)
-        if kind != "sentencepiece":
-            raise ValueError(f"unknown type {kind!r}")
-        size = data["size"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(f"{path} is damaged: {_line(error)}") from None
-    tokenizer = SentencePieceTokenizer(_read(path.parent / PIECES_FILE), case, str(path.parent / PIECES_FILE))
-    if tokenizer.size != size:
-        raise ModelError(f"{path}: {size} tokens expected, {PIECES_FILE} has {tokenizer.size}")
-    return tokenizer
-
-
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
             data = file.read(LONGEST_FILE + 1)
@@ -284,11 +253,11 @@ def _processor(model: bytes, where: str) -> Any:
         if not model or not pieces.LoadFromSerializedProto(model):
             raise RuntimeError("no pieces")
     except RuntimeError as error:
-        raise ModelError(f"{where} is not a SentencePiece model: {_line(error)}") from None
+        raise ModelError(f"{where} is not a SentencePiece model: {one_line(error)}") from None
     return pieces
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """The first line of an error, short."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:200]

@@ -27,6 +27,7 @@ CLEAR_DB, BESIDE_DB = 25.0, 6.0  # a voice is listened to that far below the lou
 NOTHING_DB = -100.0  # of full scale; below is silence in any recording
 LOUD = 0.95  # quantile
 GAP = 4  # silent frames that part two pieces
+OVERLAP = 10  # frames in which both speak that are overlap; shorter ones are a seam
 SHORTEST = 0.6  # seconds of speech whose embedding is believed
 ROUNDS = 20
 LONGEST = 2.5  # seconds of a piece; a longer one is parted where it is quietest, a word's end mostly
@@ -79,6 +80,30 @@ def _parted(level: Array, start: int, end: int) -> list[int]:
             cuts.append(a + edge + int(np.argmin(level[a + edge : b - edge])))
             todo += [(a, cuts[-1]), (cuts[-1], b)]
     return cuts
+
+
+def parted_at_overlap(
+    active: npt.NDArray[np.bool_], cut: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Activity [2, frames] and pieces -> the pieces, also cut where overlap begins and ends, and which of
+    them are overlap: both stems have speech of their own for ``OVERLAP`` frames or more, shorter pauses of it
+    counted in."""
+    both = active.all(0).astype(np.int8)
+    edges = np.diff(both, prepend=0, append=0)
+    runs = np.stack((np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)), 1)
+    joined: list[list[int]] = []
+    for start, end in runs.tolist():
+        if joined and start - joined[-1][1] < OVERLAP:
+            joined[-1][1] = end
+        else:
+            joined.append([start, end])
+    found = np.array([run for run in joined if run[1] - run[0] >= OVERLAP], np.int64).reshape(-1, 2)
+    places = np.unique(np.concatenate((cut.ravel(), found.ravel())))
+    parts = np.stack((places[:-1], places[1:]), 1)
+    inside = np.zeros(len(parts), np.bool_)
+    for start, end in found.tolist():
+        inside |= (parts[:, 0] >= start) & (parts[:, 1] <= end)
+    return parts, inside
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Two stems whose voices keep their sides: what a separator gives is kept until its end, then given again,
-and the stretches that lie in the wrong stem (``identity``) are exchanged.
+and the stretches that lie in the wrong stem (``identity``) are exchanged. Where both speak at once, what the
+separator gave stays as it is.
 
     blocks of stems -> spool, powers of frames -> embeddings of the pieces -> what to exchange -> blocks
 
@@ -36,16 +37,18 @@ class Found(NamedTuple):
     voices: identity.Voices | None
     pieces: int
 
-    def note(self, rate: int) -> str | None:
-        """A sentence for the user, if there is something to say."""
+    def notes(self, rate: int) -> list[str]:
+        """What the user should know, a sentence each."""
         if self.voices is not None and self.voices.one:
-            return (
+            return [
                 "the recording seems to hold one voice only: its stretches stay in the files where they are"
-            )
+            ]
         if not self.spans:
-            return None
+            return []
         seconds = sum(end - start for start, end in self.spans) / rate
-        return f"{seconds:.0f} s in {len(self.spans)} stretches were put into the other file, by their voices"
+        return [
+            f"{seconds:.0f} s in {len(self.spans)} stretches were put into the other file, by their voices"
+        ]
 
 
 def reunited(
@@ -92,7 +95,8 @@ def _read(spool: IO[bytes], start: int, end: int) -> np.ndarray:
 
 
 def _found(spool: IO[bytes], power: np.ndarray, rate: int, embed: Embed) -> Found:
-    cut = identity.pieces(identity.activity(power), power)
+    active = identity.activity(power)
+    cut, overlap = identity.parted_at_overlap(active, identity.pieces(active, power))
     clear = identity.clear(power)
     seconds = identity.speech_seconds(clear, cut)
     frame = round(identity.FRAME_SECONDS * rate)
@@ -114,7 +118,8 @@ def _found(spool: IO[bytes], power: np.ndarray, rate: int, embed: Embed) -> Foun
     )
     if voices is None or voices.one:
         return Found([], voices, len(cut))
-    spans = identity.spans(cut, identity.exchanged(voices.evidence))
+    evidence = np.where(overlap, 0.0, voices.evidence)
+    spans = identity.spans(cut, identity.exchanged(evidence) & ~overlap)
     return Found([(frame * start, frame * end) for start, end in spans], voices, len(cut))
 
 

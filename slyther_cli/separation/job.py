@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -50,6 +50,9 @@ from slyther_cli.jobs.work import Outputs, Turn, nobody
 from slyther_cli.separation.balance import Balance
 from slyther_cli.separation.live import LiveStems, write_stems
 
+if TYPE_CHECKING:
+    from slyther_cli.longform.reunited import Found
+
 DEFAULT_MODEL = "mamba-tasnet-8k-2spk"
 LIVE_MODEL = "mamba-tasnet-8k-2spk-causal"
 DEFAULT_OUTPUT_DIR = "separated"
@@ -73,6 +76,7 @@ def separate(
     existing: Literal["refuse", "replace", "skip"] = "refuse",
     residual: bool = False,
     clip: str = "rescale",
+    match_speakers: bool = False,
     channel: int | str = "mix",
     track: int | None = None,
     strict: bool = False,
@@ -97,11 +101,13 @@ def separate(
                       folder that was searched: by default that is mirrored. Files appear whole or not at
                       all, at the rate and length of the input.
     ``model``         name or folder; by default the model that comes with slyther, or one for ``speakers``.
-    ``format``        "wav" or "flac"; ``subtype`` "16", "24" or "float" (wav only).
-    ``device``        "auto", "cpu", "cuda", "cuda:N". ``threads`` sets torch's number for the process.
-    ``existing``      when outputs are there already: "refuse" (that input fails), "replace", or "skip" it.
-    ``residual``      also write the mixture without the stems, as stem "residual".
-    ``clip``          "rescale", "clamp" or "none"; see ``audio.writer.StemGroup``.
+    ``format``        "wav" or "flac"; ``subtype`` "16", "24" or "float" (wav only). ``device``        "auto",
+    "cpu", "cuda", "cuda:N". ``threads`` sets torch's number for the process. ``existing``      when outputs
+    are there already: "refuse" (that input fails), "replace", or "skip" it. ``residual``      also write the
+    mixture without the stems, as stem "residual". ``clip``          "rescale", "clamp" or "none"; see
+    ``audio.writer.StemGroup``. ``match_speakers``  of two stems, move each stretch to the file of its voice,
+    as a speaker network hears it;
+                      overlapped speech stays where it is (``longform.reunited``). Not for live sound.
     ``channel``       "mix" (the mean) or a number from 1 up.
     ``track``         the audio track of a film, from 1 up; None is the first.
     ``strict``        a damaged recording fails; else silence stands for what cannot be read, with notes.
@@ -134,6 +140,8 @@ def separate(
         if "-" not in named:
             raise UsageError("raw sound comes on standard input: name it with - as an input")
     config = choose_model("separate", model, DEFAULT_MODEL, speakers)
+    if match_speakers and count_speakers(config) != 2:
+        raise UsageError("--match-speakers is for two speakers: this model separates another number")
     job = Separation(
         config=config,
         output_dir=Path(output_dir),
@@ -145,6 +153,7 @@ def separate(
         existing="skip" if resume and existing == "refuse" else existing,
         residual=residual,
         clip=clip,
+        match_speakers=match_speakers,
         channel=channel,
         track=track,
         strict=strict,
@@ -176,6 +185,7 @@ class Separation(Batch):
     filename: str
     residual: bool
     clip: str
+    match_speakers: bool = False
     model: Any = None
 
     def run(self, named: list[str]) -> list[Result]:
@@ -305,7 +315,12 @@ class Separation(Batch):
             heard = heard_by(self.model, sound, reader.rate, MIXTURE_DB)
             stems = separate_whole(self.model, heard, plan, progress, job=job)
             stack.callback(getattr(stems, "close", lambda: None))
-            for block in at_source_rate(map(heard.undo, stems), reader):
+            stems = map(heard.undo, stems)
+            if self.match_speakers:
+                stems = self._matched(
+                    stems, reader.rate, lambda found: notes.extend(found.notes(reader.rate))
+                )
+            for block in at_source_rate(stems, reader):
                 balance.add(block)
                 if mixture is not None:
                     rest = mixture.take(block.shape[1]) - block.sum(axis=0)
@@ -325,7 +340,19 @@ class Separation(Batch):
         ]
         return replace(result, notes=tuple(notes), plan=lines, wall_seconds=time.monotonic() - started)
 
+    def _matched(
+        self, stems: Iterator[np.ndarray], rate: int, on_found: Callable[[Found], None]
+    ) -> Iterator[np.ndarray]:
+        """Stems whose stretches lie where their voices are. Raises ModelError: the speaker network is not
+        here."""
+        from slyther_cli.longform.reunited import reunited
+        from slyther_cli.separation.speakers import embedder
+
+        return reunited(stems, rate, embedder(rate, str(self.device)), self.work_dir, on_found)
+
     def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> SeparationResult:
+        if self.match_speakers:
+            raise UsageError("--match-speakers needs the whole recording: leave it out for live sound")
         started = time.monotonic()
         stems = LiveStems(self.model, reader)
         lines = tuple(stems.describe(self.format))
@@ -357,5 +384,5 @@ class Separation(Batch):
 
     def _options(self) -> dict[str, Any]:
         """What the stems depend on beside the recording and the model."""
-        names = ("channel", "track", "strict", "format", "subtype", "clip", "residual")
+        names = ("channel", "track", "strict", "format", "subtype", "clip", "residual", "match_speakers")
         return {name: getattr(self, name) for name in names}

@@ -23,6 +23,7 @@ from slyther_cli.audio.discover import shown
 from slyther_cli.audio.level import SPEECH_DB, Running, at_level, heard_by
 from slyther_cli.checkpoints import store
 from slyther_cli.checkpoints.config import ModelConfig, shorten
+from slyther_cli.decode.alphabets import load_tokenizer
 from slyther_cli.decode.ctc import GreedyDecoder
 from slyther_cli.decode.joint import WITH_LM, WITHOUT_LM, JointOptions, has_ends, joint_stream
 from slyther_cli.decode.lexicon import Lexicon, asked_for
@@ -33,7 +34,7 @@ from slyther_cli.decode.phones import PhoneTokenizer
 from slyther_cli.decode.segments import Segment, Segmenter
 from slyther_cli.decode.speech_filter import Likely
 from slyther_cli.decode.stream import Decoder, TextStream
-from slyther_cli.decode.tokens import CharTokenizer, Tokenizer, load_tokenizer
+from slyther_cli.decode.tokens import CharTokenizer, Tokenizer
 from slyther_cli.decode.words import Word, WordStream
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.jobs.setup import out_of_memory

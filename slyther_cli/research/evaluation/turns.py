@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from slyther_cli.audio.level import MIXTURE_DB, heard_by
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.longform import plan_separation, separate_whole
 from slyther_cli.research.evaluation.metrics import assign, bootstrap_interval, rounded
@@ -48,11 +49,13 @@ def evaluate_turns(
     seed: int = 0,
     mixing: MixingConfig | None = None,
     *,
+    match_speakers: bool = False,
     cache: Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Event:
     """Score ``model`` on conversations of speakers of ``split``, in turns of one utterance; the same ones for
-    the same ``seed``. ``mixing``: ``conditions(taking_turns=True)``, or with more.
+    the same ``seed``. ``mixing``: ``conditions(taking_turns=True)``, or with more. ``match_speakers``: as
+    ``separation.separate`` has it.
 
     Returns {"split", "seconds_each", "seed", "speakers", "examples", "groups": {"all" | a group: {"examples",
     "wrong": {"mean", "low", "high"}, "failing": how many conversations have more than a quarter of it,
@@ -71,7 +74,8 @@ def evaluate_turns(
     for index in range(examples):
         who = mixer.speakers(index, samples)
         mixture, sources = mixer.example(index, samples)
-        scores.append(score_turns("+".join(who), sources, _stems(model, mixture), rate, group_of(pool, who)))
+        stems = _stems(model, mixture, match_speakers)
+        scores.append(score_turns("+".join(who), sources, stems, rate, group_of(pool, who)))
         if on_event is not None:
             so_far = float(np.mean([s.wrong for s in scores]))
             about = {"event": "example", "index": index + 1, "examples": examples}
@@ -124,14 +128,22 @@ def _runs(labels: np.ndarray) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
-def _stems(model, mixture: np.ndarray) -> Iterator[np.ndarray]:
-    """[samples] -> [n, k] from left to right, in bounded memory."""
+def _stems(model, mixture: np.ndarray, match_speakers: bool = False) -> Iterator[np.ndarray]:
+    """[samples] -> [n, k] from left to right, in bounded memory; ``match_speakers``: as ``separate`` has
+    it."""
     rate = model.config.sample_rate
+    if match_speakers:
+        from slyther_cli.longform.reunited import reunited
+        from slyther_cli.separation.speakers import embedder
+
+        yield from reunited(_stems(model, mixture), rate, embedder(rate))
+        return
     if len(mixture) <= ONE_PASS_S * rate:
         yield stems_of(model, mixture, "a conversation")
         return
     model.eval()
-    for stems in separate_whole(model, lambda: iter([mixture]), plan_separation(model, len(mixture))):
+    heard = heard_by(model, lambda: [mixture], rate, MIXTURE_DB)
+    for stems in map(heard.undo, separate_whole(model, heard, plan_separation(model, len(mixture)))):
         if not np.isfinite(stems).all():
             raise ModelError("the model gives values that are not finite for a conversation")
         yield stems

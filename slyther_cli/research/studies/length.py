@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from slyther_cli.decode.alphabets import load_tokenizer
 from slyther_cli.decode.ctc import GreedyDecoder
 from slyther_cli.decode.joint import JointOptions, has_ends, joint_search
-from slyther_cli.decode.tokens import load_tokenizer
 from slyther_cli.errors import InputError, ModelError, OutputError, UsageError
 from slyther_cli.research.evaluation.recognition import (
     Item,

@@ -21,10 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from slyther_cli.decode.alphabets import load_tokenizer
 from slyther_cli.decode.ctc import GreedyDecoder
 from slyther_cli.decode.joint import BOS, EOS, JointOptions, has_ends, joint_search
 from slyther_cli.decode.phones import PHONES, SPELT, PhoneTokenizer
-from slyther_cli.decode.tokens import BLANK, CharTokenizer, SentencePieceTokenizer, Tokenizer, load_tokenizer
+from slyther_cli.decode.tokens import BLANK, CharTokenizer, SentencePieceTokenizer, Tokenizer
 from slyther_cli.errors import UsageError
 from slyther_cli.models import registry
 from slyther_cli.research.evaluation.metrics import edits
