@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slyther_cli.decode.alphabets import load_tokenizer
 from slyther_cli.decode.tokens import (
     ENGLISH,
     PIECES_FILE,
     TOKENS_FILE,
     CharTokenizer,
     SentencePieceTokenizer,
-    load_tokenizer,
     normalise,
 )
 from slyther_cli.errors import ModelError
