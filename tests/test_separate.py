@@ -626,3 +626,22 @@ def test_a_signal_while_computing(place):
     assert told.pop(0) == "slyther: what is done is kept: the same command with --resume does the rest"
     assert running.returncode == 143 and told == ["slyther: stopped by a signal"]
     assert left() == ["long.wav"] and not Path("out").exists()
+
+
+def test_speakers_are_matched_on_request(capfd, monkeypatch):
+    """Stems that change sides half way, in turns, are put right; live sound and other numbers are refused."""
+    from slyther_cli.separation import speakers
+
+    times = np.arange(16_000) / 8000
+    make(x=np.concatenate([0.3 * np.sin(2 * np.pi * f * times) for f in (400, 3000, 400)]))
+    assert run(capfd, "mix.wav", "-o", "plain")[0] == 0
+    asked = []
+    monkeypatch.setattr(
+        speakers, "embedder", lambda rate, device: lambda x: asked.append(len(x)) or np.eye(2)[0]
+    )
+    assert run(capfd, "mix.wav", "-o", "same", "--match-speakers")[0] == 0  # one voice: nothing is moved
+    assert asked and min(asked) >= 0.6 * 8000
+    for stem in ("mix_s1.wav", "mix_s2.wav"):
+        assert np.array_equal(sf.read(Path("plain", stem))[0], sf.read(Path("same", stem))[0])
+    code, _, err = run(capfd, "mix.wav", "-o", "three", "--match-speakers", "-m", "three")
+    assert code in (2, 5) and len(errors(err)) == 1

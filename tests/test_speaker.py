@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, UsageError
+from slyther_cli.longform import identity
 from slyther_cli.longform.reunited import reunited
 from slyther_cli.models.speaker import SpeakerNet, SpeakerNetConfig
 from slyther_cli.research.training.speaker import (
@@ -206,3 +207,19 @@ def test_turns_of_the_examples_come_back_by_the_shipped_network():
     out = np.concatenate(list(reunited(iter([wrong]), 16_000, embedder(16_000))), 1)
     energy = [float(np.square(x).sum()) for x in (right, out - right, wrong - right)]
     assert energy[2] > 0.4 * energy[0] and energy[1] < 0.1 * energy[0]
+
+
+def test_overlap_is_a_piece_of_its_own_and_stays():
+    """Long overlap parts the pieces; a seam of few frames does not; nothing of it is ever exchanged."""
+    active = np.zeros((2, 300), bool)
+    active[0, 10:120], active[1, 100:200] = True, True  # 20 frames of both
+    active[0, 197:280] = True  # 3 frames of both: a seam
+    cut, overlap = identity.parted_at_overlap(active, np.array([[0, 300]]))
+    assert cut.tolist() == [[0, 100], [100, 120], [120, 300]]
+    assert overlap.tolist() == [False, True, False]
+    stems = np.random.default_rng(0).standard_normal((2, 16000)).astype(np.float32)  # both all the time
+    found = []
+    same = np.concatenate(
+        [*reunited(iter([stems]), 8000, lambda x: x[:4] / np.linalg.norm(x[:4]), None, found.append)], 1
+    )
+    assert np.array_equal(same, stems) and found[0].spans == []
