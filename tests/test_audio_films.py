@@ -215,15 +215,11 @@ def test_a_header_that_claims_ten_gigabytes(tmp_path):
     at = raw.index(b"mdat") - 4
     for size in (b"\0\0\0\1mdat" + (10 << 30).to_bytes(8, "big"), b"\xff\xff\xff\xffmdat"):
         path.write_bytes(raw[:at] + size + raw[at + 8 :])
-        try:
-            with AudioReader(path) as reader:
-                assert sum(map(len, reader.blocks(5000))) <= len(VOICE) + 2048
-        except Exception as error:
-            assert type(error).__name__ == "InputError" and "\n" not in str(error)
+        refused(path, "is damaged")
 
 
-def test_times_that_lie_are_refused(tmp_path):
-    """A packet that says it comes after three years."""
+def test_times_that_lie_do_not_make_the_sound_longer(tmp_path):
+    """Packets that say they come after three years: what they hold stands where the gap ends."""
     path = film(tmp_path / "x.mkv", [VOICE], gap=GAP)
     raw = bytearray(path.read_bytes())
     cluster = raw.rindex(b"\x1f\x43\xb6\x75")
@@ -231,10 +227,9 @@ def test_times_that_lie_are_refused(tmp_path):
     width = raw[at + 1] & 0x7F
     raw[at + 2 : at + 2 + width] = b"\x7f" * width
     path.write_bytes(raw)
-    try:
-        assert len(read(path)[0]) < 14 * 3600 * RATE
-    except Exception as error:
-        assert type(error).__name__ == "InputError"
+    x, notes = read(path)
+    assert abs(len(x) - len(VOICE)) < 0.05 * RATE
+    assert any("silence stands there" in note for note in notes)
 
 
 def test_encrypted_sound(tmp_path):
