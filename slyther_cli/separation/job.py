@@ -336,7 +336,7 @@ class Separation(Batch):
         notes += [
             *reader.notes,
             *group.notes,
-            *filter(None, [balance.note()]),
+            *self._balance_notes(balance),
         ]
         return replace(result, notes=tuple(notes), plan=lines, wall_seconds=time.monotonic() - started)
 
@@ -349,6 +349,12 @@ class Separation(Batch):
         from slyther_cli.separation.speakers import embedder
 
         return reunited(stems, rate, embedder(rate, str(self.device)), self.work_dir, on_found)
+
+    def _balance_notes(self, balance: Balance) -> list[str]:
+        note = balance.note()
+        if note and not self.match_speakers and self.output_dir and count_speakers(self.config) == 2:
+            note += " (--match-speakers moves each stretch into the file of its voice)"
+        return [note] if note else []
 
     def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> SeparationResult:
         if self.match_speakers:
