@@ -19,7 +19,7 @@ from slyther_cli.decode.tokens import CharTokenizer
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.jobs import setup
 from slyther_cli.research.language.kneser_ney import train
-from slyther_cli.transcription import recogniser
+from slyther_cli.transcription import recogniser, spelling_check
 
 pytestmark = pytest.mark.usefixtures("place")
 
@@ -299,9 +299,9 @@ def test_only_a_language_model_that_cannot_be_written_is_refused():
     small, large = CharTokenizer("abc'"), CharTokenizer("ABC'")
     mixed = train(["aa BB CC AC BA AB CA ' <unk> DD EE FF"], 1)
     for alphabet in (small, large):
-        recogniser.check_writing(mixed, "mixed", alphabet, "m")
+        spelling_check.check_writing(mixed, "mixed", alphabet, "m")
     with pytest.raises(UsageError, match="in upper case: it seems to be in lower case"):
-        recogniser.check_writing(train(["ab ba cab"], 1), "lm", large, "m")
+        spelling_check.check_writing(train(["ab ba cab"], 1), "lm", large, "m")
 
 
 def test_whispers_verbose(capfd):

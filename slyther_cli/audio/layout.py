@@ -1,4 +1,4 @@
-"""Which rates and channels can be read."""
+"""Which rates and channels can be read, and how a change of them is told."""
 
 from slyther_cli.audio.discover import shown
 from slyther_cli.errors import InputError, UsageError
@@ -28,3 +28,16 @@ def channel_number(channel: int | str) -> int | None:
     if number < 1:
         raise UsageError(f"channel {shown(str(channel))} is neither 'mix' nor a number from 1 up")
     return number - 1
+
+
+def conversion_notes(channels: int, channel: int | None, source_rate: int, rate: int) -> list[str]:
+    """What is done to the sound on its way to mono at ``rate``."""
+    notes = []
+    if channels > 1:
+        if channel is None:
+            notes.append(f"{channels} channels mixed down to one")
+        else:
+            notes.append(f"channel {channel + 1} of {channels} is used")
+    if rate != source_rate:
+        notes.append(f"resampled {source_rate} Hz -> {rate} Hz")
+    return notes

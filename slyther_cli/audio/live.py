@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from slyther_cli.audio import wav
 from slyther_cli.audio.discover import shown
-from slyther_cli.audio.layout import channel_number, check_layout
-from slyther_cli.audio.reader import Tally, conversion_notes
+from slyther_cli.audio.layout import channel_number, check_layout, conversion_notes
+from slyther_cli.audio.reader import Tally
 from slyther_cli.audio.resample import StreamResampler
 from slyther_cli.audio.spool import Bytes, Rejoined
 from slyther_cli.audio.wild import BoundedLive

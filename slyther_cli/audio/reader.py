@@ -11,7 +11,13 @@ import soundfile
 
 from slyther_cli.audio import containers, mp3, ogg
 from slyther_cli.audio.decoded import KNOWN, Decoded
-from slyther_cli.audio.layout import HIGHEST_RATE, LOWEST_RATE, channel_number, check_layout
+from slyther_cli.audio.layout import (
+    HIGHEST_RATE,
+    LOWEST_RATE,
+    channel_number,
+    check_layout,
+    conversion_notes,
+)
 from slyther_cli.audio.resample import StreamResampler, reblock, resampled_length
 from slyther_cli.audio.speakers import Speakers
 from slyther_cli.audio.spool import Source
@@ -375,19 +381,6 @@ class AudioReader:
 
 def _notes_of(file: _Sequential | Decoded) -> list[str]:
     return file.notes if isinstance(file, Decoded) else []
-
-
-def conversion_notes(channels: int, channel: int | None, source_rate: int, rate: int) -> list[str]:
-    """What is done to the sound on its way to mono at ``rate``."""
-    notes = []
-    if channels > 1:
-        if channel is None:
-            notes.append(f"{channels} channels mixed down to one")
-        else:
-            notes.append(f"channel {channel + 1} of {channels} is used")
-    if rate != source_rate:
-        notes.append(f"resampled {source_rate} Hz -> {rate} Hz")
-    return notes
 
 
 def _told(error: Exception) -> str:

@@ -29,7 +29,7 @@ from slyther_cli.decode.joint import WITH_LM, WITHOUT_LM, JointOptions, has_ends
 from slyther_cli.decode.lexicon import Lexicon, asked_for
 from slyther_cli.decode.lexicon_beam import LexiconOptions, SpokenWords, lexicon_beam
 from slyther_cli.decode.native_beam import beam_decoder
-from slyther_cli.decode.ngram import SPECIAL, NGram
+from slyther_cli.decode.ngram import NGram
 from slyther_cli.decode.phones import PhoneTokenizer
 from slyther_cli.decode.segments import Segment, Segmenter
 from slyther_cli.decode.speech_filter import Likely
@@ -42,9 +42,9 @@ from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.recognition import LiveEncoder, encode_whole, plan_recognition
 from slyther_cli.longform.sample_counter import Counted
 from slyther_cli.models.registry import architecture_of
+from slyther_cli.transcription.spelling_check import check_writing
 
 LM_FILE = "lm.bin"
-SAMPLE, WRITABLE = 1000, 0.05  # words of a language model that are looked at; share that must be writable
 CHUNK = 256  # frames whose log-probabilities are computed at once: a large alphabet takes memory
 PAUSE = 0.8  # seconds without a token that end a segment, and a sentence for the language model
 LIVE_DELAY = 3.0  # seconds that a beam may keep back a word of live speech
@@ -383,36 +383,3 @@ class Recogniser:
 def within(block: np.ndarray) -> np.ndarray:
     """What is beyond full scale is cut: speech at its level stays within, a bang does not."""
     return block.clip(-1.0, 1.0)
-
-
-def check_writing(lm: NGram, name: str, alphabet: Tokenizer, model: str) -> None:
-    """Raises UsageError if hardly a word of the language model ``name`` can be written in the alphabet of
-    ``model``: all that is said would be unknown to it, and one endless unknown word."""
-    count = len(lm.words)
-    places = np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(int)
-    names = [lm.words[i].decode("utf-8", "replace") for i in places]
-    words = [word for word in names if word not in SPECIAL]
-    if not words or _writable(words, alphabet) >= WRITABLE:
-        return
-    of = f"the language model {name}: hardly any of its words (as {words[len(words) // 2][:50]!r})"
-    for case, other in (("lower", "upper"), ("upper", "lower")):
-        if _writable([getattr(word, case)() for word in words], alphabet) >= WRITABLE:
-            raise UsageError(
-                f"{of} can be written in {model}'s alphabet, which is in {case} case: it seems to be in "
-                f"{other} case; make it again from a text in {case} case, or rewrite the words of the ARPA "
-                "file so"
-            )
-    raise UsageError(f"{of} can be written in {model}'s alphabet: is it of another language?")
-
-
-def _writable(words: list[str], alphabet: Tokenizer) -> float:
-    """The share of the words that the alphabet can write."""
-
-    def can(word: str) -> bool:
-        try:
-            alphabet.encode(word)
-        except ValueError:
-            return False
-        return True
-
-    return sum(map(can, words)) / len(words)
