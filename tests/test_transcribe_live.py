@@ -144,19 +144,25 @@ def open_ended(x):
 
 def interrupted(monkeypatch, capfd, number, *how, heard=SAID):
     """Result of a run that gets the signal after ``heard`` was said and is waiting for more."""
-    pipe, fed = Pipe(monkeypatch), []
-    push = recogniser.LiveEncoder.push
+    pipe, fed, listening = Pipe(monkeypatch), [], threading.Event()
+    begin, push = recogniser.LiveEncoder.__init__, recogniser.LiveEncoder.push
     x = tones.spoken(heard)[0]
+
+    def begun(self, model):
+        begin(self, model)
+        listening.set()
 
     def pushed(self, block):
         fed.append(len(block))
         return push(self, block)
 
+    monkeypatch.setattr(recogniser.LiveEncoder, "__init__", begun)
     monkeypatch.setattr(recogniser.LiveEncoder, "push", pushed)
 
     def speak():
         pipe.put(open_ended(x))
         end = time.monotonic() + 60
+        listening.wait(60)  # a signal while the model loads is another case
         while sum(fed) < len(x) and time.monotonic() < end:
             time.sleep(0.01)
         time.sleep(0.3)  # until it listens again
