@@ -87,7 +87,7 @@ def parted_at_overlap(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Activity [2, frames] and pieces -> the pieces, also cut where overlap begins and ends, and which of
     them are overlap: both stems have speech of their own for ``OVERLAP`` frames or more, shorter pauses of it
-    counted in."""
+    counted in, with the silence around it."""
     both = active.all(0).astype(np.int8)
     edges = np.diff(both, prepend=0, append=0)
     runs = np.stack((np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)), 1)
@@ -103,7 +103,9 @@ def parted_at_overlap(
     inside = np.zeros(len(parts), np.bool_)
     for start, end in found.tolist():
         inside |= (parts[:, 0] >= start) & (parts[:, 1] <= end)
-    return parts, inside
+    silent = np.array([not active[:, start:end].any() for start, end in parts.tolist()], np.bool_)
+    beside = np.pad(inside, 1)[2:] | np.pad(inside, 1)[:-2]
+    return parts, inside | (silent & beside)  # so that sides change in the silence, not where it begins
 
 
 @dataclass(frozen=True)
