@@ -98,16 +98,12 @@ def part_name(outputs: Sequence[Path]) -> str:
 
 def _make(folder: Path) -> list[Path]:
     """The folders that were missing, the deepest first."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
     try:
-        for new in reversed(missing):
-            new.mkdir(exist_ok=True)
+        return files.make_folders(folder)[::-1]
     except OSError as error:
-        raise OutputError(f"{shown(new)} cannot be written: {str(error.strerror).lower()}") from None
-    return missing
+        raise OutputError(
+            f"{shown(Path(error.filename))} cannot be written: {str(error.strerror).lower()}"
+        ) from None
 
 
 def _lock(path: Path, wait: bool) -> tuple[int, list[str]]:
