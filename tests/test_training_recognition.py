@@ -226,3 +226,30 @@ def test_narrow_examples_end_at_the_cutoff(speech):
         power = np.abs(np.fft.rfft(samples)) ** 2
         above = int(1510 / RATE * len(samples))
         assert power[above:].sum() < 1e-6 * power.sum()
+
+
+def test_an_equaliser_and_a_room_change_the_sound_and_not_the_words(speech):
+    def first(**changes):
+        c = AugmentConfig(**{**vars(PLAIN), **changes})
+        return speech._finished(c, np.random.default_rng(3), x)
+
+    x = speech._speech(PLAIN, np.random.default_rng(3), 5)
+    assert np.array_equal(first(), x)
+    for changes in ({"rooms": 1.0}, {"colour_db": 6.0}):
+        y = first(**changes)
+        assert y.shape == x.shape and y.dtype == np.float32
+        assert y.std() == pytest.approx(x.std(), rel=0.01) and not np.allclose(x, y, atol=1e-3)
+
+
+def test_recorded_noise_lies_under_the_speech_and_needs_recordings(speech, home, tmp_path, capsys):
+    tone = np.sin(2 * np.pi * 3000 * np.arange(RATE) / RATE).astype(np.float32)
+    beside = TranscribedSpeech.__new__(TranscribedSpeech)
+    beside.__dict__.update({**vars(speech), "noises": [tone]})
+    c = AugmentConfig(**{**vars(PLAIN), "noise": 1.0, "recorded_noise": 1.0, "snr_db": (0.0, 0.0)})
+    x = speech._speech(PLAIN, np.random.default_rng(3), 5)
+    rest = beside._finished(c, np.random.default_rng(3), x) - x
+    assert np.abs(np.fft.rfft(rest)).argmax() * RATE / len(x) == pytest.approx(3000, abs=3)
+    assert rest.std() == pytest.approx(x.std(), rel=0.05)
+    path = config(home, 5, **{"[augment]": "[augment]\nrecorded_noise = 0.5"})
+    assert main(["train", "transcribe", "-c", str(path), "-o", str(tmp_path / "run")]) == 2
+    assert "noises in [data]" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
 
 from slyther_cli.errors import UsageError
 
@@ -30,10 +31,11 @@ def check_drawn(config: Any, ranges: tuple[str, ...], shares: tuple[str, ...]) -
 
 def noise(rng: np.random.Generator, n: int) -> np.ndarray:
     """Unit noise whose spectrum falls with a random slope, from white to brown; float32 [n]."""
-    white = np.fft.rfft(rng.standard_normal(n, np.float32))
+    size = next_fast_len(n, real=True)
+    white = rfft(rng.standard_normal(size, np.float32))
     slope = np.arange(1, len(white) + 1, dtype=np.float32) ** np.float32(-rng.uniform(0, 1))
     slope[0] = 0  # no offset
-    x = np.fft.irfft(white * slope, n).astype(np.float32)
+    x = irfft(white * slope, size)[:n].astype(np.float32)
     return x / max(1e-9, float(x.std()))
 
 
@@ -45,12 +47,13 @@ def noisy(x: np.ndarray, unit_noise: np.ndarray, snr_db: float) -> np.ndarray:
 def coloured(rng: np.random.Generator, x: np.ndarray, deviation_db: float, waves: int = 5) -> np.ndarray:
     """[samples] -> the same shape and level through a zero-phase filter: its gain in dB is a sum of slow
     waves over frequency, of random heights."""
-    spectrum = np.fft.rfft(x, 2 * len(x))  # padded, so that nothing wraps around
+    size = next_fast_len(2 * len(x), real=True)  # padded, so that nothing wraps around
+    spectrum = rfft(x, size)
     heights = rng.normal(0, deviation_db * (2 / waves) ** 0.5, waves)
     grid = np.linspace(0, 1, 256)
     shapes = np.cos(np.pi * np.outer(np.sqrt(grid), np.arange(1, waves + 1)))  # finer at low frequencies
     gain = np.interp(np.linspace(0, 1, len(spectrum)), grid, 10 ** (shapes @ heights / 20))
-    return _at_level_of(x, np.fft.irfft(spectrum * gain)[: len(x)])
+    return _at_level_of(x, irfft(spectrum * gain.astype(np.float32), size)[: len(x)])
 
 
 def reverberant(
@@ -63,18 +66,27 @@ def reverberant(
     tail[: min(n - 1, int(TAIL_S * rate))] = 0
     tail *= 10 ** (-direct_db / 20) / np.sqrt(np.square(tail).sum())
     tail[0] = 1
-    size = len(x) + n
-    return _at_level_of(x, np.fft.irfft(np.fft.rfft(x, size) * np.fft.rfft(tail, size), size)[: len(x)])
+    size = next_fast_len(len(x) + n, real=True)
+    return _at_level_of(x, irfft(rfft(x, size) * rfft(tail.astype(np.float32), size), size)[: len(x)])
 
 
 def between(x: np.ndarray, rate: int, low: float, high: float) -> np.ndarray:
     """[..., samples] as over a telephone line that passes ``low`` to ``high`` Hz: 3 dB less there, 24 dB an
     octave less below and 72 above; zero-phase."""
     n = x.shape[-1]
-    frequency = np.fft.rfftfreq(2 * n, 1 / rate)
+    size = next_fast_len(2 * n, real=True)
+    frequency = np.fft.rfftfreq(size, 1 / rate)
     with np.errstate(divide="ignore"):
         power = 1 / (1 + (low / frequency) ** 8) / (1 + (frequency / high) ** 24)
-    return np.fft.irfft(np.fft.rfft(x, 2 * n) * np.sqrt(power))[..., :n].astype(np.float32)
+    return irfft(rfft(x, size) * np.sqrt(power), size)[..., :n].astype(np.float32)
+
+
+def band_limited(x: np.ndarray, rate: int, high: float) -> np.ndarray:
+    """[samples] without what lies above ``high`` Hz, as after a codec or at a lower rate; float32."""
+    size = next_fast_len(len(x), real=True)
+    spectrum = rfft(x, size)
+    spectrum[int(high / rate * size) :] = 0
+    return irfft(spectrum, size)[: len(x)].astype(np.float32)
 
 
 def _at_level_of(x: np.ndarray, y: np.ndarray) -> np.ndarray:

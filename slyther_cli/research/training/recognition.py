@@ -142,7 +142,11 @@ class RecognitionTask:
             if config.hubert:
                 model.take(hubert)
         self.alphabet = _digest(self.tokenizer)
-        self.speech, self.dev = (TranscribedSpeech(pool, self.tokenizer) for pool in pools)
+        noises = config.data.recordings(base, pools[0].rate)
+        if config.augment.recorded_noise and not noises:
+            raise UsageError("recorded_noise takes recordings: name their manifest as noises in [data]")
+        self.speech = TranscribedSpeech(pools[0], self.tokenizer, noises)
+        self.dev = TranscribedSpeech(pools[1], self.tokenizer)
         if not config.start_from:
             model.normalize.fit(self._features(model, i) for i in self._sample())
         self.model = model.to(device)

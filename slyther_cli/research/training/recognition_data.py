@@ -6,6 +6,7 @@ seen. Sources: papers.md 2.6 (speed perturbation, SpecAugment) and 7.3 (joined u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,15 +15,27 @@ from torch import Tensor
 
 from slyther_cli.decode.tokens import Tokenizer
 from slyther_cli.errors import InputError, UsageError
-from slyther_cli.research.training.augmentation import check_drawn, drawn, noise, noisy
+from slyther_cli.research.training.augmentation import (
+    band_limited,
+    check_drawn,
+    coloured,
+    drawn,
+    noise,
+    noisy,
+    reverberant,
+)
 from slyther_cli.research.training.data import SpeechPool, at_speed
+from slyther_cli.research.training.noises import unit_excerpt
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
     """``speed``: factors of speed perturbation. ``gain_db``: levels are shifted by up to so much. ``noise``:
-    the share of examples with noise under them, ``snr_db`` (least, most) below the speech. ``narrow``: the
+    the share of examples with noise under them, ``snr_db`` (least, most) below the speech, and of these
+    ``recorded_noise`` with a recording (``noises`` in [data]), the others with steady noise. ``narrow``: the
     share whose band ends somewhere in ``cutoff_hz``, as that of a telephone or of a lossy codec does.
+    ``colour_db``: the deviation of a random equaliser. ``rooms``: the share in a simulated room where sound
+    falls by 60 dB in ``room_s`` and is ``direct_db`` below the direct sound.
 
     ``joined``: the share of examples that are several utterances with pauses of ``pause_s`` between them, as
     long as one of ``joined_seconds``. ``wordless``: the share that has no speech, only noise or tones.
@@ -32,7 +45,12 @@ class AugmentConfig:
 
     speed: tuple[float, ...] = (0.9, 1.0, 1.1)
     gain_db: float = 8.0
+    colour_db: float = 0.0
+    rooms: float = 0.0
+    room_s: tuple[float, ...] = (0.1, 0.7)
+    direct_db: tuple[float, ...] = (0.0, 12.0)
     noise: float = 0.3
+    recorded_noise: float = 0.0
     snr_db: tuple[float, ...] = (8.0, 35.0)
     narrow: float = 0.3
     cutoff_hz: tuple[float, ...] = (3400.0, 7000.0)
@@ -46,8 +64,10 @@ class AugmentConfig:
     mask_s: float = 0.4
 
     def __post_init__(self) -> None:
-        ranges = ("pause_s", "snr_db", "cutoff_hz")
-        check_drawn(self, ranges, ("noise", "narrow", "joined", "wordless"))
+        ranges = ("pause_s", "snr_db", "cutoff_hz", "room_s", "direct_db")
+        check_drawn(self, ranges, ("noise", "recorded_noise", "rooms", "narrow", "joined", "wordless"))
+        if self.room_s[0] <= 0 or self.colour_db < 0:
+            raise UsageError("room_s must be above 0, colour_db 0 or more")
         if self.pause_s[0] < 0 or not self.joined_seconds or min(self.joined_seconds) <= 0:
             raise UsageError("pauses must be 0 or more seconds, joined_seconds above 0")
         if min(self.bands, self.band_width, self.mask_s, self.gain_db) < 0 or self.mask_every_s <= 0:
@@ -57,12 +77,12 @@ class AugmentConfig:
 class TranscribedSpeech:
     """The utterances of a pool that have a text which ``tokenizer`` can write, by length.
 
-    ``seconds`` float [n] ascending, ``texts`` and ``tokens`` [n]; ``left_out`` counts those without. Raises
-    :class:`InputError` when there is none.
+    ``seconds`` float [n] ascending, ``texts`` and ``tokens`` [n]; ``left_out`` counts those without.
+    ``noises``: recordings of noise, [samples] each. Raises :class:`InputError` when there is none.
     """
 
-    def __init__(self, pool: SpeechPool, tokenizer: Tokenizer):
-        self.rate = pool.rate
+    def __init__(self, pool: SpeechPool, tokenizer: Tokenizer, noises: Sequence[np.ndarray] = ()):
+        self.rate, self.noises = pool.rate, noises
         rows: list[tuple[str, np.ndarray, str, list[int]]] = []
         self.left_out = 0
         for speaker in sorted(pool.speakers):
@@ -127,14 +147,18 @@ class TranscribedSpeech:
         return at_speed(self.samples[i], self.rate, c.speed[rng.integers(len(c.speed))], "QQ")
 
     def _finished(self, c: AugmentConfig, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+        if c.colour_db:
+            x = coloured(rng, x, c.colour_db)
+        if c.rooms and rng.random() < c.rooms:
+            x = reverberant(rng, x, self.rate, drawn(rng, c.room_s), drawn(rng, c.direct_db))
         if rng.random() < c.narrow:
-            spectrum = np.fft.rfft(x)
-            spectrum[int(drawn(rng, c.cutoff_hz) / self.rate * len(x)) :] = 0
-            x = np.fft.irfft(spectrum, len(x)).astype(np.float32)
+            x = band_limited(x, self.rate, drawn(rng, c.cutoff_hz))
         if c.gain_db:
             x = x * np.float32(10 ** (rng.uniform(-c.gain_db, c.gain_db) / 20))
         if rng.random() < c.noise:
-            x = noisy(x, noise(rng, len(x)), drawn(rng, c.snr_db))
+            recorded = c.recorded_noise and rng.random() < c.recorded_noise
+            unit = unit_excerpt(rng, self.noises, len(x)) if recorded else noise(rng, len(x))
+            x = noisy(x, unit, drawn(rng, c.snr_db))
         return x
 
 

@@ -22,7 +22,6 @@ from slyther_cli.research.training.loader import Ahead
 from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.losses import best_assignment, level_to, pairwise_si_snr, pit_loss
 from slyther_cli.research.training.mixing import Mixer, MixingConfig
-from slyther_cli.research.training.noises import read_noises
 from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
 from slyther_cli.research.training.workers import run
 
@@ -54,18 +53,6 @@ class BatchConfig:
 
 
 @dataclass(frozen=True)
-class SeparationData(DataConfig):
-    """``noises``: manifests of recorded noise (columns path, split), for [mixing] recorded_noise."""
-
-    noises: tuple[str, ...] = ()
-
-    def recordings(self, base: Path, rate: int) -> list[np.ndarray]:
-        """Those of the training split, [samples] each."""
-        manifests = [base / Path(m).expanduser() for m in self.noises]
-        return read_noises(manifests, self.train_split, rate) if manifests else []
-
-
-@dataclass(frozen=True)
 class SeparationConfig:
     """``model`` is what is set apart from the preset's, or the architecture's, own values. ``start_from``:
     weights to go on from, a name or a folder; they bring their own settings, of which ``model`` may change
@@ -76,7 +63,7 @@ class SeparationConfig:
     architecture: str = "mamba-tasnet"
     model: dict[str, Any] = field(default_factory=dict)
     start_from: str = ""
-    data: SeparationData = field(default_factory=SeparationData)
+    data: DataConfig = field(default_factory=DataConfig)
     mixing: MixingConfig = field(default_factory=MixingConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)

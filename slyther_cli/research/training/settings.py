@@ -7,11 +7,14 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from slyther_cli import untrusted
 from slyther_cli.checkpoints.config import NAME
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.models import registry
 from slyther_cli.research.training.data import SpeechPool
+from slyther_cli.research.training.noises import read_noises
 
 Settings = TypeVar("Settings")
 
@@ -19,9 +22,11 @@ Settings = TypeVar("Settings")
 @dataclass(frozen=True)
 class DataConfig:
     """``manifests`` are relative to the configuration's folder. ``cache`` holds the resampled speech; by
-    default "training" in slyther's cache folder."""
+    default "training" in slyther's cache folder. ``noises``: manifests of recorded noise (columns path,
+    split), for ``recorded_noise`` of the examples."""
 
     manifests: tuple[str, ...] = ()
+    noises: tuple[str, ...] = ()
     cache: str = ""
     train_split: str = "train"
     dev_split: str = "dev"
@@ -41,6 +46,11 @@ class DataConfig:
         cache, manifests = self.cache_folder(base), self.manifest_paths(base)
         train, dev = (SpeechPool(manifests, s, rate, cache) for s in (self.train_split, self.dev_split))
         return train, dev
+
+    def recordings(self, base: Path, rate: int) -> list[np.ndarray]:
+        """The recorded noise of the training split, [samples] each."""
+        manifests = [base / Path(m).expanduser() for m in self.noises]
+        return read_noises(manifests, self.train_split, rate) if manifests else []
 
 
 def read_settings(path: Path, kind: type[Settings]) -> Settings:
