@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from slyther_cli.decode.arpa import load_language_model, read_arpa, write_arpa
 from slyther_cli.decode.ngram import ABSENT_UNKNOWN, BEGIN, END, HEADER, UNKNOWN
 from slyther_cli.errors import ModelError, OutputError
+from slyther_cli.research.language.blending import blend
 from slyther_cli.research.language.kneser_ney import FALLBACK, perplexity, train
 from slyther_cli.research.language.pruning import size_of
 
@@ -317,6 +318,32 @@ def test_a_pruned_model_fits_and_sums_to_one(lines, order, share):
     assert size_of(model) <= largest or not len(model.levels[1].keys)
     assert size_of(model) <= size_of(whole)
     contexts = {tuple([BEGIN, *line.split()][i : i + 3]) for line in lines for i in range(4)}
+    for context in [(), *sorted(contexts)[:20]]:
+        state = after(model, context)
+        total = math.fsum(math.exp(model.score(word, state)[0]) for word in outcomes(model))
+        assert total == pytest.approx(1, abs=1e-5)
+
+
+@given(corpora, corpora, orders, orders, st.floats(0.3, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_a_blend_is_the_weighted_sum_of_two_models(lines, others, order, second, share):
+    """For every n-gram of either, pruned or not; and sums to one after every context."""
+    one = train(lines, order, least_counts=(1, 1, 1, 1))
+    one = train(lines, order, least_counts=(1, 1, 1, 1), largest=int(size_of(one) * share))
+    other = train(others, second, least_counts=(1, 1, 1, 1))
+    model = blend(one, other, 0.25)
+    assert model.order == max(order, second)
+
+    def p(of, word, context):
+        return math.exp(of.score(word, after(of, context))[0]) if of.words.find(word) >= 0 else 0.0
+
+    for k in range(model.order):
+        for ids, logp, _ in model.rows(k + 1):
+            for gram, value in zip(ids[:50].tolist(), logp, strict=False):
+                *context, word = (model.words[i].decode() for i in gram)
+                wanted = 0.75 * p(one, word, context) + 0.25 * p(other, word, context)
+                assert 10 ** float(value) == pytest.approx(wanted, rel=1e-4, abs=1e-30)
+    contexts = {tuple([BEGIN, *line.split()][i : i + 3]) for line in [*lines, *others] for i in range(4)}
     for context in [(), *sorted(contexts)[:20]]:
         state = after(model, context)
         total = math.fsum(math.exp(model.score(word, state)[0]) for word in outcomes(model))

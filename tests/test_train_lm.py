@@ -179,6 +179,22 @@ def test_the_command_weighs_texts(capfd):
     assert code == 2 and out == "" and "name a manifest" in err
 
 
+def test_the_command_blends_models(capfd):
+    Path("books.txt").write_text("The ship sailed home.\n" * 9)
+    table = manifest([("train", "P I T T"), ("train", "ENTER FOUR"), ("dev", "P I T")])
+    assert run(capfd, "--manifest", table, "-o", "spoken.bin", "-q")[0] == 0
+    perplexity = []
+    for more in ((), ("--blend", "spoken.bin:0.5")):
+        code, out, _ = run(
+            capfd, "books.txt", "--manifest", table, "-o", "lm.bin", "--force", "--json", *more
+        )
+        assert code == 0
+        summary = json.loads(out.splitlines()[-1])
+        perplexity.append(summary["dev_perplexity"][table]["perplexity"])
+        assert Path("lm.bin").stat().st_size == summary["bytes"]
+    assert perplexity[1] < perplexity[0]
+
+
 @pytest.mark.parametrize(
     ("args", "code", "told"),
     [
@@ -196,6 +212,9 @@ def test_the_command_weighs_texts(capfd):
         (["a.txt", "-o", "a.txt"], 2, "would replace the input"),
         (["a.txt", "-o", "lm.bin", "--arpa", "a.txt"], 2, "would replace the input"),
         (["a.txt", "-o", "lm.bin", "--arpa", "lm.bin"], 2, "the same file"),
+        (["a.txt", "-o", "lm.bin", "--blend", "a.txt"], 2, "a model and its weight"),
+        (["a.txt", "-o", "lm.bin", "--blend", "a.txt:1.5"], 2, "between 0 and 1"),
+        (["a.txt", "-o", "lm.bin", "--blend", "none.bin:0.1"], 5, "none.bin cannot be read"),
     ],
 )
 def test_wrong_use_is_one_line(capfd, args, code, told):

@@ -55,6 +55,13 @@ def train_lm(
             "--mix", help="Weight each text by how well it predicts the dev transcripts, not by its length."
         ),
     ] = False,
+    blend: Annotated[
+        str | None,
+        typer.Option(
+            help="Then add another model's probabilities with a weight between 0 and 1, as lm2.bin:0.1.",
+            metavar="FILE:WEIGHT",
+        ),
+    ] = None,
     wrapped: Annotated[
         bool, typer.Option(help="Lines are wrapped: only an empty line ends a paragraph.")
     ] = False,
@@ -84,8 +91,13 @@ def train_lm(
             raise UsageError(f"{path}: the folder does not exist")
         check_target(path, *(texts or []), *(manifest or []))
         check_new(path, force)
-    from slyther_cli.decode.arpa import write_arpa
-    from slyther_cli.research.language.training import train_language_model
+    from slyther_cli.decode.arpa import load_language_model, write_arpa
+    from slyther_cli.research.language.training import LanguageModelOptions, train_language_model
+
+    added = None
+    if blend is not None:
+        other, weight = parse_blend(blend)
+        added = load_language_model(other), weight
 
     def tell(event: dict) -> None:
         kind = event.pop("event")
@@ -100,12 +112,15 @@ def train_lm(
     model, report = train_language_model(
         texts or [],
         manifest or [],
-        order=order,
-        largest=largest,
-        least_word_count=least_word_count,
-        wrapped=wrapped,
-        mix=mix,
-        on_event=tell,
+        LanguageModelOptions(
+            order=order,
+            largest=largest,
+            least_word_count=least_word_count,
+            wrapped=wrapped,
+            mix=mix,
+            blend=added,
+        ),
+        tell,
     )
     if target is not None:
         model.save(target)
@@ -124,3 +139,15 @@ def train_lm(
             output.words(
                 f"perplexity of {name}: {value['perplexity']:.0f}, {value['unknown']:.1%} unknown words"
             )
+
+
+def parse_blend(text: str) -> tuple[Path, float]:
+    """The file and the weight of "lm2.bin:0.1". Raises UsageError."""
+    file, _, number = text.rpartition(":")
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = -1.0
+    if not file or not 0 < weight < 1:
+        raise UsageError(f"--blend {text}: write a model and its weight between 0 and 1, as lm2.bin:0.1")
+    return Path(file), weight

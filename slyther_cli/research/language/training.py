@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slyther_cli.decode.ngram import NGram
 from slyther_cli.errors import InputError, UsageError
+from slyther_cli.research.language.blending import blend
 from slyther_cli.research.language.corpus import Guard, paragraphs, sentences
 from slyther_cli.research.language.kneser_ney import perplexity, train
 from slyther_cli.research.language.mixture import train_mixture
@@ -23,23 +25,32 @@ from slyther_cli.research.training.data import read_table
 Event = dict[str, Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelOptions:
+    """``order``: words of the longest n-grams. ``largest``: bytes of the file. Words that occur less often
+    than ``least_word_count`` count as unknown. ``wrapped``: only an empty line ends a paragraph. ``mix``
+    weighs each file by how well it tells the dev transcripts (``research.language.mixture``), instead of
+    counting all as one text. ``blend``: another model and the weight, from 0 to 1, that its probabilities
+    have in the end (``research.language.blending``)."""
+
+    order: int = 3
+    largest: int | None = None
+    least_word_count: int = 1
+    wrapped: bool = False
+    mix: bool = False
+    blend: tuple[NGram, float] | None = None
+
+
 def train_language_model(
     texts: Sequence[Path],
     manifests: Sequence[Path],
-    *,
-    order: int = 3,
-    largest: int | None = None,
-    least_word_count: int = 1,
-    wrapped: bool = False,
-    mix: bool = False,
+    options: LanguageModelOptions,
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> tuple[NGram, Event]:
     """A model of text files and of the train transcripts of ``manifests``; and what there is to tell of it.
 
-    ``largest``: bytes of its file. ``mix`` weighs each file by how well it tells the dev transcripts, see
-    ``research.language.mixture``, instead of counting all as one text. ``on_event`` gets a "text" for each
-    file read. Raises InputError: a file cannot be read, or there are no words in them. UsageError: ``mix``
-    without dev transcripts.
+    ``on_event`` gets a "text" for each file read. Raises InputError: a file cannot be read, or there are no
+    words in them. UsageError: ``mix`` without dev transcripts.
     """
     train_lines, dev, protected = _transcripts(manifests)
     guard = Guard(protected)
@@ -64,14 +75,15 @@ def train_language_model(
         )
 
     every = [told(name, (sentences(line) for line in lines)) for name, lines in train_lines.items()]
-    every += [told(str(path), (sentences(p) for p in paragraphs(path, wrapped))) for path in texts]
+    every += [told(str(path), (sentences(p) for p in paragraphs(path, options.wrapped))) for path in texts]
     names = [*train_lines, *map(str, texts)]
     weights: dict[str, float] = {}
-    if mix and not dev:
+    if options.mix and not dev:
         raise UsageError("--mix weighs texts by dev transcripts: name a manifest that has some")
-    how: Event = {"least_word_count": least_word_count, "largest": largest}
+    order = options.order
+    how: Event = {"least_word_count": options.least_word_count, "largest": options.largest}
     try:
-        if mix:
+        if options.mix:
             held_out = [sentence for lines in dev.values() for line in lines for sentence in sentences(line)]
             model, found = train_mixture(every, held_out, order, **how)
             weights = dict(zip(names, found, strict=True))
@@ -79,6 +91,8 @@ def train_language_model(
             model = train(itertools.chain.from_iterable(every), order, least_counts=(1,) * order, **how)
     except ValueError as error:
         raise InputError(str(error)) from None
+    if options.blend is not None:
+        model = blend(model, *options.blend)
     report: Event = {
         "words": words,
         "weights": weights,
