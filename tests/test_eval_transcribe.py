@@ -24,6 +24,7 @@ from slyther_cli.research.evaluation.recognition import (
     summarise,
 )
 from slyther_cli.research.language.corpus import as_heard
+from slyther_cli.research.studies import whisper_reference
 
 words = st.lists(st.sampled_from(["ab", "cd", "efg", "h"]), max_size=7)
 
@@ -229,7 +230,8 @@ def test_decoding_is_as_asked(capfd):
     ("args", "code", "told"),
     [
         (["--model", "none"], 2, "name a peer with --against"),
-        (["--against", "whisper"], 2, "unknown peer whisper; known: pocketsphinx"),
+        (["--against", "whisper"], 2, "unknown peer whisper: pocketsphinx or whisper:FOLDER"),
+        (["--against", "pocketsphinx:there"], 2, "unknown peer pocketsphinx:there"),
         (["--model", "missing"], 5, "missing"),
         (["--split", "nowhere"], 3, "no utterance with a transcript in split 'nowhere'"),
         (["--decode", "greedy", "--beam", "3"], 2, "contradicts"),
@@ -268,3 +270,48 @@ def test_pocketsphinx_hears_the_same(capfd):
     assert code == 0 and [row["system"] for row in rows] == ["tones", "pocketsphinx"]
     assert rows[0]["wer"]["value"] == 0 and rows[1]["wer"]["value"] > 0  # tones are no speech
     assert rows[0]["seconds"] == rows[1]["seconds"] and rows[1]["cpu_per_second"] > 0
+
+
+FASTER_WHISPER = """
+from types import SimpleNamespace
+
+
+class WhisperModel:
+    def __init__(self, folder, device, compute_type, cpu_threads):
+        if "broken" in folder:
+            raise RuntimeError("unsupported model binary")
+        assert (device, compute_type, cpu_threads) == ("cpu", "int8", 1)
+
+    def transcribe(self, samples, language):
+        assert samples.dtype == "float32" and language == "en"
+        return iter([SimpleNamespace(text=" All"), SimpleNamespace(text=" right.")]), None
+"""
+
+
+def test_whisper_hears_the_same(capfd, monkeypatch):
+    """With a stand-in for the package: which weights it gets, and what becomes of its text."""
+    manifest = corpus([("ann", "all")])
+    args = ["--manifest", manifest, "--model", "tones", "--threads", "1", "--against"]
+    Path("lib").mkdir()
+    Path("lib/faster_whisper.py").write_text(FASTER_WHISPER)
+    monkeypatch.syspath_prepend(str(Path("lib").resolve()))
+    monkeypatch.delitem(sys.modules, "faster_whisper", raising=False)
+    for name in ("tiny.en", "broken"):
+        Path(name).mkdir()
+        for file in ("model.bin", "config.json", "tokenizer.json"):
+            Path(name, file).write_text("{}")
+    code, out, _ = run(capfd, *args, "whisper:tiny.en", "--json")
+    rows = json.loads(out.splitlines()[-1])["rows"]
+    assert code == 0 and [row["system"] for row in rows] == ["tones", "whisper tiny.en"]
+    assert rows[1]["wer"]["value"] == 100 and rows[1]["insertions"] == 1  # "all right" for "all"
+    for folder, told in (("nowhere", "it has no model.bin"), ("broken", "unsupported model binary")):
+        code, out, err = run(capfd, *args, f"whisper:{folder}")
+        assert code == 5 and out == "" and told in err and err.count("\n") == 1
+
+
+def test_without_faster_whisper_it_says_how_to_get_it(capfd, monkeypatch):
+    monkeypatch.setattr(whisper_reference.importlib.util, "find_spec", lambda name: None)
+    code, _, err = run(
+        capfd, "--manifest", corpus([("ann", "all")]), "--model", "none", "--against", "whisper:x"
+    )
+    assert code == 2 and "pip install faster-whisper" in err

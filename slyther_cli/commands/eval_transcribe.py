@@ -12,7 +12,7 @@ from slyther_cli.commands import output
 from slyther_cli.commands.examples_told import ExampleTeller
 from slyther_cli.errors import UsageError
 
-PEERS = ("pocketsphinx",)
+PEERS = "pocketsphinx or whisper:FOLDER"
 
 
 def transcribe(
@@ -43,7 +43,7 @@ def transcribe(
     ] = False,
     against: Annotated[
         list[str] | None,
-        typer.Option(help="Also score a peer on the same samples: pocketsphinx.", metavar="PEER"),
+        typer.Option(help=f"Also score a peer on the same samples: {PEERS}.", metavar="PEER"),
     ] = None,
     examples: Annotated[
         int | None,
@@ -65,9 +65,7 @@ def transcribe(
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
     """
     output.json_asked = as_json
-    unknown = sorted(set(against or []) - set(PEERS))
-    if unknown:
-        raise UsageError(f"unknown peer {', '.join(unknown)}; known: {', '.join(PEERS)}")
+    peers = [parse_peer(text) for text in against or []]
     if model == "none" and not against:
         raise UsageError("--model none leaves nothing to measure: name a peer with --against")
     from slyther_cli.research.evaluation import recognition as evaluation
@@ -77,10 +75,7 @@ def transcribe(
     if model != "none":
         search = {"decode": decode, "lm": lm, "beam": beam, "lm_weight": lm_weight, "word_bonus": word_bonus}
         systems.append(_Ours(model, device, threads, search))
-    if against:
-        from slyther_cli.research.studies.pocketsphinx_reference import PocketSphinx
-
-        systems.append(PocketSphinx())
+    systems += [load_peer(name, folder, threads) for name, folder in peers]
     tell = ExampleTeller(as_json, quiet, "evaluating", "{index}/{examples}, {system}: WER {wer:.0f} %")
     try:
         rows = evaluation.evaluate_recognition(
@@ -96,6 +91,28 @@ def transcribe(
     width = len(header) - (len(systems) == 1)
     for line in output.table([_cells(row)[:width] for row in rows], header[:width]):
         output.data(line)
+
+
+def parse_peer(text: str) -> tuple[str, Path | None]:
+    """``whisper:models/tiny.en`` -> the peer's name and the folder of its weights. Raises UsageError."""
+    name, _, folder = text.partition(":")
+    if text == "pocketsphinx":
+        return name, None
+    if name == "whisper" and folder:
+        return name, Path(folder)
+    raise UsageError(f"unknown peer {text}: {PEERS}")
+
+
+def load_peer(name: str, folder: Path | None, threads: int | None) -> Any:
+    """The peer, as ``research.evaluation.recognition.Hearing``. Raises UsageError: its package is missing;
+    ModelError: its weights are."""
+    if folder is None:
+        from slyther_cli.research.studies.pocketsphinx_reference import PocketSphinx
+
+        return PocketSphinx()
+    from slyther_cli.research.studies.whisper_reference import Whisper
+
+    return Whisper(folder, threads)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -142,7 +142,7 @@ def train_lm(
 
 
 def parse_blend(text: str) -> tuple[Path, float]:
-    """The file and the weight of "lm2.bin:0.1". Raises UsageError."""
+    """The file and the weight of ``lm2.bin:0.1``. Raises UsageError."""
     file, _, number = text.rpartition(":")
     try:
         weight = float(number)
