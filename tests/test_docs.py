@@ -146,6 +146,7 @@ def test_the_site_is_built(tmp_path):
 WITHOUT_DEFAULT = (
     "against",
     "arpa",
+    "blend",
     "config",
     "input",
     "lexicon",
