@@ -182,9 +182,9 @@ example [eval study] An example was scored.
   ...
 
 summary [train] Training is over.
-  task       text  train_separate, train_transcribe, train_speak, train_codec, train_lm, train_synthesize
+  task       text  train_ and what is trained or made: train_separate, train_lm, train_manifest
   model?     text  path of the best model
-  manifest?  text  path of the speech (train synthesize)
+  manifest?  text  path of the speech (train synthesize, align and manifest)
   ...
 
 summary [eval] The figures; see docs/training.md.

@@ -15,6 +15,7 @@ from slyther_cli.commands import output
 from slyther_cli.commands.options import Json, Quiet, new_app
 from slyther_cli.commands.train_align import align
 from slyther_cli.commands.train_lm import train_lm
+from slyther_cli.commands.train_manifest import manifest
 from slyther_cli.commands.train_synthesize import synthesize
 
 app = new_app(help="Train models on your own speech.")
@@ -28,6 +29,7 @@ def _train() -> None:
 app.command("synthesize")(synthesize)
 app.command("align")(align)
 app.command("lm")(train_lm)
+app.command("manifest")(manifest)
 
 
 Folder = Annotated[
