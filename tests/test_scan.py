@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from slyther_cli import scan
 from slyther_cli.errors import DeviceError
-from slyther_cli.scan import cpu, mamba_ssm, reference
+from slyther_cli.scan import ScanInputs, cpu, mamba_ssm, reference
 
 try:
     from slyther_cli.scan import triton_scan
@@ -100,7 +100,7 @@ def leaves(tensors, dtype=None):
 def run(fn, tensors, softplus, reverse, dtype=None):
     """{"y", "last", and the gradient of each argument}, with fixed random cotangents."""
     args = leaves(tensors, dtype)
-    y, last = fn(*(args[k] for k in NAMES[:-1]), softplus, args["initial_state"], reverse)
+    y, last = fn(ScanInputs(**args, delta_softplus=softplus, reverse=reverse))
     g = torch.Generator().manual_seed(1)
     dy = torch.randn(y.shape, generator=g, dtype=torch.float64).to(y.device)
     dlast = torch.randn(last.shape, generator=g, dtype=torch.float64).to(y.device)
@@ -140,7 +140,9 @@ def published_scan(
     assert all(t is None or t.is_contiguous() for t in (u, delta, B, C, z, D, delta_bias))
     u, delta, B, C = (t.transpose(1, 2) for t in (u, delta, B, C))
     z = None if z is None else z.transpose(1, 2)
-    y, last = reference.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    y, last = reference.selective_scan(
+        ScanInputs(u, delta, A, B, C, D, z, delta_bias, delta_softplus=delta_softplus)
+    )
     return (y.transpose(1, 2), last.detach()) if return_last_state else y.transpose(1, 2)
 
 
@@ -153,8 +155,8 @@ def published_conv(x, weight, bias=None, initial_states=None, activation=None):
     return (F.silu(y) if activation == "silu" else y).to(x.dtype)
 
 
-def adapted_scan(*args):
-    return mamba_ssm.selective_scan(*args, scan_fn=published_scan)
+def adapted_scan(inputs):
+    return mamba_ssm.selective_scan(inputs, scan_fn=published_scan)
 
 
 @pytest.fixture
@@ -239,9 +241,8 @@ def test_cpu_split_equals_whole_bit_for_bit(cut, reverse):
     seqs, h0 = ("u", "delta", "B", "C", "z"), t["initial_state"]
 
     def part(piece, state):
-        args = {k: v[:, piece] if k in seqs else v for k, v in t.items()}
-        args["initial_state"] = state
-        return cpu.selective_scan(*(args[k] for k in NAMES[:-1]), True, state, reverse)
+        args = {k: v[:, piece] if k in seqs else v for k, v in t.items()} | {"initial_state": state}
+        return cpu.selective_scan(ScanInputs(**args, reverse=reverse))
 
     def check(isa):
         whole, last = part(slice(None), h0)
@@ -264,7 +265,7 @@ def test_cpu_forward_does_not_depend_on_threads():
         results = []
         for threads in (1, 2, 3, 7):
             torch.set_num_threads(threads)
-            y, last = cpu.selective_scan(*(t[k] for k in NAMES[:-1]), True, t["initial_state"], False)
+            y, last = cpu.selective_scan(ScanInputs(**t))
             grads = run(cpu.selective_scan, t, True, False)
             results.append((y, last, cpu.causal_conv(x, w, b, None, False, True), grads["u"], grads["A"]))
         for other in results[1:]:
@@ -324,7 +325,7 @@ def test_reference_gradcheck(reverse):
     t = leaves(Case(batch=2, length=3, dim=2, states=2).tensors(), torch.float64)
 
     def fn(*args):
-        return reference.selective_scan(*args[:8], True, args[8], reverse)
+        return reference.selective_scan(ScanInputs(*args, reverse=reverse))
 
     assert torch.autograd.gradcheck(fn, [t[k] for k in NAMES])
 
@@ -420,9 +421,7 @@ def test_bad_shapes_are_value_errors():
     t = Case().tensors()
 
     def call(**changes):
-        args = {**t, **changes}
-        u, delta, A, B, C = (args[k] for k in NAMES[:5])
-        return scan.selective_scan(u, delta, A, B, C, **{k: args[k] for k in NAMES[5:]})
+        return scan.selective_scan(ScanInputs(**{**t, **changes}))
 
     y, last = call()
     assert y.shape == t["u"].shape and last.shape == t["initial_state"].shape
@@ -440,7 +439,7 @@ def test_bad_shapes_are_value_errors():
 def test_no_frames_pass_the_state_through():
     case = Case(length=0)
     t = case.tensors()
-    y, last = scan.selective_scan(*(t[k] for k in NAMES[:8]), initial_state=t["initial_state"])
+    y, last = scan.selective_scan(ScanInputs(**t))
     assert y.shape == (1, 0, case.dim) and torch.equal(last, t["initial_state"])
     x, w, b, past = conv_case(1, 0, 5, 4).values()
     y, tail = scan.causal_conv(x, w, b, initial_state=past)
@@ -464,7 +463,7 @@ def test_chooser(monkeypatch):
     if not torch.cuda.is_available():
         monkeypatch.setenv("SLYTHER_SCAN", "mamba_ssm")
         with pytest.raises(DeviceError, match="no CUDA device"):
-            scan.selective_scan(*(Case().tensors()[k] for k in NAMES[:5]))
+            scan.selective_scan(ScanInputs(**Case().tensors()))
 
 
 @needs_native
@@ -477,11 +476,10 @@ def test_backend_must_fit_the_device(monkeypatch):
 @needs_native
 def test_both_paths_give_the_same_through_the_front_door():
     case = Case(batch=2, length=50, dim=24, states=16, strided=True)
-    t = case.tensors()
-    args, state = [t[k] for k in NAMES[:8]], t["initial_state"]
-    y, last = scan.selective_scan(*args, initial_state=state, reverse=True)
+    inputs = ScanInputs(**case.tensors(), reverse=True)
+    y, last = scan.selective_scan(inputs)
     with scan.use_backend("reference"):
-        want = scan.selective_scan(*args, initial_state=state, reverse=True)
+        want = scan.selective_scan(inputs)
     torch.testing.assert_close((y, last), want, rtol=1e-5, atol=1e-5)
 
 
@@ -493,7 +491,7 @@ import torch
 from slyther_cli import scan
 for _ in range(3):
     x = torch.randn(1, 4, 2)
-    scan.selective_scan(x, x, -torch.ones(2, 3), torch.randn(1, 4, 3), torch.randn(1, 4, 3))
+    scan.selective_scan(scan.ScanInputs(x, x, -torch.ones(2, 3), torch.randn(1, 4, 3), torch.randn(1, 4, 3)))
     scan.causal_conv(x, torch.randn(2, 4))
 assert scan.live_backend() == "reference"
 """
@@ -533,11 +531,9 @@ def test_on_the_gpu(backend, length, reverse):
     tensors = {k: v.cuda() for k, v in case.tensors().items()}
     conv = {k: v.cuda() for k, v in conv_case(2, length, 72, 4, strided=True).items()}
 
-    def front(*args):
-        u, delta, A, B, C, D, z, bias, softplus, state, reverse = args
-        options = {"delta_softplus": softplus, "initial_state": state, "reverse": reverse}
+    def front(inputs):
         with scan.use_backend(backend):
-            return scan.selective_scan(u, delta, A, B, C, D, z, bias, **options)
+            return scan.selective_scan(inputs)
 
     got = {k: v.cpu() for k, v in run(front, tensors, True, reverse).items()}
     agree(got, truth(case.tensors(), True, reverse), 1e-5, 1e-4, what=backend)
@@ -631,7 +627,7 @@ def test_kernels_take_tensors_without_elements(sizes, z):
 @needs_native
 def test_a_scan_without_states_is_the_skip():
     t = Case(states=0, z=False).tensors()
-    y, last = cpu.selective_scan(*(t[k] for k in NAMES[:-1]), True, t["initial_state"], False)
+    y, last = cpu.selective_scan(ScanInputs(**t))
     assert torch.equal(y, t["D"] * t["u"]) and last.shape == (1, 5, 0)
 
 

@@ -24,7 +24,7 @@ def test_the_reference_gets_a_part_of_a_long_sequence(monkeypatch):
     seen = []
 
     def passes(inputs, where):
-        seen.append((scan.live_backend(), inputs["u"].shape[1]))
+        seen.append((scan.live_backend(), inputs.u.shape[1]))
         return {"forward": 0.5, "backward": 2.0}
 
     monkeypatch.setattr(scan_speed, "_time_passes", passes)

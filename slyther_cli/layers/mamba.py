@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slyther_cli.scan import causal_conv, selective_scan
+from slyther_cli.scan import ScanInputs, causal_conv, selective_scan
 
 
 class MambaState(NamedTuple):
@@ -91,18 +91,19 @@ class Mamba(nn.Module):
         past, h = state or (None, None)
         u, conv_state = causal_conv(x, conv.weight.squeeze(1), conv.bias, initial_state=past, reverse=reverse)
         dt, B, C = x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        y, ssm_state = selective_scan(
-            u,
-            F.linear(dt, dt_proj.weight),
-            -torch.exp(getattr(self, f"A{tail}_log").float()),
-            B,
-            C,
-            getattr(self, f"D{tail}").float(),
-            z,
-            dt_proj.bias.float(),
+        inputs = ScanInputs(
+            u=u,
+            delta=F.linear(dt, dt_proj.weight),
+            A=-torch.exp(getattr(self, f"A{tail}_log").float()),
+            B=B,
+            C=C,
+            D=getattr(self, f"D{tail}").float(),
+            z=z,
+            delta_bias=dt_proj.bias.float(),
             initial_state=h,
             reverse=reverse,
         )
+        y, ssm_state = selective_scan(inputs)
         return y, MambaState(conv_state, ssm_state)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from slyther_cli.errors import DeviceError
 from slyther_cli.scan import cpu, reference
+from slyther_cli.scan.inputs import ScanInputs, require
 
 _override: str | None = None
 
@@ -76,61 +77,30 @@ def use_backend(name: str):
         _override = before
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    *,
-    delta_softplus: bool = True,
-    initial_state: Tensor | None = None,
-    reverse: bool = False,
-) -> tuple[Tensor, Tensor]:
+def selective_scan(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     """Selective state-space scan with fused softplus, skip and gate (Gu & Dao 2023, section 3.2).
 
     ``h_t = exp(dt_t A) h_(t-1) + dt_t B_t u_t``, ``y_t = (C_t . h_t + D u_t) * silu(z_t)`` with
-    ``dt = softplus(delta + delta_bias)``. With ``reverse`` the walk goes from the last frame to the first.
+    ``dt = softplus(delta + delta_bias)``; :class:`ScanInputs` has the shapes.
 
-    Shapes: ``u``, ``delta``, ``z`` [batch, length, channels]; ``B``, ``C`` [batch, length, states]; ``A``
-    [channels, states], negative; ``D``, ``delta_bias`` [channels]; ``initial_state`` [batch, channels,
-    states], the state before the first frame walked (zeros if None). Slices with a channel stride of 1 are
-    not copied.
-
-    Returns ``y`` [batch, length, channels] in the type of ``u`` and the state after the last frame walked,
-    float32 (float64 for float64 input). Differentiable in every tensor. Raises ValueError on shapes that do
-    not fit.
+    Returns ``y`` [batch, length, channels] in the type of ``u`` and the state after the last frame walked
+    [batch, channels, states], float32 (float64 for float64 input). Differentiable in every tensor. Raises
+    ValueError on shapes that do not fit.
     """
-    if u.dim() != 3 or A.dim() != 2:
-        raise ValueError(f"selective_scan: u {tuple(u.shape)} must be 3-d and A {tuple(A.shape)} 2-d")
-    (batch, length, dim), states = u.shape, A.shape[1]
-    for name, tensor, shape in (
-        ("delta", delta, (batch, length, dim)),
-        ("A", A, (dim, states)),
-        ("B", B, (batch, length, states)),
-        ("C", C, (batch, length, states)),
-        ("D", D, (dim,)),
-        ("z", z, (batch, length, dim)),
-        ("delta_bias", delta_bias, (dim,)),
-        ("initial_state", initial_state, (batch, dim, states)),
-    ):
-        _require("selective_scan", name, tensor, shape)
-    args = (u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse)
+    inputs.check()
+    u = inputs.u
     backend = live_backend(u.device, u.dtype) if u.numel() else "reference"
     if backend == "cpu":
-        return cpu.selective_scan(*args)
+        return cpu.selective_scan(inputs)
     if backend == "triton":
         from slyther_cli.scan import triton_scan
 
-        return triton_scan.selective_scan(*args)
+        return triton_scan.selective_scan(inputs)
     if backend == "mamba_ssm":
         from slyther_cli.scan import mamba_ssm
 
-        return mamba_ssm.selective_scan(*args)
-    return reference.selective_scan(*args)
+        return mamba_ssm.selective_scan(inputs)
+    return reference.selective_scan(inputs)
 
 
 def causal_conv(
@@ -155,9 +125,9 @@ def causal_conv(
     if x.dim() != 3 or weight.dim() != 2:
         raise ValueError(f"causal_conv: x {tuple(x.shape)} must be 3-d and weight {tuple(weight.shape)} 2-d")
     (batch, length, dim), width = x.shape, weight.shape[1]
-    _require("causal_conv", "weight", weight, (dim, width))
-    _require("causal_conv", "bias", bias, (dim,))
-    _require("causal_conv", "initial_state", initial_state, (batch, width - 1, dim))
+    require("causal_conv", "weight", weight, (dim, width))
+    require("causal_conv", "bias", bias, (dim,))
+    require("causal_conv", "initial_state", initial_state, (batch, width - 1, dim))
     backend = conv_backend(x.device, x.dtype, width) if x.numel() else "reference"
     args = (x, weight, bias, initial_state, reverse, silu)
     if backend == "cpu":
@@ -178,11 +148,6 @@ def causal_conv(
         past = x.new_zeros(batch, width - 1, dim) if past is None else past.to(x.dtype)
         tail = torch.cat([past, tail], 1)[:, -(width - 1) :]
     return y, tail.clone()  # not a view, which would keep the whole segment in memory
-
-
-def _require(what: str, name: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:
-    if tensor is not None and tensor.shape != shape:
-        raise ValueError(f"{what}: {name} is {tuple(tensor.shape)} and must be {shape}")
 
 
 def _device_kinds(backend: str) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from slyther_cli.scan.inputs import ScanInputs
+
 
 def _mend(source: Path) -> str:
     """What helps who runs ``source``: the installed slyther, if there is one."""
@@ -66,9 +68,11 @@ def _typed(grads: list[Tensor | None], types: list[torch.dtype | None]) -> list[
 
 class _Scan(Function):
     @staticmethod
-    def forward(ctx, u, delta, A, B, C, D, z, bias, h0, softplus, reverse, with_grad):
-        us, ds, Bs, Cs, zs = (_plain(t) for t in (u, delta, B, C, z))
-        As, Ds, bs, h0s = (_dense(t) for t in (A, D, bias, h0))
+    def forward(ctx, with_grad, *given):
+        inputs = ScanInputs(*given)
+        us, ds, Bs, Cs = _plain(inputs.u), _plain(inputs.delta), _plain(inputs.B), _plain(inputs.C)
+        As, Ds, zs, bs = _dense(inputs.A), _dense(inputs.D), _plain(inputs.z), _dense(inputs.delta_bias)
+        softplus, reverse = options = inputs.delta_softplus, inputs.reverse
         batch, length, dim = us.shape
         y = torch.empty(batch, length, dim)
         h_last = torch.empty(batch, dim, As.shape[1])
@@ -76,14 +80,15 @@ class _Scan(Function):
         if with_grad and any(ctx.needs_input_grad):
             ckpt = torch.empty(batch, -(-length // _native.TILE), dim, As.shape[1])
         _native.scan_forward(
-            us, ds, As, Bs, Cs, Ds, zs, bs, h0s, softplus, reverse, y, h_last, ckpt, torch.get_num_threads()
-        )
+            us, ds, As, Bs, Cs, Ds, zs, bs, _dense(inputs.initial_state), softplus, reverse,
+            y, h_last, ckpt, torch.get_num_threads(),
+        )  # fmt: skip
         if ckpt is not None:
             ctx.save_for_backward(us, ds, As, Bs, Cs, Ds, zs, bs, ckpt)
-            ctx.options = softplus, reverse
-            ctx.types = [None if t is None else t.dtype for t in (u, delta, A, B, C, D, z, bias, h0)]
+            ctx.options = options
+            ctx.types = [None if t is None else t.dtype for t in inputs.tensors]
         ctx.set_materialize_grads(False)
-        return y.to(u.dtype), h_last
+        return y.to(inputs.u.dtype), h_last
 
     @staticmethod
     @once_differentiable
@@ -104,7 +109,7 @@ class _Scan(Function):
             du, ddelta, dB, dC, dA, dD, dz, dbias, dh0, threads,
         )  # fmt: skip
         grads = [du, ddelta, dA.sum(0), dB.sum(0), dC.sum(0), dD.sum(0), dz, dbias.sum(0), dh0]
-        return (*_typed(grads, ctx.types), None, None, None)
+        return (None, *_typed(grads, ctx.types), None, None)
 
 
 class _Conv(Function):
@@ -133,10 +138,9 @@ class _Conv(Function):
         return (*_typed(grads, ctx.types), None, None)
 
 
-def selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse):
+def selective_scan(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     """As :func:`slyther_cli.scan.selective_scan`."""
-    with_grad = torch.is_grad_enabled()  # inside the function it is always off
-    return _Scan.apply(u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse, with_grad)
+    return _Scan.apply(torch.is_grad_enabled(), *inputs)  # inside the function it is always off
 
 
 def causal_conv(x, weight, bias, initial_state, reverse, silu):

@@ -19,6 +19,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from slyther_cli.scan import reference
+from slyther_cli.scan.inputs import ScanInputs
 
 
 @lru_cache
@@ -75,10 +76,9 @@ def _steps(delta: Tensor, bias: Tensor | None, softplus: bool) -> Tensor:
     return F.softplus(dt) if softplus else dt
 
 
-def selective_scan(
-    u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse, *, scan_fn=None
-) -> tuple[Tensor, Tensor]:
+def selective_scan(inputs: ScanInputs, *, scan_fn=None) -> tuple[Tensor, Tensor]:
     """As :func:`slyther_cli.scan.selective_scan`; ``scan_fn`` replaces ``selective_scan_fn`` in tests."""
+    u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse = inputs
     scan_fn = scan_fn or _load()[0]
     # the kernel wants one type for all sequences: the most precise
     wide = reduce(torch.promote_types, (t.dtype for t in (u, delta, B, C, z) if t is not None))

@@ -10,21 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from slyther_cli.scan.inputs import ScanInputs
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = True,
-    initial_state: Tensor | None = None,
-    reverse: bool = False,
-) -> tuple[Tensor, Tensor]:
+
+def selective_scan(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     """See :func:`slyther_cli.scan.selective_scan`. Computes in float64 if ``u`` is, else in float32."""
+    u, delta, A, B, C, D, z, delta_bias, initial_state, delta_softplus, reverse = inputs
     dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
     x, dt, Bt, Ct = (t.to(dtype) for t in (u, delta, B, C))
     if delta_bias is not None:

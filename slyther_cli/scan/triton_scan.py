@@ -24,6 +24,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from slyther_cli.scan import triton_kernels as kernels
+from slyther_cli.scan.inputs import ScanInputs
 
 TILE = 16  # steps between two saved states, for the backward pass
 CHUNK = 64  # the shortest chunk
@@ -85,9 +86,10 @@ def _on(t: Tensor):
 
 class _Scan(Function):
     @staticmethod
-    def forward(ctx, u, delta, A, B, C, D, z, bias, h0, softplus, reverse, train):
-        us, ds, Bs, Cs, zs = (_seq(t) for t in (u, delta, B, C, z))
-        As, Ds, bs, h0s = (_dense(t) for t in (A, D, bias, h0))
+    def forward(ctx, train, *given):
+        inputs = ScanInputs(*given)
+        us, ds, Bs, Cs, zs = (_seq(t) for t in (inputs.u, inputs.delta, inputs.B, inputs.C, inputs.z))
+        As, Ds, bs, h0s = (_dense(t) for t in (inputs.A, inputs.D, inputs.delta_bias, inputs.initial_state))
         batch, length, dim = us.shape
         states, chunk = As.shape[1], _chunk(length)
         chunks, marks = -(-length // chunk), -(-length // TILE)
@@ -100,7 +102,7 @@ class _Scan(Function):
         saved = room(batch, marks, states, dim) if train else None
         sizes = _sizes(states)
         blocks = -(-dim // sizes["BD"])
-        options = {"SOFTPLUS": softplus, "REVERSE": reverse}
+        options = {"SOFTPLUS": inputs.delta_softplus, "REVERSE": inputs.reverse}
         if chunks > 1:
             total = room(batch, chunks, dim)
             kernels.local_forward[blocks, chunks - 1, batch](
@@ -115,7 +117,7 @@ class _Scan(Function):
         if train:
             ctx.save_for_backward(us, ds, As, Bs, Cs, Ds, zs, bs, saved)
             ctx.options = options
-            ctx.types = [None if t is None else t.dtype for t in (u, delta, A, B, C, D, z, bias, h0)]
+            ctx.types = [None if t is None else t.dtype for t in inputs.tensors]
             ctx.set_materialize_grads(False)
         return y, last
 
@@ -154,7 +156,7 @@ class _Scan(Function):
         sums = [dA.sum((0, 1)).T, dB.sum(0), dC.sum(0), dD.sum((0, 1)), dz, dbias.sum((0, 1)), dh0]
         grads: list[Any] = [du, ddelta, *sums]
         typed = [None if k is None else g.to(k) for g, k in zip(grads, ctx.types, strict=True)]
-        return (*typed, None, None, None)
+        return (None, *typed, None, None)
 
 
 class _Conv(Function):
@@ -205,12 +207,10 @@ def _conv(x, weight, bias, past, y, reverse, silu) -> None:
     )  # fmt: skip
 
 
-def selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus, initial_state, reverse):
+def selective_scan(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     """As :func:`slyther_cli.scan.selective_scan`."""
-    tensors = (u, delta, A, B, C, D, z, delta_bias, initial_state)
-    train = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    with _on(u):
-        return _Scan.apply(*tensors, delta_softplus, reverse, train)
+    with _on(inputs.u):
+        return _Scan.apply(torch.is_grad_enabled() and inputs.wants_gradient, *inputs)
 
 
 def causal_conv(x, weight, bias, initial_state, reverse, silu):

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from slyther_cli import scan
-from slyther_cli.scan import cpu
+from slyther_cli.scan import ScanInputs, cpu
 
 Row = dict[str, str | float]
 REFERENCE_FRAMES = 4000
@@ -75,29 +74,28 @@ def _runners(where: torch.device) -> Iterator[tuple[str, str]]:
             yield from (("cpu", isa) for isa in cpu._native.isas())
 
 
-def _inputs(length: int, channels: int, states: int, where: torch.device) -> dict[str, Tensor]:
-    """What the scan of a freshly initialised Mamba sees, on a batch of one; in the order of its arguments."""
+def _inputs(length: int, channels: int, states: int, where: torch.device) -> ScanInputs:
+    """What the scan of a freshly initialised Mamba sees, on a batch of one."""
     g = torch.Generator().manual_seed(0)
-    B, C = torch.randn(1, length, 2 * states, generator=g).split(states, -1)
-    tensors = {
-        "u": torch.randn(1, length, channels, generator=g),
-        "delta": torch.randn(1, length, channels, generator=g),
-        "A": -torch.arange(1, states + 1, dtype=torch.float32).repeat(channels, 1),
-        "B": B,
-        "C": C,
-        "D": torch.ones(channels),
-        "z": torch.randn(1, length, channels, generator=g),
-        "delta_bias": torch.full((channels,), -4.0),
-    }
-    return {k: t.to(where) for k, t in tensors.items()}
+    B, C = torch.randn(1, length, 2 * states, generator=g).to(where).split(states, -1)
+    return ScanInputs(
+        u=torch.randn(1, length, channels, generator=g).to(where),
+        delta=torch.randn(1, length, channels, generator=g).to(where),
+        A=-torch.arange(1, states + 1, dtype=torch.float32, device=where).repeat(channels, 1),
+        B=B,
+        C=C,
+        D=torch.ones(channels, device=where),
+        z=torch.randn(1, length, channels, generator=g).to(where),
+        delta_bias=torch.full((channels,), -4.0, device=where),
+    )
 
 
-def _time_passes(inputs: dict[str, Tensor], where: torch.device) -> dict[str, float]:
+def _time_passes(inputs: ScanInputs, where: torch.device) -> dict[str, float]:
     """Seconds of the forward and of the backward pass."""
-    args = tuple(inputs.values())
     with torch.inference_mode():
-        forward = _time(lambda: scan.selective_scan(*args), where)
-    y, _ = scan.selective_scan(*(t.detach().requires_grad_() for t in args))
+        forward = _time(lambda: scan.selective_scan(inputs), where)
+    leaves = (t.detach().requires_grad_() if isinstance(t, torch.Tensor) else t for t in inputs)
+    y, _ = scan.selective_scan(ScanInputs._make(leaves))
     return {"forward": forward, "backward": _time(lambda: y.backward(torch.ones_like(y)), where)}
 
 
