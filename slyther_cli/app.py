@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
         except BaseException as error:
             try:
-                return _told(error, arguments)
+                return _report(error, arguments)
             except MemoryError:  # not even for these words
                 os.write(2, b"slyther: error: not enough memory: set a smaller --memory-limit\n")
                 return 6
@@ -168,7 +168,7 @@ def _invoke(command: Any, arguments: list[str]) -> int:
     return 0
 
 
-def _told(error: BaseException, arguments: Sequence[str]) -> int:
+def _report(error: BaseException, arguments: Sequence[str]) -> int:
     """Say what ended the command, in one line; the exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
@@ -182,9 +182,9 @@ def _told(error: BaseException, arguments: Sequence[str]) -> int:
         output.words("slyther: stopped by a signal")
         return 128 + error.number
     if isinstance(error, _click_error):
-        told = _unknown_option(error) or error.format_message()  # type: ignore[attr-defined]
+        message = _unknown_option(error) or error.format_message()  # type: ignore[attr-defined]
         hints = settings.origin(error) + _where_help(error) + _dashed_file(arguments)
-        return _fail(told + hints, "usage", 2)
+        return _fail(message + hints, "usage", 2)
     if not isinstance(error, SlytherError):
         from slyther_cli.jobs.setup import out_of_memory
 

@@ -149,7 +149,7 @@ def test_files_that_are_not_there_or_not_files(tmp_path):
         AudioReader("a\0b.wav")
 
 
-def test_urls_are_told():
+def test_urls_are_reported():
     for url in ("https://example.org/a.mp3", "ftp://example.org/b.wav?c=1"):
         with pytest.raises(InputError) as error:
             AudioReader(url)

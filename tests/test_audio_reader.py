@@ -186,7 +186,7 @@ def test_64_channels(tmp_path):
     np.testing.assert_array_equal(read(path, channel=64)[0], x[:, 63])
 
 
-def test_silent_and_cancelling_channels_are_told(tmp_path):
+def test_silent_and_cancelling_channels_are_reported(tmp_path):
     silent = make(tmp_path / "s.wav", np.stack([NOISE, 0 * NOISE], axis=1))
     assert any("channel 2 is silent throughout" in note for note in read(silent)[1])
     assert not any("silent" in note for note in read(silent, channel=1)[1])
@@ -198,7 +198,7 @@ def test_silent_and_cancelling_channels_are_told(tmp_path):
 
 
 @pytest.mark.parametrize("gain", [1.0, 1e-4])
-def test_channels_with_a_speaker_each_are_told(tmp_path, gain):
+def test_channels_with_a_speaker_each_are_reported(tmp_path, gain):
     """Whatever their levels: 16 turns, with some of the other voice in each channel."""
     turns = np.repeat(np.arange(16) % 2, 20_000)[:, None] == [0, 1]
     noise = 0.1 * RNG.standard_normal((len(turns), 1)).astype(np.float32)

@@ -43,7 +43,7 @@ def times(found):
     return {row["against"]: row for row in found}
 
 
-def test_the_error_of_times_is_told(place):
+def test_the_error_of_times_is_reported(place):
     for shift in (0.0, 0.2):
         manifest(shift)
         row = times(measure_times("tones", place / "m.tsv"))["phones"]

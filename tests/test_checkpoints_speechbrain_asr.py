@@ -120,7 +120,7 @@ def test_published_sizes_say_what_tensors_do_not(tmp_path):
             model = registry.build(architecture, sizes)
         shapes = {k: tuple(v.shape) for k, v in model.state_dict().items()}
         found, config = speechbrain_asr.infer(shapes)
-        full = registry.full_config(found, config | speechbrain_asr._told(tmp_path, config))
+        full = registry.full_config(found, config | speechbrain_asr._from_settings(tmp_path, config))
         assert (found, full) == (architecture, registry.full_config(architecture, sizes)), preset
 
 

@@ -165,7 +165,7 @@ def from_file(path, **how):
 
 @pytest.mark.parametrize("rate", [RATE, 44_100])
 @pytest.mark.parametrize("size", [200, 1e9, -1e6])
-def test_a_wild_sample_is_cut_down_and_told(tmp_path, size, rate):
+def test_a_wild_sample_is_cut_down_and_reported(tmp_path, size, rate):
     x = np.repeat(speech(), 1 if rate == RATE else 5)
     sf.write(tmp_path / "x.wav", x, rate, subtype="FLOAT")
     at = round(1.5 * rate)

@@ -96,7 +96,7 @@ def test_what_is_heard_is_what_is_in_the_file(tmp_path_factory, subtype, format,
         assert (reader.source_frames, reader.source_rate, reader.channels) == (frames, 8000, channels)
 
 
-def test_the_rate_is_changed_and_all_notes_are_told():
+def test_the_rate_is_changed_and_all_notes_are_reported():
     x = noise(20_000)
     sf.write("a.wav", np.stack([x, 0 * x], 1), 44_100, subtype="FLOAT")
     data = Path("a.wav").read_bytes()

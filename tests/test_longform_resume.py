@@ -304,7 +304,7 @@ def test_one_process_at_a_time_and_nothing_left(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_that_fails_in_the_background_is_told(tmp_path, monkeypatch):
+def test_a_disk_that_fails_in_the_background_is_reported(tmp_path, monkeypatch):
     def full(*args, **options):
         raise OSError(28, "No space left on device")
 

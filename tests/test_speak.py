@@ -83,7 +83,7 @@ def test_a_lexicon_says_how_words_are_said(voices, tmp_path, capsys):
     assert not (tmp_path / "d.wav").exists()
 
 
-def test_markup_is_left_out_and_told(voices, tmp_path, capsys):
+def test_markup_is_left_out_and_reported(voices, tmp_path, capsys):
     base = ["-m", voices / "aligned", "--guard", "none"]
     assert (
         speak("<speak>Hello <emphasis>all</emphasis> of you.</speak>", *base, "-o", tmp_path / "a.wav") == 0
@@ -347,7 +347,7 @@ def test_bad_input_is_told_in_one_line(voices, tmp_path, monkeypatch, capsys, ar
     assert words in err and len(err.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
-def test_an_existing_file_is_kept_and_a_missing_codec_told(voices, tmp_path, capsys):
+def test_an_existing_file_is_kept_and_a_missing_codec_is_reported(voices, tmp_path, capsys):
     (tmp_path / "a.wav").write_text("mine")
     assert speak("hi", "-m", voices / "aligned", "-o", tmp_path / "a.wav") == 3
     assert (tmp_path / "a.wav").read_text() == "mine" and "--force" in capsys.readouterr().err
@@ -422,7 +422,7 @@ def test_the_guard_believes_a_short_text_that_was_said_and_no_other(tmp_path, ca
     assert fits(said, "hello world " * 40) == fits(said, "1") == -math.inf  # no room, no such letter
 
 
-def test_what_a_mixed_text_has_of_other_scripts_is_told(voices, tmp_path, capsys):
+def test_what_a_mixed_text_has_of_other_scripts_is_reported(voices, tmp_path, capsys):
     text = "Say \u041f\u0440\u0438\u0432\u0435\u0442 and \u4f60\u597d, \u0663 times \u263a."
     assert speak(text, "-m", voices / "aligned", "--guard", "none", "-o", tmp_path / "a.wav") == 0
     err = capsys.readouterr().err

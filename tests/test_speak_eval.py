@@ -74,7 +74,7 @@ def test_a_voice_is_compared_with_somebody_elses():
     assert _someone_else(examples[:2], 1) == 1  # nobody else
 
 
-def test_no_sentences_are_told(tmp_path):
+def test_no_sentences_are_reported(tmp_path):
     manifest = recordings(tmp_path)
     with pytest.raises(InputError, match="no fitting sentence"):
         choose_examples([manifest], "dev", 5, 0, prompts=False)

@@ -43,7 +43,7 @@ def test_the_same_seed_gives_the_same_speech_and_a_stopped_run_goes_on(tmp_path:
         synthesize([text], tmp_path / "b", Plan(voices, 0.004, seed=1))
 
 
-def test_what_cannot_be_spoken_is_told(tmp_path: Path):
+def test_what_cannot_be_spoken_is_reported(tmp_path: Path):
     empty = tmp_path / "empty.txt"
     empty.write_text("\n  \n 12 34 \n")
     with pytest.raises(InputError, match="no sentences"):

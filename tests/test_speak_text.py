@@ -138,7 +138,7 @@ def test_what_is_written_is_said_as_it_is_read(text, said):
         ("p<0.05, 2^10, 5 €, ~5, 5 ≤ 6 ± 1 ≠ 2", ""),
     ],
 )
-def test_what_is_left_out_is_told(text, left_out):
+def test_what_is_left_out_is_reported(text, left_out):
     assert normalise(text).dropped == left_out
 
 

@@ -56,7 +56,7 @@ def test_phones_are_found_where_the_synthesizer_said_them(spoken, capsys):
         assert np.median(np.abs(np.cumsum(found) - np.cumsum(wanted))) <= 3  # 30 ms
 
 
-def test_what_cannot_be_aligned_is_told(spoken, tmp_path, capsys):
+def test_what_cannot_be_aligned_is_reported(spoken, tmp_path, capsys):
     (tmp_path / "none.tsv").write_text("path\tspeaker\tsplit\na.wav\tb\ttrain\n")
     assert main(["train", "align", str(tmp_path / "none.tsv"), "-o", str(tmp_path / "o.tsv")]) == 3
     assert "no utterance with a transcript" in capsys.readouterr().err

@@ -139,7 +139,7 @@ def test_a_stop_during_validation_saves_the_live_weights(tmp_path):
     assert torch.equal(weights(whole), weights(rest))
 
 
-def test_a_run_is_not_overwritten_and_damage_is_told(tmp_path):
+def test_a_run_is_not_overwritten_and_damage_is_reported(tmp_path):
     go(Toy(), tmp_path)
     with pytest.raises(ModelError, match="--resume"):
         go(Toy(), tmp_path)

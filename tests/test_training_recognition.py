@@ -156,7 +156,7 @@ def test_settings_without_a_meaning(home, tmp_path, old, new, says):
         train(config(home, 2, **{old: new}), tmp_path / "run", False, lambda event: None)
 
 
-def test_speech_without_text_is_told(home, tmp_path):
+def test_speech_without_text_is_reported(home, tmp_path):
     (tmp_path / "manifest.tsv").write_text(f"path\tspeaker\tsplit\n{home}/1.wav\ta\ttrain\n")
     pool = SpeechPool([tmp_path / "manifest.tsv"], "train", RATE, tmp_path)
     with pytest.raises(InputError, match="no transcripts"):

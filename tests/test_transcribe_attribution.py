@@ -165,7 +165,7 @@ def test_with_words_left_out_of_json_the_rule_is_the_same(capfd, leaking):
 # A stem that is nearly empty
 
 
-def test_a_nearly_empty_stem_is_told():
+def test_a_nearly_empty_stem_is_reported():
     rng = np.random.default_rng(0)
     for below, told in ((10, False), (19, False), (21, True), (60, True)):
         balance = Balance(2)
@@ -176,7 +176,7 @@ def test_a_nearly_empty_stem_is_told():
     assert balance.note().startswith("1 of 2 stems is nearly empty: fewer than 2 people speak, or several")
 
 
-def test_silence_is_not_told():
+def test_silence_is_not_reported():
     balance = Balance(2)
     balance.add(np.zeros((2, 100), np.float32))
     assert balance.note() is None

@@ -62,7 +62,7 @@ def test_words_and_times_are_the_same(capfd, change, model):
     ]
 
 
-def test_a_wild_sample_is_told(capfd):
+def test_a_wild_sample_is_reported(capfd):
     make(x=with_wild(said()))
     code, out, err = run(capfd, "talk.wav")
     assert code == 0 and out == SAID + "\n" and "2 samples, the first at 0.12 s" in err

@@ -95,7 +95,7 @@ def test_separation_for_real(capfd):
 # Coverage
 
 
-def test_a_transcript_that_ends_too_soon_is_told(capfd):
+def test_a_transcript_that_ends_too_soon_is_reported(capfd):
     said = tones.spoken(SAID)[0]
     hum = (0.3 * np.sin(2 * np.pi * 100 * np.arange(40 * RATE) / RATE)).astype(np.float32)  # no letter
     for rest, expected in [(hum, True), (0.001 * hum, False), (hum[: 5 * RATE], False), (0 * hum, False)]:

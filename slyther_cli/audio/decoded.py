@@ -55,14 +55,14 @@ class Decoded:
     def notes(self) -> list[str]:
         """What is wrong with the file, one sentence each."""
         rate = self.samplerate
-        told = [
+        gaps = [
             f"nothing can be read from {start / rate:.2f} s to {end / rate:.2f} s "
             f"({(end - start) / rate:.2f} s): silence stands there"
             for start, end in self._gaps
         ]
         if self._more:
-            told.append(f"{self._more} more such gaps, {self._lost / rate:.2f} s of silence in all")
-        return self._other + told
+            gaps.append(f"{self._more} more such gaps, {self._lost / rate:.2f} s of silence in all")
+        return self._other + gaps
 
     def _pieces(self) -> Iterator[FloatArray]:
         """Arrays [n, channels] from the beginning, each given through ``_sound`` or ``_silence``."""

@@ -54,9 +54,9 @@ class Survey:
     def missing(self) -> float:
         """Frames lost for every byte lost."""
         usual = self.frames / max(self.size, 1)
-        told = (self.stated or 0) - self.frames
-        if self.lost and 0.5 * usual * self.lost <= told <= 2 * usual * self.lost + 1:
-            return told / self.lost
+        absent = (self.stated or 0) - self.frames
+        if self.lost and 0.5 * usual * self.lost <= absent <= 2 * usual * self.lost + 1:
+            return absent / self.lost
         return usual
 
     @property

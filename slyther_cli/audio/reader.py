@@ -134,7 +134,7 @@ class AudioReader:
         self._channel = channel_number(channel)
         if rate is not None and not LOWEST_RATE <= rate <= HIGHEST_RATE:
             raise UsageError(f"a rate of {rate} Hz is outside {LOWEST_RATE} Hz to {HIGHEST_RATE} Hz")
-        self._heard: int | None = None  # frames that a full pass gave
+        self._frames_read: int | None = None  # frames that a full pass gave
         self._turn = 0  # counts rewinds: an iterator of an earlier turn is stale
         self._closed = False
         self.reach: float | None = None  # what is beyond it is cut down
@@ -268,7 +268,7 @@ class AudioReader:
                 piece = file.read(size, dtype="float32", always_2d=True)
             except (soundfile.LibsndfileError, OSError) as error:
                 if not self._mendable(file):
-                    raise InputError(self._damage(done, _told(error))) from None
+                    raise InputError(self._damage(done, _reason(error))) from None
                 file = self._go_on(done)
                 continue
             if not len(piece):
@@ -297,7 +297,7 @@ class AudioReader:
         try:
             rest = self._file = Flac(self._source.path, self.name, done, self._promised)
         except OSError as error:
-            raise InputError(self._damage(done, _told(error))) from None
+            raise InputError(self._damage(done, _reason(error))) from None
         return rest
 
     def _check_length(self, done: int) -> None:
@@ -308,9 +308,9 @@ class AudioReader:
         if not done:
             raise InputError(f"{self.name} has a header but no samples")
         exact = self._promised if self.format != "OGG" else None
-        if (known := self._heard or exact) is not None and done != known:
+        if (known := self._frames_read or exact) is not None and done != known:
             raise InputError(f"{self.name} has changed while it was read: it had {known} samples, now {done}")
-        self._heard = done
+        self._frames_read = done
 
     def _damage(self, done: int, reason: str) -> str:
         at = done / self.source_rate
@@ -332,7 +332,7 @@ class AudioReader:
             self._file = _Sequential(target)
         except (soundfile.LibsndfileError, OSError, TypeError) as error:
             self._close_file()
-            self._file = self._unless_ffmpeg(_told(error))
+            self._file = self._unless_ffmpeg(_reason(error))
         return self._one_track()
 
     def _one_track(self) -> _Sequential | Decoded:
@@ -353,7 +353,7 @@ class AudioReader:
                 return ogg.Ogg(*where, about, self._strict)
             return Container(*where, self._track, self._strict)
         except OSError as error:
-            raise InputError(f"{self.name} cannot be read: {_told(error)}") from None
+            raise InputError(f"{self.name} cannot be read: {_reason(error)}") from None
 
     def _unless_ffmpeg(self, why: str) -> Decoded:
         """What libsndfile does not know, by FFmpeg. Raises InputError: nobody knows it."""
@@ -383,7 +383,7 @@ def _notes_of(file: _Sequential | Decoded) -> list[str]:
     return file.notes if isinstance(file, Decoded) else []
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, soundfile.LibsndfileError):
         text = error.error_string
     else:

@@ -57,12 +57,12 @@ class Bounded:
 
     def __init__(self, reach: float | None, rate: int):
         self.reach, self._rate = reach, rate
-        self._heard = self.count = self.first = 0  # samples
+        self._passed = self.count = self.first = 0  # samples
 
     def __call__(self, samples: FloatArray) -> FloatArray:
         if self.reach is not None:
             samples = self._cut(samples, np.float32(self.reach))
-        self._heard += len(samples)
+        self._passed += len(samples)
         return samples
 
     def _cut(self, samples: FloatArray, reach: npt.NDArray[np.float32] | np.float32) -> FloatArray:
@@ -70,7 +70,7 @@ class Bounded:
         if not far.any():
             return samples
         if not self.count:
-            self.first = self._heard + int(far.argmax())
+            self.first = self._passed + int(far.argmax())
         self.count += int(far.sum())
         return np.where(far, np.sign(samples) * (reach * np.float32(LEFT / FAR)), samples)
 
@@ -110,5 +110,5 @@ class BoundedLive(Bounded):
         self._loudest.median = float(medians[-1])
         reach = np.where(medians > 0, FAR * medians, np.inf).astype(np.float32)
         samples = self._cut(samples, np.repeat(reach, length))
-        self._heard += len(samples)
+        self._passed += len(samples)
         return samples

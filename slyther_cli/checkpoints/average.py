@@ -43,11 +43,11 @@ def average(
     first, about = store.load(models[0])
     assert about.path is not None
     mean = {key: parts[0] * tensor.double() for key, tensor in first.state_dict().items()}
-    told = [about.name]
+    names = [about.name]
     for model, share in zip(models[1:], parts[1:], strict=True):
         network, config = store.load(model)
         _compare(about, config)
-        told.append(config.name)
+        names.append(config.name)
         for key, tensor in network.state_dict().items():
             mean[key] += share * tensor.double()
         del network
@@ -60,7 +60,7 @@ def average(
         first,
         name=name or about.name,
         metrics=None,
-        averaged=[{"name": one, "share": part / sum(parts)} for one, part in zip(told, parts, strict=True)],
+        averaged=[{"name": one, "share": part / sum(parts)} for one, part in zip(names, parts, strict=True)],
     )
 
 

@@ -207,7 +207,7 @@ def _build(
         )
     shapes = {k: tuple(t.shape) for k, t in tensors.items()}
     try:
-        config = layout.INFER[architecture](shapes) | _told(folder, architecture)
+        config = layout.INFER[architecture](shapes) | _from_settings(folder, architecture)
         if architecture == "dpmamba":  # where the run does not say it: M and L, not XS and S (papers.md 1.2)
             config.setdefault("skip_around_intra", config["n_blocks"] >= 16)
         config |= {"stride": max(1, config["kernel_size"] // 2), "sample_rate": sample_rate}
@@ -222,7 +222,7 @@ def _build(
     return model, architecture, config
 
 
-def _told(folder: Path, architecture: str) -> dict[str, Any]:
+def _from_settings(folder: Path, architecture: str) -> dict[str, Any]:
     """What no tensor of a dual-path network tells and the run's hyperparams.yaml may: chunk, skip, heads."""
     out: dict[str, Any] = {}
     if architecture == "mamba-tasnet":

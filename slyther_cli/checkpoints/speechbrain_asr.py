@@ -232,7 +232,7 @@ def _count(shapes: Shapes, prefix: str) -> int:
     return len(found)
 
 
-def _told(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+def _from_settings(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """What no tensor tells: hyperparams.yaml, else as published for this size (papers.md 2.1, 2.4)."""
     large = config["d_model"] >= 512 and "decoder" in config
     short = config.get("decoder", "transformer") != "none" and not large  # S, Speech-Mamba
@@ -256,7 +256,7 @@ def _build(folder: Path, tensors: dict[str, torch.Tensor]) -> tuple[torch.nn.Mod
     """The network that these tensors are of, loaded with them. Raises ModelError."""
     shapes = {k: tuple(t.shape) for k, t in tensors.items()}
     architecture, config = infer(shapes)
-    config |= _told(folder, config)
+    config |= _from_settings(folder, config)
     if architecture == "conformer":
         config["n_heads"] = _shape(shapes, f"{_LAYERS}mha_layer.pos_bias_u", 2)[1]
     declared = store.ModelConfig("imported", "transcribe", architecture, config)

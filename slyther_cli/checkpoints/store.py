@@ -137,9 +137,9 @@ def save_like(about: ModelConfig, folder: str | Path, model: torch.nn.Module, **
             if (place / name).is_file():
                 shutil.copyfile(place / name, new / name)
 
-    told = {key: getattr(about, key) for key in ("name", "architecture", "config", "task")}
+    fixed = {key: getattr(about, key) for key in ("name", "architecture", "config", "task")}
     meta = {key: changes.pop(key, getattr(about, key)) for key in ("source", "license", "metrics")}
-    said = told | {key: value for key, value in meta.items() if value is not None} | about.extra | changes
+    said = fixed | {key: value for key, value in meta.items() if value is not None} | about.extra | changes
     return save(folder, model, companions=companions, **said)
 
 

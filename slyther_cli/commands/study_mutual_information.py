@@ -78,14 +78,14 @@ def mutual_information(
         network = study.untrained(network, about.architecture, about.config)
     bar = output.Bar()
 
-    def told(done: int, of: int) -> None:
+    def show_progress(done: int, of: int) -> None:
         if as_json:
             output.json_line("progress", done=done, of=of)
         elif not quiet and output.can_draw(sys.stderr):
             bar.draw("estimating", done / of, f" {done}/{of}")
 
     try:
-        rows, found = study.measure(network, manifest, split, c, told)
+        rows, found = study.measure(network, manifest, split, c, show_progress)
     finally:
         bar.clear()
     for row in rows:
@@ -119,11 +119,12 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _sentence(found: dict[str, Any]) -> str:
-    def told(change: dict[str, Any]) -> str:
+    def with_interval(change: dict[str, Any]) -> str:
         between = f" ({change['low']:.3f} to {change['high']:.3f})" if "low" in change else ""
         return f"{change['value']:.3f}{between}"
 
     return (
         f"{found['shape']}: lowest after layer {found['lowest_layer']}; the fall to there is "
-        f"{told(found['fall'])} nats, the rise from there to the last layer {told(found['rise'])}"
+        f"{with_interval(found['fall'])} nats, "
+        f"the rise from there to the last layer {with_interval(found['rise'])}"
     )

@@ -227,19 +227,19 @@ class _Search:
         last = [h.tokens[-1] if h.tokens else BOS for h in self.alive]
         device = next(self.model.parameters()).device
         logits, self.state = self.model.step(torch.tensor(last, device=device)[:, None], self.state)
-        told = (logits[:, 0].float() / o.temperature).log_softmax(-1).double().cpu().numpy()
-        self._end(told[:, EOS])
-        told[:, [BLANK, BOS, EOS]] = NEVER
-        k = min(o.candidates or told.shape[1], told.shape[1])
-        tokens = np.argpartition(-told, k - 1, axis=1)[:, :k]
-        told = np.take_along_axis(told, tokens, 1)
-        begun, states = np.zeros_like(told), None
+        log_probs = (logits[:, 0].float() / o.temperature).log_softmax(-1).double().cpu().numpy()
+        self._end(log_probs[:, EOS])
+        log_probs[:, [BLANK, BOS, EOS]] = NEVER
+        k = min(o.candidates or log_probs.shape[1], log_probs.shape[1])
+        tokens = np.argpartition(-log_probs, k - 1, axis=1)[:, :k]
+        log_probs = np.take_along_axis(log_probs, tokens, 1)
+        begun, states = np.zeros_like(log_probs), None
         if self.prefixes is not None:
             before = [h.tokens[-1] if h.tokens else -1 for h in self.alive]
             begun, states = self.prefixes.extend(self.ctc, before, tokens)
         spoken = np.array([h.language for h in self.alive])[:, None]
-        decoder = told + np.array([h.decoder for h in self.alive])[:, None]
-        possible = told > NEVER
+        decoder = log_probs + np.array([h.decoder for h in self.alive])[:, None]
+        possible = log_probs > NEVER
         scores = (1 - o.ctc_weight) * np.where(possible, decoder, 0.0) + spoken
         if o.ctc_weight:
             scores = scores + o.ctc_weight * begun
@@ -280,8 +280,8 @@ class _Search:
 
     def _end(self, eos: Floats) -> None:
         exact = self.prefixes.ended(self.ctc) if self.prefixes else np.zeros(len(self.alive))
-        for h, told, ctc in zip(self.alive, eos.tolist(), exact.tolist(), strict=True):
-            closed = replace(h, decoder=h.decoder + told, ctc=ctc, language=self._closed(h)[0])
+        for h, end, ctc in zip(self.alive, eos.tolist(), exact.tolist(), strict=True):
+            closed = replace(h, decoder=h.decoder + end, ctc=ctc, language=self._closed(h)[0])
             score = self._score(closed)
             if score > NEVER:
                 self.done.append((self._compared(score, closed, 1), closed))

@@ -22,7 +22,7 @@ LONGEST = 1500  # frames; then a stretch is parted at its widest gap
 
 
 class Retimer:
-    """``hear`` frames, ``push`` the tokens that are final; get them back with their exact frames.
+    """``push_log_probs`` and ``push`` the tokens that are final; get them back with their exact frames.
 
     ``score`` is then the mean log-probability of the token on its frames. ``delay``: how many frames ago a
     token may start that is still to come; frames before that are forgotten.
@@ -31,16 +31,16 @@ class Retimer:
     def __init__(self, delay: int) -> None:
         self.delay = delay
         self._pieces: list[LogProbs] = []
-        self._base = self._heard = self._from = 0  # frames: first kept, all, where the stretch may begin
+        self._base = self._pushed = self._from = 0  # frames: first kept, all, where the stretch may begin
         self._open: list[Token] = []
 
     def push_log_probs(self, log_probs: LogProbs) -> None:
         """log_probs [n, vocab], before the tokens that end in them."""
-        needed = self._open[0].start if self._open else max(self._from, self._heard - self.delay)
+        needed = self._open[0].start if self._open else max(self._from, self._pushed - self.delay)
         while self._pieces and self._base + len(self._pieces[0]) <= needed - MARGIN:
             self._base += len(self._pieces.pop(0))
         self._pieces.append(log_probs)
-        self._heard += len(log_probs)
+        self._pushed += len(log_probs)
 
     def push(self, tokens: Iterable[Token]) -> list[Token]:
         """The tokens of the stretches that these complete."""
@@ -72,7 +72,7 @@ class Retimer:
 
     def flush(self) -> list[Token]:
         """The last stretch."""
-        return self._cut(len(self._open), self._heard) if self._open else []
+        return self._cut(len(self._open), self._pushed) if self._open else []
 
     def _cut(self, count: int, border: int) -> list[Token]:
         tokens, self._open = self._open[:count], self._open[count:]

@@ -135,9 +135,9 @@ class Failures:
         self.path = folder / FAILURES
 
     def add(self, source: str, error: Exception, folder: str = "") -> None:
-        """At once, so that a run that is killed has told."""
-        told = describe_error(error)
-        row = (os.path.abspath(source), told["kind"], told["message"], folder)
+        """Written at once, so that it is there even if the run is killed."""
+        described = describe_error(error)
+        row = (os.path.abspath(source), described["kind"], described["message"], folder)
         if any(c in cell for cell in row for c in "\t\n\r"):  # a name that no table can hold
             return
         with self._held():

@@ -48,12 +48,12 @@ def attended(
     counts = _kept(encoder.layers[0], tiles, tapes[0])
     for i, layer in enumerate(encoder.layers):
 
-        def told(walked: float, i: int = i) -> None:
+        def report(walked: float, i: int = i) -> None:
             if on_progress:
                 on_progress((i + walked) / len(encoder.layers))
 
-        told(0.0)
-        walk = _walk(layer, tapes[i % 2], i, counts, told)
+        report(0.0)
+        walk = _walk(layer, tapes[i % 2], i, counts, report)
         if i + 1 < len(encoder.layers):
             counts = _kept(encoder.layers[i + 1], walk, tapes[(i + 1) % 2], i + 1)
         else:
@@ -75,7 +75,7 @@ def _kept(layer, tiles: Iterator[Tensor], tape: Tape, number: int = 0) -> list[i
 
 
 def _walk(
-    layer, tape: Tape, number: int, counts: list[int], told: Callable[[float], None]
+    layer, tape: Tape, number: int, counts: list[int], report: Callable[[float], None]
 ) -> Iterator[Tensor]:
     """The layer's output in tiles [1, n, d]: attention over the whole tape, then the second Mamba block."""
     state, d = None, layer.self_att.att.out_proj.in_features
@@ -87,7 +87,7 @@ def _walk(
         x = x + attend(layer.self_att, layer.mamba_norm(x), pieces)
         x, state = layer.mamba_layers2[0].step(x, state)
         yield x
-        told((i + 1) / len(counts))
+        report((i + 1) / len(counts))
 
 
 def attend(attention: MultiheadAttention, x: Tensor, pieces: Iterator[list[Tensor]]) -> Tensor:

@@ -223,9 +223,9 @@ class Journal:
             ("engine", "of another version of slyther or torch, or another processor", UsageError),
         ):
             if theirs[kind] != self.facts[kind]:
-                told = _difference(theirs[kind], self.facts[kind])
+                difference = _difference(theirs[kind], self.facts[kind])
                 raise error(
-                    f"the unfinished work in {self.folder} is {words}{told}; {self._how_to_start_anew}"
+                    f"the unfinished work in {self.folder} is {words}{difference}; {self._how_to_start_anew}"
                 )
 
     @property

@@ -51,7 +51,7 @@ def voice_of(
     """
     samples, name, notes = _samples(prompt, codec.sample_rate, cut=text is None)
     if text is None:
-        text = _heard(samples, codec.sample_rate, device)
+        text = _transcribe(samples, codec.sample_rate, device)
         notes.append(f"the prompt says: {text}")
     spelling = spell(text, model.config.alphabet, lexicon)
     symbols = torch.tensor(spelling.symbols, dtype=torch.int64)
@@ -103,7 +103,7 @@ def _samples(prompt: str | os.PathLike[str], rate: int, cut: bool) -> tuple[np.n
     return (samples * np.float32(scale)).astype(np.float32), name, notes
 
 
-def _heard(samples: np.ndarray, rate: int, device: str) -> str:
+def _transcribe(samples: np.ndarray, rate: int, device: str) -> str:
     try:
         hear = recogniser(rate, device)
     except ModelError as error:

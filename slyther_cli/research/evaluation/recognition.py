@@ -146,10 +146,10 @@ def evaluate_recognition(
             chosen = join(items, lengths, length) if length else items
             where = {"manifest": str(manifest), "minutes": length}
 
-            def told(event: Event, where: Event = where) -> None:
+            def report_event(event: Event, where: Event = where) -> None:
                 on_event({**event, **where})
 
-            found = evaluate_items(systems, chosen, told, seed)
+            found = evaluate_items(systems, chosen, report_event, seed)
             rows += [
                 {"manifest": str(manifest), "split": split, "minutes": length, "system": name} | report
                 for name, report in found.items()

@@ -39,10 +39,10 @@ def train_mixture(
     pieces = [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
     tables = kn._count(text, order, words.find(BEGIN))
     filled = [i for i, piece in enumerate(pieces) if piece.stop > piece.start]
-    told = [_told(_own(tables, pieces[i], words), held_out) for i in filled]
-    if not len(told[0]):
+    probabilities = [_word_probabilities(_own(tables, pieces[i], words), held_out) for i in filled]
+    if not len(probabilities[0]):
         raise ValueError("no word of the held-out text is in any of the texts")
-    found = weights_of(np.stack(told, 1))
+    found = weights_of(np.stack(probabilities, 1))
     weights = [0.0] * len(pieces)
     p = [np.zeros(len(table.keys)) for table in tables]
     p[0] = np.zeros(len(words))
@@ -59,11 +59,11 @@ def train_mixture(
     return (model if largest is None else prune_to_size(model, shares, largest)), weights
 
 
-def weights_of(told: np.ndarray) -> np.ndarray:
-    """told [words, texts], the probability of each held-out word by each text -> weights [texts]."""
-    weights = np.full(told.shape[1], 1 / told.shape[1])
+def weights_of(probabilities: np.ndarray) -> np.ndarray:
+    """probabilities [words, texts], the probability of each held-out word by each text -> weights [texts]."""
+    weights = np.full(probabilities.shape[1], 1 / probabilities.shape[1])
     for _ in range(ROUNDS):
-        joint = told * weights
+        joint = probabilities * weights
         new = (joint / joint.sum(1, keepdims=True)).mean(0)
         if np.abs(new - weights).max() < CLOSE:
             break
@@ -103,7 +103,7 @@ def _own(tables: list[kn._Table], piece: slice, words: Vocabulary) -> NGram:
     return NGram(words, kn._estimate(own, [0] * len(own), words))
 
 
-def _told(model: NGram, held_out: Sequence[str]) -> np.ndarray:
+def _word_probabilities(model: NGram, held_out: Sequence[str]) -> np.ndarray:
     """The probability of each known word of the held-out text, sentence ends among them."""
     out = []
     for line in held_out:

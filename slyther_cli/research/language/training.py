@@ -56,7 +56,7 @@ def train_language_model(
     guard = Guard(protected)
     words = 0
 
-    def told(name: str, lines: Iterator[list[str]]) -> Iterator[str]:
+    def counted(name: str, lines: Iterator[list[str]]) -> Iterator[str]:
         nonlocal words
         before, count, kept_out = words, 0, guard.dropped
         for paragraph in lines:
@@ -74,8 +74,8 @@ def train_language_model(
             }
         )
 
-    every = [told(name, (sentences(line) for line in lines)) for name, lines in train_lines.items()]
-    every += [told(str(path), (sentences(p) for p in paragraphs(path, options.wrapped))) for path in texts]
+    every = [counted(name, (sentences(line) for line in lines)) for name, lines in train_lines.items()]
+    every += [counted(str(path), (sentences(p) for p in paragraphs(path, options.wrapped))) for path in texts]
     names = [*train_lines, *map(str, texts)]
     weights: dict[str, float] = {}
     if options.mix and not dev:

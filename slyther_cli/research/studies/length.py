@@ -151,10 +151,10 @@ def measure(
     rows = []
     for one in sets:
 
-        def told(event: Row, name: str = one.name) -> None:
+        def report(event: Row, name: str = one.name) -> None:
             on_event({**event, "set": name})
 
-        scored = evaluate_items(systems, one.items, told, seed)
+        scored = evaluate_items(systems, one.items, report, seed)
         for system in systems:
             row = {"set": one.name, "system": system.name, "parameters": system.parameters}
             mean = one.seconds / len(one.items)

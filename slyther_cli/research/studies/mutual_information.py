@@ -124,14 +124,14 @@ def measure(
     listen = Listener(model)
     paths = _paths(manifest, split, c.examples)
     seeds = list(range(c.seeds))
-    heard = _heard(listen, paths, model.config.sample_rate, c)
+    outputs = _layer_outputs(listen, paths, model.config.sample_rate, c)
     layers = len(listen.layers)
     if c.way == "pooled":
-        rows = _pooled(list(heard), layers, seeds, c, on_utterance)
+        rows = _pooled(list(outputs), layers, seeds, c, on_utterance)
         return rows, pattern(rows)
     shared: list[Mine] = []
     found, frames = [], 0
-    for done, (x, t) in enumerate(heard, 1):
+    for done, (x, t) in enumerate(outputs, 1):
         pairs = [(x, t), (x[_reorder(len(x))], t)]
         if c.way == "shared":
             shared = shared or [Mine(x.shape[1], t.shape[2], 1, seeds, c.mine) for _ in pairs]
@@ -188,18 +188,20 @@ def pattern(rows: Sequence[Row], values: np.ndarray | None = None) -> Row:
 
 
 def _pooled(
-    heard: list[tuple[Tensor, Tensor]],
+    outputs: list[tuple[Tensor, Tensor]],
     layers: int,
     seeds: list[int],
     c: Study,
-    told: Callable[[int, int], None],
+    on_utterance: Callable[[int, int], None],
 ) -> list[Row]:
-    if len(heard) < 2:
+    if len(outputs) < 2:
         raise InputError("pooled needs 2 utterances or more that are long enough")
-    kept = [i for i in range(len(heard)) if i % HELD_OUT != HELD_OUT - 1 and i < len(heard) - 1]
+    kept = [i for i in range(len(outputs)) if i % HELD_OUT != HELD_OUT - 1 and i < len(outputs) - 1]
     sides = []
-    for chosen in (kept, [i for i in range(len(heard)) if i not in kept]):
-        sides.append((torch.cat([heard[i][0] for i in chosen]), torch.cat([heard[i][1] for i in chosen], 1)))
+    for chosen in (kept, [i for i in range(len(outputs)) if i not in kept]):
+        sides.append(
+            (torch.cat([outputs[i][0] for i in chosen]), torch.cat([outputs[i][1] for i in chosen], 1))
+        )
     (x, t), (new_x, new_t) = sides
     found = []
     for baseline in (False, True):
@@ -208,10 +210,15 @@ def _pooled(
         mine = _mine(x, t, seeds, c)
         learnt = _learnt(mine, x, t).numpy()
         found.append((mine.value(new_x, new_t).numpy(), learnt))
-        told(1 + baseline, 2)
+        on_utterance(1 + baseline, 2)
     rows = []
     for layer in range(layers):
-        row: Row = {"layer": layer + 1, "way": c.way, "utterances": len(heard), "frames": len(x) + len(new_x)}
+        row: Row = {
+            "layer": layer + 1,
+            "way": c.way,
+            "utterances": len(outputs),
+            "frames": len(x) + len(new_x),
+        }
         for name, (values, learnt) in zip(("mi", "baseline"), found, strict=True):
             by_seed = values[layer]
             row[name] = {
@@ -239,7 +246,9 @@ def _reorder(n: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(n))
 
 
-def _heard(listen: Listener, paths: list[Path], rate: int, c: Study) -> Iterator[tuple[Tensor, Tensor]]:
+def _layer_outputs(
+    listen: Listener, paths: list[Path], rate: int, c: Study
+) -> Iterator[tuple[Tensor, Tensor]]:
     for path in paths:
         samples = read_mono(path, rate)[: int(c.seconds * rate)]
         if listen.model.frames(len(samples)) < LEAST:

@@ -48,7 +48,7 @@ class PocketSphinx:
         return " ".join(filter(None, (self._utterance(piece.pcm) for piece in pieces)))
 
     def _utterance(self, pcm: bytes) -> str:
-        _heard(self._decoder, pcm)
+        _decode(self._decoder, pcm)
         found = self._decoder.hyp()
         return found.hypstr if found else ""
 
@@ -72,11 +72,11 @@ class PhoneAligner:
         pcm, decoder = _pcm(samples), self._decoder
         try:
             decoder.set_align_text(" ".join(words))
-            _heard(decoder, pcm)
+            _decode(decoder, pcm)
             if decoder.hyp() is None:
                 return []
             decoder.set_alignment()
-            _heard(decoder, pcm)
+            _decode(decoder, pcm)
         except RuntimeError:  # it did not reach the last word
             return []
         return [
@@ -86,7 +86,7 @@ class PhoneAligner:
         ]
 
 
-def _heard(decoder: Any, pcm: bytes) -> None:
+def _decode(decoder: Any, pcm: bytes) -> None:
     decoder.start_utt()
     decoder.process_raw(pcm, full_utt=True)
     decoder.end_utt()

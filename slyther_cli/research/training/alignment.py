@@ -74,8 +74,8 @@ def align_manifests(
         samples = read_mono(path, aligner.rate)
         phones = aligner(samples, words) if words else []
         if phones and says_all(samples, aligner.rate, phones):
-            told = " ".join(f"{name}:{end:g}" for name, end in phones)
-            done.append([str(path), row["speaker"], row["split"], text, told])
+            column = " ".join(f"{name}:{end:g}" for name, end in phones)
+            done.append([str(path), row["speaker"], row["split"], text, column])
         on_event({"event": "progress", "done": number, "of": len(rows), "aligned": len(done)})
     partial = out.with_suffix(f".{os.getpid()}.tmp")
     try:

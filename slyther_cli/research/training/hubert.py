@@ -104,8 +104,8 @@ class HubertTask:
             pieces.append(np.asarray(self.speech[i][start * HOP : start * HOP + n], np.float32) / 32768)
             units.append(self.units[i][start : start + frames_of(n)])
         masked = [self._mask(rng, frames_of(n)) for _ in picked]
-        told = (np.stack(pieces), np.stack(units).astype(np.int64), np.stack(masked))
-        samples, wanted, hidden = (torch.from_numpy(x).to(self.device) for x in told)
+        arrays = (np.stack(pieces), np.stack(units).astype(np.int64), np.stack(masked))
+        samples, wanted, hidden = (torch.from_numpy(x).to(self.device) for x in arrays)
         return samples, wanted, hidden
 
     def _mask(self, rng: np.random.Generator, frames: int) -> np.ndarray:
@@ -113,20 +113,19 @@ class HubertTask:
         return span_mask(rng, frames, c.mask_prob, c.mask_length)
 
     def loss(self, step: int) -> tuple[Tensor, float]:
-        """The loss of that step's batch, nats a masked frame, and how many of these are told right, in
-        percent."""
+        """The loss of that step's batch, nats a masked frame, and how many of these are right, percent."""
         samples, units, masked = self.batch(step)
         share = self.model.config.feature_grad
         features = self.model.features(samples)
         features = share * features + (1 - share) * features.detach()
         logits = self.model(features, None, masked)[masked]
-        told = F.cross_entropy(logits, units[masked])
+        nats = F.cross_entropy(logits, units[masked])
         right = (logits.argmax(-1) == units[masked]).float().mean()
-        return told + PENALTY * features.float().square().mean(), 100 * float(right)
+        return nats + PENALTY * features.float().square().mean(), 100 * float(right)
 
     @torch.inference_mode()
     def validate(self) -> dict[str, Any]:
-        """Loss and share of units told right (percent) on masked frames of the dev speakers, masks fixed;
+        """Loss and share of units recognised (percent) on masked frames of the dev speakers, masks fixed;
         ``chance`` is the share of the commonest unit among them."""
         rng = np.random.default_rng(0)
         n = len(self.dev)

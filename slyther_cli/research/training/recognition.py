@@ -1,7 +1,7 @@
 """Training a recogniser: the configuration file, the batches, the losses, the validation (papers.md 2.5).
 
 A model without a decoder learns by CTC; one with a decoder by 0.3 CTC + 0.7 cross-entropy of the decoder,
-which is given the true text up to the token to be told (teacher forcing).
+which is given the true text up to the token to be predicted (teacher forcing).
 
 The file is TOML with the tables [model] (a preset's name and settings), [text], [data], [augment], [batch]
 and [loop]; see examples/train-transcribe.toml. Its paths are relative to its own folder.
@@ -154,7 +154,7 @@ class RecognitionTask:
         if self.decodes and not has_ends(self.tokenizer):
             raise UsageError(f"{config.start_from}: its alphabet has no tokens for a text's start and end")
         self.hop_s = model.config.hop / model.config.sample_rate
-        self._heard_midway: list[Tensor] = []
+        self._midway_outputs: list[Tensor] = []
         if config.batch.intermediate:
             layers = model.transformer.encoder.layers
             layers[len(layers) // 2 - 1].register_forward_hook(self._midway)
@@ -170,7 +170,7 @@ class RecognitionTask:
 
     def _midway(self, layer, inputs, output: Tensor) -> None:
         if self.model.training:
-            self._heard_midway.append(output)
+            self._midway_outputs.append(output)
 
     @torch.no_grad()
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -192,7 +192,7 @@ class RecognitionTask:
         features, lengths, tokens, counts = self._batches(step)
         frames = self.model.frontend.frames(lengths)
         lengths = lengths.to(self.device)
-        self._heard_midway.clear()
+        self._midway_outputs.clear()
 
         def ctc(logits: Tensor) -> Tensor:
             log_probs = logits.float().log_softmax(-1).transpose(0, 1)
@@ -202,13 +202,13 @@ class RecognitionTask:
         memory = self.model.encode(features, lengths)
         last = total = ctc(self.model.ctc(memory))
         if weight := self.config.batch.intermediate:
-            early = ctc(self.model.ctc(self.model.transformer.encoder.norm(self._heard_midway[0])))
+            early = ctc(self.model.ctc(self.model.transformer.encoder.norm(self._midway_outputs[0])))
             total = (1 - weight) * last + weight * early
         if not self.decodes:
             return total, float(last.detach())
-        told = self._decoder_loss(memory, frames.to(self.device), tokens, counts)
+        nats = self._decoder_loss(memory, frames.to(self.device), tokens, counts)
         share = self.config.batch.ctc_weight
-        return share * total + (1 - share) * told, float(told.detach())
+        return share * total + (1 - share) * nats, float(nats.detach())
 
     def _decoder_loss(self, memory: Tensor, frames: Tensor, tokens: Tensor, counts: Tensor) -> Tensor:
         """Cross-entropy of every token, the end too, after those before it; summed, a token of the text."""
@@ -232,7 +232,7 @@ class RecognitionTask:
         chosen = np.sort(rng.choice(n, min(n, self.config.batch.dev_utterances), replace=False))
         words, wrong_words, characters, wrong_characters = 0, 0, 0, 0
         for i in chosen:
-            heard = self._heard(np.asarray(self.dev.samples[i], np.float32) / 32768)
+            heard = self._recognise(np.asarray(self.dev.samples[i], np.float32) / 32768)
             said = self.tokenizer.decode(self.dev.tokens[i])
             words, characters = words + len(said.split()), characters + len(self._letters(said))
             wrong_words += edits(said.split(), heard.split())
@@ -244,7 +244,7 @@ class RecognitionTask:
         """What an error rate below that of words counts: characters, or phones."""
         return text.replace("-", " ").split() if isinstance(self.tokenizer, PhoneTokenizer) else text
 
-    def _heard(self, samples: np.ndarray) -> str:
+    def _recognise(self, samples: np.ndarray) -> str:
         x = torch.from_numpy(samples)[None].to(self.device)
         memory = self.model.encode(self.model.features(x))
         if self.decodes:
