@@ -38,10 +38,13 @@ def reason(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def whole(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO[Any]]:
+def whole(path: Path, mode: str = "wb", *, part: str | None = None, **options: Any) -> Iterator[IO[Any]]:
     """A file to write, which gets the name ``path`` when it is complete and on the disk, or never. ``mode``
-    and ``options``: of ``open``. Raises OSError."""
-    temporary = path.parent / f".slyther-{secrets.token_hex(6)}.part"
+    and ``options``: of ``open``. ``part``: its name until then, for one that only one process writes: what a
+    killed one left is replaced. Raises OSError."""
+    temporary = path.parent / (part or f".slyther-{secrets.token_hex(6)}.part")
+    if part:
+        temporary.unlink(missing_ok=True)
     try:
         with open(temporary, mode.replace("w", "x"), **options) as file:
             yield file
@@ -60,9 +63,11 @@ def put_in_place(pairs: Iterable[tuple[Path, Path]]) -> None:
         new = not os.path.lexists(path)
         try:
             os.replace(temporary, path)
-        except OSError:
+        except BaseException as error:
             for done in fresh:
                 done.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                error.filename2 = path
             raise
         if new:
             fresh.append(path)

@@ -16,7 +16,7 @@ from slyther_cli.audio import wav
 from slyther_cli.audio.discover import shown
 from slyther_cli.audio.sinks import Flac, Scratch, Wav
 from slyther_cli.errors import OutputError, UsageError
-from slyther_cli.files import sync_folder
+from slyther_cli.files import make_folders, put_in_place, sync_folder
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -179,18 +179,11 @@ class StemGroup:
 
     def _publish(self, finals: Sequence[Path]) -> None:
         """Rename all; if one fails, those renamed before it go again."""
-        fresh: list[Path] = []
-        for temporary, path in zip(finals, self.paths, strict=True):
-            new = not os.path.lexists(path)
-            try:
-                os.replace(temporary, path)
-            except OSError as error:
-                for done in fresh:
-                    done.unlink(missing_ok=True)
-                self.abort()
-                raise self._failure(path, error) from None
-            if new:
-                fresh.append(path)
+        try:
+            put_in_place(zip(finals, self.paths, strict=True))
+        except OSError as error:
+            self.abort()
+            raise self._failure(Path(error.filename2), error) from None
 
     def _tell(self) -> None:
         if self._damaged:
@@ -205,14 +198,7 @@ class StemGroup:
             raise OutputError(f"{shown(path)} cannot be written: it is a folder")
         if path.exists() and not path.is_file():
             raise OutputError(f"{shown(path)} cannot be written: it is a device or a pipe")
-        missing = []
-        folder = path.parent
-        while not folder.exists():
-            missing.append(folder)
-            folder = folder.parent
-        for folder in reversed(missing):
-            folder.mkdir(exist_ok=True)
-            self._made.append(folder)
+        self._made += make_folders(path.parent)
         if not path.parent.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         ours = os.access in os.supports_effective_ids

@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import gzip
 import os
 import re
-import secrets
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from slyther_cli.decode.ngram import HIGHEST_ORDER, MOST_WORDS, SHIFT, Level, NGram, Vocabulary
 from slyther_cli.errors import ModelError, OutputError
+from slyther_cli.files import whole
 
 HUGE = 1e30  # beyond it, a log10 is no number of a model
 LONGEST_LINE = 100_000  # characters
@@ -174,14 +175,15 @@ def write_arpa(model: NGram, path: str | os.PathLike[str]) -> None:
     Nine digits, so that reading it back gives the same float32 values. Raises OutputError.
     """
     path = Path(path)
-    temporary = path.parent / f".slyther-{secrets.token_hex(6)}.part"
     names = [model.words[i].decode("utf-8", "replace") for i in range(len(model.words))]
     try:
-        with (
-            gzip.open(temporary, "xt", encoding="utf-8", newline="\n")
-            if path.suffix == ".gz"
-            else open(temporary, "x", encoding="utf-8", newline="\n")
-        ) as file:
+        with contextlib.ExitStack() as files:
+            file: IO[str]
+            if path.suffix == ".gz":
+                packed = files.enter_context(whole(path))
+                file = files.enter_context(gzip.open(packed, "wt", encoding="utf-8", newline="\n"))
+            else:
+                file = files.enter_context(whole(path, "w", encoding="utf-8", newline="\n"))
             file.write("\\data\\\n")
             file.writelines(f"ngram {k}={len(level.logp)}\n" for k, level in enumerate(model.levels, 1))
             for order in range(1, model.order + 1):
@@ -191,11 +193,8 @@ def write_arpa(model: NGram, path: str | os.PathLike[str]) -> None:
                         tail = f"\t{b:.9g}" if b else ""
                         file.write(f"{p:.9g}\t{' '.join(names[i] for i in row)}{tail}\n")
             file.write("\n\\end\\\n")
-        os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {(error.strerror or str(error)).lower()}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_language_model(path: str | os.PathLike[str]) -> NGram:

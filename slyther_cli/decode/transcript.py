@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from typing import IO, Any, Self
 
 from slyther_cli.decode.subtitles import FORMATS, Format, make_format
 from slyther_cli.errors import OutputError, UsageError, escaped
+from slyther_cli.files import make_folders, put_in_place, reason
 
 
 def chosen_formats(names: Iterable[str]) -> list[str]:
@@ -59,7 +59,7 @@ class TranscriptWriter:
             with self._guarding(path):
                 if path.is_dir() or (path.exists() and not path.is_file()):
                     raise OutputError(f"{_shown(path)} cannot be written: it is no ordinary file")
-                self._make(path.parent)
+                self._made += make_folders(path.parent)
                 form = make_format(name, folder=path.parent, **options)
                 temporary = path.parent / f".{part or 'slyther-' + secrets.token_hex(6)}-{name}.part"
                 if part:
@@ -86,14 +86,12 @@ class TranscriptWriter:
                 file.flush()
                 os.fsync(file.fileno())
                 file.close()
-        fresh: list[Path] = []  # not there before: they go again if a later one fails
-        for name, (_, _, temporary) in self._files.items():
-            path = self.paths[name]
-            with self._guarding(path, fresh):
-                new = not os.path.lexists(path)
-                os.replace(temporary, path)
-                if new:
-                    fresh.append(path)
+        finished = [(temporary, self.paths[name]) for name, (_, _, temporary) in self._files.items()]
+        try:
+            put_in_place(finished)
+        except OSError as error:
+            self.abort()
+            raise _failure(Path(error.filename2), error) from None
         self._open = False
 
     def abort(self) -> None:
@@ -108,15 +106,6 @@ class TranscriptWriter:
                 for folder in reversed(self._made):
                     folder.rmdir()
 
-    def _make(self, folder: Path) -> None:
-        missing = []
-        while not folder.exists():
-            missing.append(folder)
-            folder = folder.parent
-        for new in reversed(missing):
-            new.mkdir(exist_ok=True)
-            self._made.append(new)
-
     def __enter__(self) -> Self:
         return self
 
@@ -124,19 +113,19 @@ class TranscriptWriter:
         self.abort()
 
     @contextlib.contextmanager
-    def _guarding(self, path: Path, fresh: Iterable[Path] = ()) -> Any:
+    def _guarding(self, path: Path) -> Any:
         """Whatever goes wrong inside: remove everything; a failing disk becomes one OutputError."""
         try:
             yield
         except BaseException as error:
             self.abort()
-            for done in fresh:
-                done.unlink(missing_ok=True)
             if isinstance(error, OSError):
-                full = error.errno == errno.ENOSPC
-                reason = "no space left on the disk" if full else (error.strerror or str(error)).lower()
-                raise OutputError(f"{_shown(path)} cannot be written: {reason}") from None
+                raise _failure(path, error) from None
             raise
+
+
+def _failure(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{_shown(path)} cannot be written: {reason(error)}")
 
 
 def _shown(path: Path) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from slyther_cli import files
 from slyther_cli.audio.discover import shown
 from slyther_cli.errors import OutputError
-from slyther_cli.files import Taken
+from slyther_cli.files import Taken, whole
 from slyther_cli.jobs.setup import describe_error
 
 FAILURES = "slyther-failures.tsv"
@@ -185,8 +185,6 @@ class Failures:
         if not rows:
             self.path.unlink(missing_ok=True)
             return
-        fresh = self.path.with_name(f".{FAILURES}.part")
-        fresh.unlink(missing_ok=True)
-        with open(fresh, "x", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        how = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+        with whole(self.path, "w", part=f".{FAILURES}.part", **how) as file:
             file.write(HEAD + "".join(line + "\n" for line in rows.values()))
-        os.replace(fresh, self.path)

@@ -18,6 +18,7 @@ from slyther_cli.audio.discover import shown
 from slyther_cli.audio.sinks import close_quietly
 from slyther_cli.audio.writer import StemWriter
 from slyther_cli.errors import OutputError, UsageError
+from slyther_cli.files import put_in_place
 
 MARK = {
     "comment": "Synthetic speech: this voice was made by a computer",
@@ -72,7 +73,7 @@ class _RawFile(Stream):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            os.replace(self._partial, self._path)
+            put_in_place([(self._partial, self._path)])
 
     def abort(self) -> None:
         close_quietly(self._file)

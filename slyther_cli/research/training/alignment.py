@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +11,7 @@ import numpy as np
 
 from slyther_cli.english.normalise import MARKS, normalise
 from slyther_cli.errors import InputError, OutputError
+from slyther_cli.files import whole
 from slyther_cli.research.training.data import read_mono, read_table
 from slyther_cli.research.training.phone_times import PAUSES
 
@@ -77,16 +77,13 @@ def align_manifests(
             column = " ".join(f"{name}:{end:g}" for name, end in phones)
             done.append([str(path), row["speaker"], row["split"], text, column])
         on_event({"event": "progress", "done": number, "of": len(rows), "aligned": len(done)})
-    partial = out.with_suffix(f".{os.getpid()}.tmp")
     try:
-        with open(partial, "w", encoding="utf-8", newline="") as file:
+        with whole(out, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(
                 file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n"
             )
             writer.writerow(COLUMNS)
             writer.writerows(done)
-        os.replace(partial, out)
     except (OSError, csv.Error) as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(f"{out}: cannot be written: {error}") from None
     return {"aligned": len(done), "left_out": len(rows) - len(done)}

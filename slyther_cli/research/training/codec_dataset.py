@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 
 from slyther_cli.english.phonemes import spell
 from slyther_cli.errors import InputError, OutputError
+from slyther_cli.files import whole
 from slyther_cli.models.codec import Codec
 from slyther_cli.models.vall_m import Batch
 from slyther_cli.research.training.data import read_mono, read_table
@@ -173,18 +172,12 @@ def _encode(paths: list[Path], codec: Codec, stem: Path, on_progress: Callable[[
     stem.parent.mkdir(parents=True, exist_ok=True)
     where = next(codec.parameters()).device
     ends: list[int] = []
-    file = tempfile.NamedTemporaryFile(dir=stem.parent, suffix=".codes", delete=False)  # noqa: SIM115
-    try:
-        with file:
-            for path in paths:
-                samples = at_level(read_mono(path, codec.sample_rate))
-                codes = codec.encode(torch.from_numpy(samples)[None].to(where))[0].T
-                file.write(codes.cpu().numpy().astype(np.uint16).tobytes())
-                ends.append((ends[-1] if ends else 0) + len(codes))
-                on_progress(len(ends), len(paths))
-        os.replace(file.name, stem.with_suffix(".codes"))
-        partial = stem.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps(ends))
-        os.replace(partial, stem.with_suffix(".json"))
-    finally:
-        Path(file.name).unlink(missing_ok=True)
+    with whole(stem.with_suffix(".codes")) as file:
+        for path in paths:
+            samples = at_level(read_mono(path, codec.sample_rate))
+            codes = codec.encode(torch.from_numpy(samples)[None].to(where))[0].T
+            file.write(codes.cpu().numpy().astype(np.uint16).tobytes())
+            ends.append((ends[-1] if ends else 0) + len(codes))
+            on_progress(len(ends), len(paths))
+    with whole(stem.with_suffix(".json"), "w") as file:
+        json.dump(ends, file)

@@ -10,10 +10,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import re
 import stat
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +23,7 @@ import numpy as np
 from slyther_cli import runtime
 from slyther_cli.audio.discover import shown
 from slyther_cli.errors import InputError, OutputError
+from slyther_cli.files import whole
 
 
 @dataclass(frozen=True)
@@ -178,25 +177,18 @@ def _build(utterances: list[Utterance], rate: int, stem: Path) -> None:
     """Write ``stem``.npy and then ``stem``.json, a few utterances in memory at a time."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     index, total = [], 0
-    partial = stem.with_suffix(f".{os.getpid()}.tmp")
-    file = tempfile.NamedTemporaryFile(dir=stem.parent, suffix=".npy", delete=False)  # noqa: SIM115
-    try:
-        with file:
-            _header(file, 0)
-            for number, mono in enumerate(_levelled(utterances, rate)):
-                if len(mono) < rate // 4:
-                    continue
-                index.append((number, total, total + len(mono)))
-                file.write(np.clip(np.round(mono * 32767), -32768, 32767).astype("<i2").tobytes())
-                total += len(mono)
-            file.seek(0)
-            _header(file, total)
-        os.replace(file.name, stem.with_suffix(".npy"))
-        partial.write_text(json.dumps(index))
-        os.replace(partial, stem.with_suffix(".json"))
-    finally:
-        Path(file.name).unlink(missing_ok=True)
-        partial.unlink(missing_ok=True)
+    with whole(stem.with_suffix(".npy")) as file:
+        _header(file, 0)
+        for number, mono in enumerate(_levelled(utterances, rate)):
+            if len(mono) < rate // 4:
+                continue
+            index.append((number, total, total + len(mono)))
+            file.write(np.clip(np.round(mono * 32767), -32768, 32767).astype("<i2").tobytes())
+            total += len(mono)
+        file.seek(0)
+        _header(file, total)
+    with whole(stem.with_suffix(".json"), "w") as file:
+        json.dump(index, file)
 
 
 def _levelled(utterances: Sequence[Utterance], rate: int) -> Iterator[np.ndarray]:

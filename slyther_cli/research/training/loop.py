@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from slyther_cli.errors import ModelError, OutputError, UsageError
+from slyther_cli.files import whole
 from slyther_cli.research.training.muon import Muon
 
 
@@ -248,18 +249,12 @@ class _Run:
             "best": self.best,
             "alphabet": self.alphabet,
         }
-        partial = self.folder / f".{STATE}.part"
         try:
-            with open(partial, "wb") as file:
+            with whole(self.folder / STATE, part=f".{STATE}.part") as file:
                 torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.folder / STATE)
         except (OSError, RuntimeError) as error:  # torch's own writer says RuntimeError of a full disk
             why = getattr(error, "strerror", None) or "is the disk full?"
             raise OutputError(f"{self.folder / STATE} cannot be written: {why}") from None
-        finally:
-            partial.unlink(missing_ok=True)
 
     def _seconds(self) -> float:
         return self.spent + time.monotonic() - self.started

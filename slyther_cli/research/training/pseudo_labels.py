@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from slyther_cli.audio.features import FLOOR, mel_bands
 from slyther_cli.errors import InputError, OutputError, UsageError
+from slyther_cli.files import whole
 from slyther_cli.models.hubert import HOP, WINDOW, frames_of
 
 N_FFT, BANDS, CEPSTRA, REACH = 512, 26, 13, 2
@@ -92,16 +92,12 @@ class Units:
         if path.exists():
             return np.load(path)
         made = make()
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(partial, "wb") as file:
+            with whole(path) as file:
                 np.save(file, made)
-            os.replace(partial, path)
         except OSError as error:
             raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None
-        finally:
-            partial.unlink(missing_ok=True)
         return made
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ import numpy as np
 
 from slyther_cli.english.sentences import split_sentences
 from slyther_cli.errors import InputError, OutputError, UsageError
+from slyther_cli.files import whole
 from slyther_cli.research.training.data import read_table
 
 COLUMNS = ("path", "speaker", "sex", "duration_s", "sample_rate", "split", "transcript", "phones")
@@ -253,18 +253,16 @@ def _begun(folder: Path, settings: dict) -> list[list[str]]:
         raise OutputError(f"{folder} holds speech made with other settings or texts: use another folder")
     if not (folder / BEGUN).exists():
         return []
-    whole, _, _torn = (folder / BEGUN).read_text(encoding="utf-8").rpartition("\n")  # killed while writing
-    (folder / BEGUN).write_text(whole + "\n" if whole else "", encoding="utf-8")
-    return [line.split("\t") for line in whole.split("\n")[1:]]
+    lines, _, _cut = (folder / BEGUN).read_text(encoding="utf-8").rpartition("\n")  # killed while writing
+    (folder / BEGUN).write_text(lines + "\n" if lines else "", encoding="utf-8")
+    return [line.split("\t") for line in lines.split("\n")[1:]]
 
 
 def _write_table(path: Path, rows: list[list[str]]) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(partial, "w", encoding="utf-8", newline="") as file:
+    with whole(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows)
-    os.replace(partial, path)
 
 
 def split_of(sentence: str) -> str:
