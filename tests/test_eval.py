@@ -86,17 +86,19 @@ def test_what_is_parted_by_band_is_gained_between_the_sexes(manifest, tmp_path):
             assert low is high is None if group["examples"] == 1 else low <= mean <= high
 
 
-def test_a_voice_alone_is_in_one_stem_or_torn(manifest, tmp_path):
+def test_a_voice_alone_is_in_one_stem_or_in_both(manifest, tmp_path):
     events = []
     how = {"examples": 12, "mixing": conditions(alone=True)}
     groups = run(Bands(), manifest, tmp_path, on_event=events.append, **how)["groups"]
-    assert groups["women"]["torn"] == groups["men"]["torn"] == 0 and groups["all"]["apart_db"]["mean"] > 10
+    assert (
+        groups["women"]["in_both"] == groups["men"]["in_both"] == 0 and groups["all"]["apart_db"]["mean"] > 10
+    )
     assert groups["women"]["examples"] + groups["men"]["examples"] == groups["all"]["examples"] == 12
     for event in events:
         assert event["group"] == ("women" if SPEAKERS[event["name"]][1] == "F" else "men")
     assert events[-1]["mean"] == pytest.approx(groups["all"]["apart_db"]["mean"], abs=1e-3)
-    torn = run(Echo(), manifest, tmp_path, **how)["groups"]["all"]
-    assert torn["torn"] == 1 and torn["apart_db"] == {"mean": 0, "low": 0, "high": 0}
+    spread = run(Echo(), manifest, tmp_path, **how)["groups"]["all"]
+    assert spread["in_both"] == 1 and spread["apart_db"] == {"mean": 0, "low": 0, "high": 0}
     with pytest.raises(UsageError):
         run(Echo(), manifest, tmp_path, **how | {"examples": 0})
 
@@ -229,10 +231,17 @@ def test_the_command(manifest, tmp_path, capsys, monkeypatch):
         (found["room_s"], found["noise_db"]) == (0.3, 10.0) and found["telephone"] and found["conversation"]
     )
     assert main([*base, "--examples", "4", "--seconds", "0.5", "--alone"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].split() == ["voices", "number", "apart", "dB", "torn"]
+    assert capsys.readouterr().out.splitlines()[0].split() == [
+        "voices",
+        "number",
+        "apart",
+        "dB",
+        "in",
+        "both",
+    ]
     assert main([*base, "--examples", "4", "--seconds", "0.5", "--alone", "--json"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(lines) == 5 and lines[-1]["alone"] and 0 <= lines[-1]["groups"]["all"]["torn"] <= 1
+    assert len(lines) == 5 and lines[-1]["alone"] and 0 <= lines[-1]["groups"]["all"]["in_both"] <= 1
     ready = ["eval", "separate", "-m", str(tmp_path / "tiny"), "--mixtures", str(mixtures(tmp_path))]
     assert main([*ready, *around]) == 2 and main([*base, "--room", "0"]) == 2
     assert main([*base, "--room", "1e9"]) == 2 and main([*base, "--noise", "nan"]) == 2

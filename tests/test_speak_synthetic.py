@@ -29,7 +29,7 @@ def test_the_same_seed_gives_the_same_speech_and_a_stopped_run_goes_on(tmp_path:
     whole = synthesize([text], tmp_path / "a", Plan(voices, 0.004), workers=1)
     synthesize([text], tmp_path / "b", Plan(voices, 0.002), workers=2)
     begun = tmp_path / "b/manifest.begun.tsv"
-    begun.write_text(begun.read_text() + "torn line without an en")
+    begun.write_text(begun.read_text() + "cut line without an en")
     again = synthesize([text], tmp_path / "b", Plan(voices, 0.004), workers=2)
     assert rows(whole) == rows(again) and len(rows(whole)) > 4
     for row in rows(whole)[1:]:

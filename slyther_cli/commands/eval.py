@@ -185,10 +185,10 @@ def separate(
     cells: list[tuple[str, ...]]
     if alone:
         cells = [
-            (group, str(entry["examples"]), _interval(entry["apart_db"]), f"{entry['torn']:.1%}")
+            (group, str(entry["examples"]), _interval(entry["apart_db"]), f"{entry['in_both']:.1%}")
             for group, entry in groups.items()
         ]
-        head: tuple[str, ...] = ("voices", "number", "apart dB", "torn")
+        head: tuple[str, ...] = ("voices", "number", "apart dB", "in both")
     elif turns:
         cells = [(group, *_turn_cells(entry)) for group, entry in groups.items()]
         head = ("voices", "number", "in the wrong stem %", "above 25 %", "leakage dB")

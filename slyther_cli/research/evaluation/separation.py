@@ -34,7 +34,7 @@ Event = dict[str, Any]
 SCORES = ("si_snr", "si_snri", "sdr", "sdri")
 ALL = "all"
 LIMIT_DB = 100.0
-TORN_DB = 10.0  # a voice whose stems are no further apart is in both
+IN_BOTH_DB = 10.0  # a voice whose stems are no further apart is in both
 DIRECT_DB = 3.0  # in a room: the direct sound against its reverberation
 TELEPHONE_HZ = 300.0, 3400.0
 GAP_S = -0.8, 0.6  # between turns
@@ -110,7 +110,7 @@ def evaluate_separation(
     voice, without the noise. ``cache``: folder for
     the resampled speech. ``on_event`` gets an "example" after each. Returns what :func:`summarise` does, and
     how the mixtures were made; with ``conditions(alone=True)`` the groups are "all", "women" and "men", each
-    {"examples", "apart_db": {"mean", "low", "high"}, "torn": the share with less than 10 dB}. Raises
+    {"examples", "apart_db": {"mean", "low", "high"}, "in_both": the share with less than 10 dB}. Raises
     :class:`InputError`: the speech cannot be used. :class:`UsageError`: numbers without a meaning.
     """
     from slyther_cli.checkpoints.places import cache_dir
@@ -158,7 +158,7 @@ def _score_alone(
             name: {
                 "examples": len(values),
                 "apart_db": _mean(values, mixer.seed),
-                "torn": round(float(np.mean(np.less(values, TORN_DB))), 4),
+                "in_both": round(float(np.mean(np.less(values, IN_BOTH_DB))), 4),
             }
             for name, values in sorted(groups.items())
         },
