@@ -1,4 +1,4 @@
-"""How loud a recording is must not matter, nor what lies below speech: filter, level, wild samples."""
+"""How loud a recording is must not matter, nor what lies below speech: filter, level, outliers."""
 
 import io
 import struct
@@ -10,8 +10,8 @@ import soundfile as sf
 from slyther_cli.audio.highpass import HighPass
 from slyther_cli.audio.level import SPEECH_DB, Running, Whole, level_of
 from slyther_cli.audio.live import LiveReader, raw_header
+from slyther_cli.audio.outliers import FAR
 from slyther_cli.audio.reader import AudioReader
-from slyther_cli.audio.wild import FAR
 
 RATE = 8000
 
@@ -154,7 +154,7 @@ def test_a_running_level_gives_what_it_has_in_time():
         assert came - gave < follow.delay < 0.1 * RATE
 
 
-# Wild samples
+# Outliers
 
 
 def from_file(path, **how):
@@ -165,21 +165,21 @@ def from_file(path, **how):
 
 @pytest.mark.parametrize("rate", [RATE, 44_100])
 @pytest.mark.parametrize("size", [200, 1e9, -1e6])
-def test_a_wild_sample_is_cut_down_and_reported(tmp_path, size, rate):
+def test_an_outlier_is_cut_down_and_reported(tmp_path, size, rate):
     x = np.repeat(speech(), 1 if rate == RATE else 5)
     sf.write(tmp_path / "x.wav", x, rate, subtype="FLOAT")
     at = round(1.5 * rate)
     x[at] = size
     x[-1] = size
-    sf.write(tmp_path / "wild.wav", x, rate, subtype="FLOAT")
-    (good, quiet), (bad, told) = from_file(tmp_path / "x.wav"), from_file(tmp_path / "wild.wav")
+    sf.write(tmp_path / "outlier.wav", x, rate, subtype="FLOAT")
+    (good, quiet), (bad, told) = from_file(tmp_path / "x.wav"), from_file(tmp_path / "outlier.wav")
     assert np.abs(good - bad).max() < 2.5 and not any("louder" in note for note in quiet)
     apart = np.abs(good - bad) > 0.02
     assert apart[: round(1.4 * RATE)].sum() == apart[round(1.6 * RATE) : -RATE // 10].sum() == 0
     assert any("2 samples, the first at 1.50 s, are far louder than all the rest" in note for note in told)
 
 
-def test_what_is_loud_for_longer_is_no_wild_sample(tmp_path):
+def test_what_is_loud_for_longer_is_no_outlier(tmp_path):
     x = np.zeros(3 * RATE, np.float32)
     x[::3] = 1e-4
     x[RATE : RATE + 300] = tone(400, 300 / RATE)  # a word in what is all but silent
@@ -188,7 +188,7 @@ def test_what_is_loud_for_longer_is_no_wild_sample(tmp_path):
     assert np.array_equal(found, x) and not notes
 
 
-def test_a_wild_sample_in_a_stream(tmp_path):
+def test_an_outlier_in_a_stream(tmp_path):
     x = speech()
     x[2 * RATE], good = 1e9, x.copy()
     head = raw_header(f"{RATE}:1:f32")

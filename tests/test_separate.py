@@ -146,7 +146,7 @@ def test_a_quieter_recording_gives_the_same_stems_only_quieter(capfd, model):
         assert np.abs(loud).max() > 0 and np.abs(loud - soft / factor).max() < 1e-3 * np.abs(loud).max()
 
 
-def test_an_offset_and_a_wild_sample_change_no_stem(capfd):
+def test_an_offset_and_an_outlier_change_no_stem(capfd):
     x = voices(1.0)
     make("good.wav", x)
     y = x + np.float32(0.05)

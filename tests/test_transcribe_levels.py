@@ -27,7 +27,7 @@ def with_bang(x):
     return y
 
 
-def with_wild(x):
+def with_outlier(x):
     y = x.copy()
     y[[2000, -3]] = 1e7, -1e9
     return y
@@ -44,7 +44,7 @@ CHANGES = {
     "quiet and offset": lambda x: x * np.float32(0.01) + np.float32(0.05),
     "hum": with_hum,
     "bang": with_bang,
-    "wild": with_wild,
+    "outlier": with_outlier,
 }
 
 
@@ -62,8 +62,8 @@ def test_words_and_times_are_the_same(capfd, change, model):
     ]
 
 
-def test_a_wild_sample_is_reported(capfd):
-    make(x=with_wild(said()))
+def test_an_outlier_is_reported(capfd):
+    make(x=with_outlier(said()))
     code, out, err = run(capfd, "talk.wav")
     assert code == 0 and out == SAID + "\n" and "2 samples, the first at 0.12 s" in err
 
@@ -89,9 +89,9 @@ def test_a_prompt_is_the_same_at_any_level():
         [np.zeros(3000), 0.1 * rng.standard_normal(3 * RATE) * np.sin(np.arange(3 * RATE) / 2000)]
     )
     x = x.astype(np.float32)
-    heard, wild = [], x.copy()
-    wild[RATE] = 1e7
-    for name, y in (("a", x), ("b", x * np.float32(1e-3)), ("c", wild + np.float32(0.05))):
+    heard, clicked = [], x.copy()
+    clicked[RATE] = 1e7
+    for name, y in (("a", x), ("b", x * np.float32(1e-3)), ("c", clicked + np.float32(0.05))):
         sf.write(f"{name}.wav", y, RATE, subtype="FLOAT")
         heard.append(prompt._samples(f"{name}.wav", RATE, True)[0])
     assert len({len(y) for y in heard[:2]}) == 1 and np.abs(heard[0] - heard[1]).max() < 1e-4

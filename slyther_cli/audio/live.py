@@ -9,10 +9,10 @@ import numpy.typing as npt
 from slyther_cli.audio import wav
 from slyther_cli.audio.discover import shown
 from slyther_cli.audio.layout import channel_number, check_layout, conversion_notes
+from slyther_cli.audio.outliers import BoundedLive
 from slyther_cli.audio.reader import Tally
 from slyther_cli.audio.resample import StreamResampler
 from slyther_cli.audio.spool import Bytes, Rejoined
-from slyther_cli.audio.wild import BoundedLive
 from slyther_cli.errors import InputError, UsageError
 
 FloatArray = npt.NDArray[np.float32]
@@ -52,7 +52,7 @@ class LiveReader:
     Attributes as those of ``AudioReader``: ``name``, ``channels``, ``source_rate``, ``rate``; and
     ``source_frames``, how many came so far; ``notes``, complete at the end. Samples are those that
     ``AudioReader`` gives, up to rounding where the rate changes; single ones that are far beyond all that
-    came before are cut down (``audio.wild``).
+    came before are cut down (``audio.outliers``).
     """
 
     def __init__(

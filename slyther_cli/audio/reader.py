@@ -18,10 +18,10 @@ from slyther_cli.audio.layout import (
     check_layout,
     conversion_notes,
 )
+from slyther_cli.audio.outliers import Bounded, Loudest
 from slyther_cli.audio.resample import StreamResampler, reblock, resampled_length
 from slyther_cli.audio.speakers import Speakers
 from slyther_cli.audio.spool import Source
-from slyther_cli.audio.wild import Bounded, Loudest
 from slyther_cli.errors import InputError, UsageError
 
 FloatArray = npt.NDArray[np.float32]
@@ -112,7 +112,7 @@ class AudioReader:
     Length: n source frames give ``resampled_length(n, source_rate, rate)`` samples, that is
     n * rate / source_rate rounded to the nearest, halves up, at least 1. Samples do not depend on the
     block size. Samples that are not finite, or beyond 1e9, count as damage and become 0. After ``settle``
-    single ones that are far beyond all the rest are cut down (``audio.wild``), with a note.
+    single ones that are far beyond all the rest are cut down (``audio.outliers``), with a note.
 
     Raises InputError when the file is missing, a folder, empty, without a sample, no sound file,
     unreadable, outside 4 kHz to 768 kHz, or has no such channel or track; UsageError for a senseless ``rate``
