@@ -23,7 +23,7 @@ from slyther_cli.research.evaluation.recognition import (
     score_text,
     summarise,
 )
-from slyther_cli.research.language.corpus import as_heard
+from slyther_cli.research.language.corpus import as_recognised
 from slyther_cli.research.studies import whisper_reference
 
 words = st.lists(st.sampled_from(["ab", "cd", "efg", "h"]), max_size=7)
@@ -97,7 +97,7 @@ def test_references_and_results_are_normalised_alike():
     manifest = corpus([("ann", "all")], extra="Mr. Bell paid 21 dollars & left—don't!")
     (row,) = evaluate_recognition([Fixed("mister BELL paid twenty-one dollars and left don’t")], [manifest])
     assert row["wer"]["value"] == 0 and row["words"] == 9
-    assert as_heard("It was 9 a.m. when 2 of the AAA came at 10:30 A.M. Ay, sir!") == (
+    assert as_recognised("It was 9 a.m. when 2 of the AAA came at 10:30 A.M. Ay, sir!") == (
         "it was nine a m when two of the a a a came at ten thirty a m ay sir"
     )
 

@@ -1,9 +1,9 @@
 """Scoring recognisers where the words are known: word and character error rates, time, memory, by length.
 
 All systems hear the same samples in the same run, and their texts and the references go through the same
-normalisation (``research.language.corpus.as_heard``: lower case, no punctuation, numbers and titles in words;
-spellings such as colour and color stay different). WER and CER are jiwer's: the edits of all items over all
-words.
+normalisation (``research.language.corpus.as_recognised``: lower case, no punctuation, numbers and titles in
+words; spellings such as colour and color stay different). WER and CER are jiwer's: the edits of all items
+over all words.
 
 Longer recordings are joins of the split's own utterances, in the order of their names, of one speaker as far
 as they go: every utterance is in one join, so a WER by length is over the same words each time.
@@ -22,7 +22,7 @@ import numpy as np
 
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.research.evaluation.metrics import RESAMPLES, Interval
-from slyther_cli.research.language.corpus import as_heard
+from slyther_cli.research.language.corpus import as_recognised
 from slyther_cli.research.studies.separation_speed import forget_peak, peak_memory
 from slyther_cli.research.training.data import read_mono, read_table
 
@@ -63,7 +63,7 @@ def read_items(manifest: Path, split: str, examples: int | None = None) -> list[
     base = manifest.resolve().parent
     items = []
     for row in read_table(manifest, ("path", "speaker", "split")):
-        text = as_heard(row.get("normalized") or row.get("transcript", ""))
+        text = as_recognised(row.get("normalized") or row.get("transcript", ""))
         if row["split"] == split and text:
             items.append(Item((base / row["path"],), text, row["speaker"]))
     if not items:
@@ -201,7 +201,7 @@ def _listen(system: Hearing, item: Item) -> Score:
     samples = np.concatenate([read_mono(path, system.rate) for path in item.paths])
     idle = forget_peak()
     cpu, wall = time.process_time(), time.perf_counter()
-    heard = as_heard(system(samples))
+    heard = as_recognised(system(samples))
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     return score_text(item, heard, len(samples) / system.rate, cpu, wall, max(0, peak_memory() - idle))
 

@@ -20,7 +20,7 @@ _WRITTEN = re.compile(r"[\d$£€%]|\b(?:mrs?|dr|st|messrs|capt|col|gen|lt|rev|p
 _LETTERS = re.compile(r"[a-z' ]+")
 
 
-def as_heard(text: str) -> str:
+def as_recognised(text: str) -> str:
     """Text as a recogniser writes what it hears: numbers and titles in words, then ``tokens.normalise``."""
     if _WRITTEN.search(text):
         text = spoken(text, letter_a="a").text
@@ -29,7 +29,7 @@ def as_heard(text: str) -> str:
 
 def sentences(paragraph: str) -> list[str]:
     """The sentences of a paragraph, as heard; those with letters that English does not have go."""
-    pieces = (as_heard(piece.text) for piece in split_sentences(paragraph, LONGEST_LINE))
+    pieces = (as_recognised(piece.text) for piece in split_sentences(paragraph, LONGEST_LINE))
     return [line for line in pieces if _LETTERS.fullmatch(line)]
 
 
@@ -74,7 +74,7 @@ class Guard:
         self._runs: set[tuple[str, ...]] = set()
         self._short: set[tuple[str, ...]] = set()
         for line in protected:
-            words = tuple(as_heard(line).split())
+            words = tuple(as_recognised(line).split())
             self._runs.update(words[i : i + SHARED] for i in range(len(words) - SHARED + 1))
             if len(words) < SHARED:
                 self._short.add(words)
