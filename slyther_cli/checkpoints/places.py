@@ -15,7 +15,12 @@ from slyther_cli.errors import ModelError
 
 PULL_COMMAND = "slyther weights pull"
 IMPORT_COMMAND = "slyther weights import"
-DOES = {"codec": "code sound", "represent": "represent sound", "embed": "tell voices apart"}
+DOES = {
+    "codec": "code sound",
+    "represent": "represent sound",
+    "embed": "tell voices apart",
+    "punctuate": "punctuate text",
+}
 """Where the task's name is not enough."""
 SPEECHBRAIN_FILES = ("encoder.ckpt", "masknet.ckpt", "decoder.ckpt")
 

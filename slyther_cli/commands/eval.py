@@ -10,6 +10,7 @@ import typer
 from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
 from slyther_cli.commands.eval_codec import codec
+from slyther_cli.commands.eval_punctuation import punctuation
 from slyther_cli.commands.eval_speak import speak
 from slyther_cli.commands.eval_transcribe import transcribe
 from slyther_cli.commands.examples_told import ExampleTeller
@@ -28,6 +29,7 @@ def _eval() -> None:
 app.command("transcribe")(transcribe)
 app.command("speak")(speak)
 app.command("codec")(codec)
+app.command("punctuation")(punctuation)
 
 
 @app.command("separate")

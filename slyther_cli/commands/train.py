@@ -173,6 +173,17 @@ def speaker() -> None:
     """Train a network that tells voices apart, on the speech that FILE names; no transcripts."""
 
 
+@training(
+    "punctuation",
+    train="marks {metric:.3f} nats a word",
+    validate="F1 of full stops {full_stop:.1f} %, commas {comma:.1f} %, capitals {capital:.1f} %, on "
+    "{words:,} words of the dev texts",
+    models="models",
+)
+def punctuation() -> None:
+    """Train a network that writes marks and capitals into transcripts, on the texts that FILE names."""
+
+
 def run_training(
     module: str,
     words: dict[str, str],
@@ -230,10 +241,11 @@ class _Teller:
             return
         self.bar.clear()
         if kind == "start":
-            output.words(
-                f"{event['model']}: {event['parameters']:,} parameters, {event['speakers']} speakers, "
-                f"{event['train_hours']} h of speech"
-            )
+            if "books" in event:
+                heard = f"{event['books']} texts, {event['train_words']:,} words"
+            else:
+                heard = f"{event['speakers']} speakers, {event['train_hours']} h of speech"
+            output.words(f"{event['model']}: {event['parameters']:,} parameters, {heard}")
         elif kind == "validate":
             output.words(f"step {event['step']}: {self.texts['validate'].format(**event)}")
         elif kind == "skipped":

@@ -19,6 +19,8 @@ import numpy.typing as npt
 from slyther_cli.errors import ModelError
 
 BLANK = 0
+END, UNKNOWN = 2, 3
+"""Ids of pieces that :meth:`SentencePieceTokenizer.train` made: the end of a text, and what no piece has."""
 TOKENS_FILE = "tokens.json"
 PIECES_FILE = "tokenizer.model"
 CASES = ("lower", "upper", "keep")
@@ -158,7 +160,7 @@ class SentencePieceTokenizer(_Base):
     """
 
     def __init__(self, model: bytes, case: str = "keep", where: str = PIECES_FILE) -> None:
-        self._model, self._pieces = model, _processor(model, where)
+        self.model, self._pieces = model, _processor(model, where)
         try:
             surfaces = [self._shown(i) for i in range(self._pieces.get_piece_size())]
         except UnicodeDecodeError:
@@ -202,8 +204,8 @@ class SentencePieceTokenizer(_Base):
                 normalization_rule_name="identity",
                 pad_id=BLANK,
                 bos_id=1,
-                eos_id=2,
-                unk_id=3,
+                eos_id=END,
+                unk_id=UNKNOWN,
                 minloglevel=2,
             )
         except (RuntimeError, OSError) as error:
@@ -217,8 +219,12 @@ class SentencePieceTokenizer(_Base):
                 raise ValueError(f"{text!r} has a character that is not among the pieces of this model")
         return ids
 
+    def encode_words(self, words: Sequence[str]) -> list[list[int]]:
+        """The ids of each word by itself, one or more; what no piece has is ``UNKNOWN``."""
+        return [ids or [UNKNOWN] for ids in self._pieces.encode(list(words))]
+
     def save(self, folder: Path) -> None:
-        (folder / PIECES_FILE).write_bytes(self._model)
+        (folder / PIECES_FILE).write_bytes(self.model)
         _write(folder, {"type": "sentencepiece", "case": self.case, "size": self.size})
 
 

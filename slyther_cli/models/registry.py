@@ -12,7 +12,8 @@ from slyther_cli.errors import ModelError
 
 @dataclass(frozen=True)
 class Architecture:
-    """``task``: separate, transcribe, speak, codec, represent or embed. ``network``: "module.Class" below
+    """``task``: separate, transcribe, speak, codec, represent, embed or
+    punctuate. ``network``: "module.Class" below
     ``slyther_cli.models``, imported on first use; its settings are the dataclass ``<Class>Config`` beside it,
     without Codec or Net. ``presets``: named sizes, each the settings that differ from the defaults; the plain
     names are the published models.
@@ -160,6 +161,12 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         Architecture("vall-e", "speak", "vall_e.VallE", {"vall-e": {}}),
         Architecture("speaker-net", "embed", "speaker.SpeakerNet", {"speaker-16k": {}}),
+        Architecture(
+            "punctuator",
+            "punctuate",
+            "punctuation.Punctuator",
+            {"punctuator": {}, "punctuator-causal": {"causal": True}},
+        ),
     )
 }
 

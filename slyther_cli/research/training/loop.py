@@ -86,7 +86,7 @@ UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, EOFError, TypeError, 
 INNER = (
     *(".in_proj.weight", ".out_proj.weight", ".x_proj.weight", ".x_proj_b.weight"),  # Mamba
     *(".in_proj_weight", ".linear_pos.weight", ".output_proj.weight"),  # attention; ExtBiMamba
-    *(".ffn.0.weight", ".ffn.3.weight", ".after_conv.2.weight"),  # feed-forward and convolution modules
+    *(".ffn.0.weight", ".ffn.2.weight", ".ffn.3.weight", ".after_conv.2.weight"),  # feed-forward, convolution
 )
 """The matrices that Muon takes."""
 GIVE_UP = 50  # batches without a finite gradient in a row: the weights are past saving
