@@ -316,7 +316,7 @@ def test_several_processes_do_what_one_does(capfd):
             (Path("out") / name).unlink()
     many_code, many, many_err = run(capfd, *how, "--jobs", "2")
     assert many_code == code == 3 and contents("out") == wanted
-    assert many[0].pop("jobs") == 2 and many[0] == alone[0]
+    assert many[0].pop("jobs") == many[0]["options"].pop("jobs") == 2 and many[0] == alone[0]
     assert tidy(many) == tidy(alone)
     assert {k: v for k, v in many[-1].items() if k != "wall_seconds"} == {
         k: v for k, v in alone[-1].items() if k != "wall_seconds"

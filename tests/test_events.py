@@ -58,9 +58,11 @@ def test_a_job(capfd):
             ["start", "plan", "file_done", "error", "plan", "file_done", "summary"]
         )
         assert found[0]["event"] == "start" and found[0]["schema"] == 1 and found[0]["files"] == 3
+        assert found[0]["options"] == {}
         assert found[-1]["event"] == "summary" and found[-1]["failed"] == 1 and found[-1]["done"] == 2
         assert any(line["event"] == "progress" for line in found)
         again = lines(capfd, command, "a.wav", "b.wav", "-o", command, "--skip-existing")
+        assert again[0]["options"] == {"existing": "skip"}
         assert [line["status"] for line in again if line["event"] == "file_done"] == ["skipped"] * 2
     assert any(line["event"] == "segment" and line["text"].strip() for line in found)
 

@@ -11,6 +11,7 @@ from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
 from slyther_cli.commands.examples_told import ExampleTeller
 from slyther_cli.errors import UsageError
+from slyther_cli.transcription.options import SearchOptions
 
 PEERS = "pocketsphinx or whisper:FOLDER"
 
@@ -73,7 +74,7 @@ def transcribe(
     evaluation.import_jiwer()
     systems: list[Any] = []
     if model != "none":
-        search = {"decode": decode, "lm": lm, "beam": beam, "lm_weight": lm_weight, "word_bonus": word_bonus}
+        search = SearchOptions(**opt.taken(SearchOptions, locals()))
         systems.append(_Ours(model, device, threads, search))
     systems += [load_peer(name, folder, threads) for name, folder in peers]
     tell = ExampleTeller(as_json, quiet, "evaluating", "{index}/{examples}, {system}: WER {wer:.0f} %")
@@ -135,7 +136,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 class _Ours:
     """The model as `slyther transcribe` runs it, from samples to text."""
 
-    def __init__(self, model: str | None, device: str, threads: int | None, search: dict[str, Any]) -> None:
+    def __init__(self, model: str | None, device: str, threads: int | None, search: SearchOptions) -> None:
         import torch
 
         from slyther_cli.jobs.setup import choose_model, pick_device
@@ -146,7 +147,7 @@ class _Ours:
         where = pick_device(device)
         if threads:
             torch.set_num_threads(threads)
-        self.recogniser = Recogniser(config, where, **search)
+        self.recogniser = Recogniser(config, where, search)
         self.name, self.rate = config.name, self.recogniser.rate
 
     def __call__(self, samples: Any) -> str:

@@ -22,6 +22,7 @@ start [separate transcribe] A job over recordings begins.
   version      text       version of slyther
   model        text       name of the model
   files        count      how many recordings there are
+  options      object     the options that are not at their default, as named in Python
   output_dir?  text       folder of the results, where one was named or is the default
   shard?       text       I/N, where --shard asks for a part
   jobs?        count      processes, where there are several

@@ -6,6 +6,8 @@ import math
 import os
 import re
 import sys
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,7 @@ import typer
 
 from slyther_cli.commands import completing, output
 from slyther_cli.errors import OutputError, UsageError
+from slyther_cli.jobs.options import Options
 
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 MOST_BYTES = 1 << 63
@@ -333,8 +336,20 @@ def going_on(inputs: list[str], resume: bool, force: bool, dry_run: bool) -> str
 
 
 def template(named: str | None, flat: bool, default: str) -> str:
-    """The template of the results' names; ``flat`` leaves the folders of the default out."""
+    """The template of the results' names; ``flat`` leaves the folders of the default out. Raises UsageError:
+    both are asked for."""
+    check_contradictions(flat=flat, filename=named is not None)
     return named or (default.removeprefix("{folder}/") if flat else default)
+
+
+def taken(options: type[Options], parameters: Mapping[str, Any], **others: Any) -> dict[str, Any]:
+    """The options that a product's function takes, from the parameters of its command: those that are named
+    as a field of ``options`` is; ``others`` are what the command makes of the rest, or instead of one.
+
+        results = separate(inputs, **taken(SeparateOptions, locals(), memory_limit=parse_size(memory_limit)))
+    """
+    names = {field.name for field in fields(options)}
+    return {name: value for name, value in parameters.items() if name in names} | others
 
 
 def check_new(target: Path, force: bool) -> None:

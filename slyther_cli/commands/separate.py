@@ -11,6 +11,7 @@ from slyther_cli.commands import completing
 from slyther_cli.commands import options as opt
 from slyther_cli.commands.output import Reporter, exit_code
 from slyther_cli.errors import UsageError
+from slyther_cli.separation.options import SeparateOptions
 
 app = opt.new_app()
 
@@ -18,7 +19,7 @@ app = opt.new_app()
 @app.command("separate")
 def separate(
     inputs: opt.Inputs = None,
-    channel: opt.Channel = "mix",
+    channel: opt.Channel = str(SeparateOptions.channel),
     output_dir: Annotated[
         Path,
         typer.Option(
@@ -34,8 +35,8 @@ def separate(
             rich_help_panel=opt.MODEL,
         ),
     ] = None,
-    format: opt.SoundFormat = "wav",
-    subtype: opt.Subtype = "16",
+    format: opt.SoundFormat = SeparateOptions.format,
+    subtype: opt.Subtype = SeparateOptions.subtype,
     filename: Annotated[
         str | None,
         typer.Option(
@@ -75,8 +76,8 @@ def separate(
             rich_help_panel=opt.OUTPUT,
             autocompletion=completing.of("rescale", "clamp", "none"),
         ),
-    ] = "rescale",
-    device: opt.Device = "auto",
+    ] = SeparateOptions.clip,
+    device: opt.Device = SeparateOptions.device,
     threads: opt.Threads = None,
     memory_limit: opt.MemoryLimit = None,
     work_dir: opt.JobDir = None,
@@ -111,42 +112,18 @@ def separate(
     """
     if str(output_dir) == "-":
         raise UsageError("-o -: there is a file for each speaker, so name a folder")
-    limit, inputs = opt.parse_size(memory_limit), opt.named(inputs, manifest)
-    existing = opt.existing(force, skip_existing)
+    options = opt.taken(
+        SeparateOptions,
+        locals(),
+        memory_limit=opt.parse_size(memory_limit),
+        existing=opt.existing(force, skip_existing),
+        filename=opt.template(filename, flat, SeparateOptions.filename),
+    )
+    inputs = opt.named(inputs, manifest)
     opt.check_contradictions(quiet=quiet, verbose=verbose)
-    opt.check_contradictions(flat=flat, filename=filename is not None)
     going_on = opt.going_on(inputs, resume, force, dry_run)
     with Reporter(as_json=as_json, quiet=quiet, verbose=verbose or dry_run, going_on=going_on) as report:
-        from slyther_cli.separation.job import DEFAULT_TEMPLATE
         from slyther_cli.separation.job import separate as run
 
-        results = run(
-            inputs,
-            output_dir,
-            model,
-            speakers=speakers,
-            format=format,
-            subtype=subtype,
-            filename=opt.template(filename, flat, DEFAULT_TEMPLATE),
-            device=device,
-            threads=threads,
-            existing=existing,
-            residual=residual,
-            clip=clip,
-            match_speakers=match_speakers,
-            channel=channel,
-            track=track,
-            strict=strict,
-            memory_limit=limit,
-            work_dir=work_dir,
-            dry_run=dry_run,
-            resume=resume,
-            raw=raw,
-            manifest=manifest,
-            shard=shard,
-            jobs=jobs,
-            ray=ray,
-            ray_gpus=ray_gpus,
-            on_event=report,
-        )
+        results = run(inputs, output_dir, model, **options, on_event=report)
     raise typer.Exit(exit_code([result.error for result in results]))

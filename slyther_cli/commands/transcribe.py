@@ -13,6 +13,7 @@ from slyther_cli.commands import completing, whisper
 from slyther_cli.commands import options as opt
 from slyther_cli.commands.output import Reporter, as_it_is, can_draw, exit_code
 from slyther_cli.errors import UsageError
+from slyther_cli.transcription.options import LayoutOptions, TranscribeOptions
 
 app = opt.new_app()
 SUBTITLES = "Subtitles and segments"
@@ -39,7 +40,7 @@ def transcribe(
             metavar="mix|N|each",
             rich_help_panel=opt.INPUT,
         ),
-    ] = "mix",
+    ] = str(TranscribeOptions.channel),
     output_dir: Annotated[
         str | None,
         typer.Option(
@@ -66,7 +67,7 @@ def transcribe(
     ] = "txt",
     model: opt.Recogniser = None,
     decode: opt.Decode = None,
-    lm: opt.LanguageModel = "auto",
+    lm: opt.LanguageModel = TranscribeOptions.lm,
     beam: Annotated[
         int | None,
         typer.Option("--beam", "--beam_size", min=1, max=10_000, help=opt.BEAM, rich_help_panel=opt.MODEL),
@@ -166,7 +167,7 @@ def transcribe(
     flat: opt.Flat = False,
     force: opt.Force = False,
     skip_existing: opt.SkipExisting = False,
-    device: opt.Device = "auto",
+    device: opt.Device = TranscribeOptions.device,
     threads: opt.Threads = None,
     memory_limit: opt.MemoryLimit = None,
     work_dir: opt.JobDir = None,
@@ -216,21 +217,21 @@ def transcribe(
     Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or
     download, 6 device or memory, 130 and 143 when stopped by a signal.
     """
-    limit, inputs = opt.parse_size(memory_limit), opt.named(inputs, manifest)
-    words, highlighted = _flag(word_times), _flag(whisper_highlight)
-    existing = opt.existing(force, skip_existing)
+    inputs, formats, highlighted = opt.named(inputs, manifest), opt.listed(format), _flag(whisper_highlight)
+    to_stdout = output_dir == "-" or (output_dir is None and _is_one(inputs, formats, manifest))
+    options = opt.taken(
+        TranscribeOptions,
+        locals(),
+        memory_limit=opt.parse_size(memory_limit),
+        existing=opt.existing(force, skip_existing),
+        filename=opt.template(filename, flat, TranscribeOptions.filename),
+        words=bool(_flag(word_times)),
+        highlight_words=highlight_words or bool(highlighted),
+        beside=output_dir is None and not to_stdout,
+    )
     opt.check_contradictions(quiet=quiet, verbose=verbose)
-    opt.check_contradictions(flat=flat, filename=filename is not None)
     if task != "transcribe":
         raise UsageError(f"--task {task}: the models write down what is said, they do not {task}")
-    formats = opt.listed(format)
-    layout: dict[str, Any] = {
-        "max_line_width": max_line_width,
-        "max_line_count": max_line_count,
-        "max_words_per_line": max_words_per_line,
-        "highlight_words": highlight_words or bool(highlighted),
-    }
-    to_stdout = output_dir == "-" or (output_dir is None and _is_one(inputs, formats, manifest))
     if output_dir == "-" and not _is_one(inputs, formats, manifest):
         raise UsageError("-o - takes one recording and one format: name a folder for more")
     if to_stdout and (skip_existing or filename is not None):
@@ -243,50 +244,12 @@ def transcribe(
         told = whisper.note(ctx.meta[whisper.LEFT_OUT], named if model is None else None)
         if told:
             report.say(f"slyther: {told}")
-        from slyther_cli.transcription.job import DEFAULT_TEMPLATE
         from slyther_cli.transcription.job import transcribe as run
 
         if to_stdout and not as_json:
-            report.print_as(formats, layout)
-        results = run(
-            inputs,
-            None if to_stdout else output_dir,
-            model,
-            formats=formats,
-            beside=output_dir is None and not to_stdout,
-            filename=opt.template(filename, flat, DEFAULT_TEMPLATE),
-            decode=decode,  # type: ignore[arg-type]
-            lm=lm,
-            beam=beam,
-            lm_weight=lm_weight,
-            word_bonus=word_bonus,
-            lexicon=lexicon,
-            hotwords=hotwords,
-            all_words=all_words,
-            language=language,
-            words=bool(words),
-            **layout,
-            channel=channel,
-            track=track,
-            strict=strict,
-            device=device,
-            threads=threads,
-            existing=existing,
-            memory_limit=limit,
-            work_dir=work_dir,
-            separate=separate,
-            separate_model=separate_model,
-            dry_run=dry_run,
-            resume=resume,
-            raw=raw,
-            manifest=manifest,
-            shard=shard,
-            jobs=jobs,
-            ray=ray,
-            ray_gpus=ray_gpus,
-            keep=False,
-            on_event=report,
-        )
+            report.print_as(formats, opt.taken(LayoutOptions, options))
+        folder = None if to_stdout else output_dir
+        results = run(inputs, folder, model, **options, keep=False, on_event=report)
     raise typer.Exit(exit_code([result.error for result in results]))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from slyther_cli.audio.discover import (
     Input,
@@ -21,21 +21,25 @@ from slyther_cli.audio.discover import (
     shown,
     without_own_outputs,
 )
-from slyther_cli.audio.live import LiveReader
+from slyther_cli.audio.live import LiveReader, raw_header
 from slyther_cli.audio.reader import AudioReader
-from slyther_cli.audio.spool import Bytes, Source
+from slyther_cli.audio.spool import Bytes, Rejoined, Source, standard_input
 from slyther_cli.audio.writer import sync_folder
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.errors import InputError, OutputError, SlytherError, UsageError
-from slyther_cli.jobs.inputs import length, longest_first, part, read_places
+from slyther_cli.jobs.inputs import length, longest_first, parse_shard, part, read_places
 from slyther_cli.jobs.locks import Failures, Taken, claim, tidy, unused_goes
-from slyther_cli.jobs.placing import folders_of
+from slyther_cli.jobs.options import BatchOptions
+from slyther_cli.jobs.placing import can_skip, check_folder, folders_of
 from slyther_cli.jobs.progress import Overall
 from slyther_cli.jobs.results import Result, summarise
-from slyther_cli.jobs.resume import check_source, is_unfinished
-from slyther_cli.jobs.setup import describe_error, out_of_memory
+from slyther_cli.jobs.resume import held_bytes, open_job, work_place
+from slyther_cli.jobs.setup import describe_error, out_of_memory, sample_rate
 from slyther_cli.jobs.work import Event, Outputs, Turn, Work
 from slyther_cli.runtime import cores
+
+if TYPE_CHECKING:
+    from slyther_cli.longform.journal import Journal
 
 DYING = 60.0  # seconds until a lost process has surely let its outputs go
 
@@ -44,8 +48,8 @@ DYING = 60.0  # seconds until a lost process has surely let its outputs go
 class Batch:
     """Many recordings, one model, loaded when the first recording needs it.
 
-    The fields are what ``separation.separate`` and ``transcription.transcribe`` take. A task says what it is
-    called (``task``), what its results are (``result``), and gives the five methods below ``run``.
+    ``options``: of the product. ``device``: the one that the model is on, once it is loaded. A task says what
+    it is called (``task``), what its results are (``result``), and gives the five methods above ``run``.
     """
 
     task: ClassVar[str]
@@ -53,30 +57,21 @@ class Batch:
 
     config: ModelConfig
     output_dir: Path | None
-    channel: int | str
-    track: int | None = None
-    strict: bool = False
-    device: str
-    threads: int | None
-    existing: str
-    memory_limit: int | None
-    work_dir: Path | None
-    dry_run: bool
-    resume: bool
-    raw: str | None
-    manifest: str | None = None
-    shard: tuple[int, int] | None = None
-    jobs: int | None = None
-    ray: str | None = None
-    ray_gpus: float | None = None
+    options: BatchOptions
+    device: str = ""
     folders: dict[Input, Path] = field(default_factory=dict)
     """Input -> the folder below ``output_dir`` that its results go into, where it is not that one."""
     tell: Callable[[Event], None]
 
+    def having(self, **changes: Any) -> Self:
+        """The same job with other options."""
+        return replace(self, options=replace(self.options, **changes))
+
     @property
-    def reading(self) -> dict[str, Any]:
-        """How recordings are read, for ``AudioReader``."""
-        return {"track": self.track, "strict": self.strict}
+    def existing(self) -> str:
+        """What becomes of outputs that are there: a run that goes on with others leaves what they made."""
+        o = self.options
+        return "skip" if o.resume and o.existing == "refuse" else o.existing
 
     def outputs(self, source: Input) -> Outputs:
         """Stem or format -> the file that becomes of ``source``. Raises UsageError: the name cannot be."""
@@ -91,6 +86,62 @@ class Batch:
         ``stack`` closes it. Raises InputError, OutputError, UsageError as ``AudioReader`` does."""
         raise NotImplementedError
 
+    def reader(
+        self, source: Input, stack: ExitStack, stream: Bytes | None = None, channel: int | str | None = None
+    ) -> tuple[Path, AudioReader]:
+        """The file with the recording (a copy, of a pipe), and its reader at the model's rate; ``stack``
+        closes both. ``stream``: read for "-" in place of standard input. ``channel``: another than that of
+        the options. Raises InputError, OutputError, UsageError as ``AudioReader`` does."""
+        o, rate = self.options, sample_rate(self.config)
+        held = Source(source, o.work_dir, stream)
+        stack.callback(held.close)
+        try:
+            reader = AudioReader(held.path, channel or o.channel, rate, work_dir=o.work_dir, **o.reading)
+        except InputError as error:
+            raise InputError(str(error).replace(shown(held.path), held.name)) from None
+        stack.callback(reader.close)
+        reader.name = held.name
+        return held.path, reader
+
+    def standard_input(self) -> Rejoined:
+        """The stream, with a header where it has none."""
+        raw = self.options.raw
+        return Rejoined(raw_header(raw) if raw is not None else b"", standard_input())
+
+    def planning(self, name: str, outputs: list[Path]) -> dict[str, Any]:
+        """What there is to keep to, for ``plan_separation`` and ``plan_recognition``."""
+        o, found = self.options, {"memory_limit": self.options.memory_limit}
+        if not o.resume:
+            return {**found, "work_dir": o.work_dir}
+        held = held_bytes(name, outputs, o.work_dir)
+        return {**found, "work_dir": work_place(o.work_dir), "resume": True, "held": held}
+
+    def journal(
+        self, name: str, outputs: list[Path], model: Any, shaping: dict[str, Any] | None = None
+    ) -> Journal:
+        """Of the work that makes ``outputs`` of the file ``name``, which depends on those of the options that
+        shape a result, or on ``shaping``. Raises what ``resume.open_job`` raises."""
+        shaping = self.options.shaping() if shaping is None else shaping
+        about = (model, self.config.name, shaping, self.options.work_dir, self.device)
+        return open_job(name, outputs, *about)
+
+    def progress(
+        self, name: str, turn: Turn, seconds: float, started: float, work: Any
+    ) -> Callable[[float], None]:
+        """What to call with the share of a recording of so many ``seconds`` that is done. ``work``: what is
+        kept of it, if it is; ``resumed`` says whether an earlier run began."""
+        began: float | None = None
+
+        def tell(fraction: float) -> None:
+            nonlocal began
+            if began is None:
+                began = fraction if work is not None and work.resumed else 0.0
+            share = {"fraction": fraction, "began": began, "seconds": seconds}
+            wall = time.monotonic() - started
+            self._tell("progress", file=name, index=turn[0], files=turn[1], **share, wall_seconds=wall)
+
+        return tell
+
     def compute(self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn) -> Result:
         """One recording, from its file to its results."""
         raise NotImplementedError
@@ -101,6 +152,7 @@ class Batch:
 
     def run(self, named: list[str]) -> list[Result]:
         """All inputs; a result each, in their order. Raises what stops all of them."""
+        o, given = self.options, self.options.given()
         inputs = self._inputs(named)
         outputs: dict[Input, Outputs | SlytherError] = {}
         for source in inputs:
@@ -117,26 +169,27 @@ class Batch:
             for path in to.values()
         )
         several = len(inputs) > 1
-        if self.shard is not None:
-            inputs = part(inputs, self.shard)
-        jobs = min(self.jobs or 1, len(inputs))
-        shared = not self.dry_run and (self.ray is not None or jobs > 1)
-        if self.dry_run and jobs > 1 and not self.threads:  # what each process would have
-            self.threads = max(1, cores() // jobs)
+        if o.shard is not None:
+            inputs = part(inputs, parse_shard(o.shard))
+        jobs = min(o.jobs or 1, len(inputs))
+        shared = not o.dry_run and (o.ray is not None or jobs > 1)
+        if o.dry_run and jobs > 1 and not o.threads:  # what each process would have
+            self.options = replace(o, threads=max(1, cores() // jobs))
         if shared and "-" in inputs:
             raise UsageError("standard input is not for other processes: leave out --jobs and --ray")
         started = time.monotonic()
         about: Event = {} if self.output_dir is None else {"output_dir": str(self.output_dir)}
-        if self.shard is not None:
-            about["shard"] = "{}/{}".format(*self.shard)
+        if o.shard is not None:
+            about["shard"] = "{}/{}".format(*parse_shard(o.shard))
         if shared:
-            about |= {"jobs": jobs} if self.ray is None else {"ray": self.ray}
-        self._tell("start", task=self.task, model=self.config.name, files=len(inputs), **about)
+            about |= {"jobs": jobs} if o.ray is None else {"ray": o.ray}
+        about |= {"files": len(inputs), "options": given}
+        self._tell("start", task=self.task, model=self.config.name, **about)
         seconds = [length(source) for source in inputs]
         known = {str(i): s for i, s in zip(inputs, seconds, strict=True) if math.isfinite(s)}
         self.tell = Overall(self.tell, known)
         work = [Work(i, inputs[i], outputs[inputs[i]], (i, len(inputs))) for i in longest_first(seconds)]
-        failures = Failures(self.output_dir) if self.output_dir and several and not self.dry_run else None
+        failures = Failures(self.output_dir) if self.output_dir and several and not o.dry_run else None
         results: dict[int, Result] = {}
         try:
             with unused_goes(self._targets(work)), contextlib.closing(self._results(work, shared)) as found:
@@ -179,10 +232,11 @@ class Batch:
         if self.output_dir is not None:
             inputs = without_own_outputs(named, inputs, self.output_dir)
         self.folders = folders_of(named, inputs)
-        if self.manifest is not None:
-            if self.manifest == "-" and "-" in inputs:
+        manifest = self.options.manifest
+        if manifest is not None:
+            if manifest == "-" and "-" in inputs:
                 raise UsageError("standard input cannot be the manifest and a recording")
-            listed = read_places(self.manifest)
+            listed = read_places(manifest)
             places: dict[Input, Path] = {path: Path(to) for path, to in listed if to}
             self.folders = {**places, **dict.fromkeys(inputs, Path()), **self.folders}
             inputs = once([*inputs, *(path for path, _ in listed)])
@@ -221,14 +275,15 @@ class Batch:
         from slyther_cli.jobs.pool import Crew, Processes, work_through
 
         crew: Crew
-        if self.ray is None:
-            count = min(self.jobs or 1, len(work))
+        o = self.options
+        if o.ray is None:
+            count = min(o.jobs or 1, len(work))
             crew = Processes(self, count)
         else:
             from slyther_cli.jobs.cluster import Actors
 
-            crew = Actors(self, self.ray, self.ray_gpus)
-            count = self.jobs or crew.count
+            crew = Actors(self, o.ray, o.ray_gpus)
+            count = o.jobs or crew.count
         yield from work_through(self, work, crew, count)
 
     def one(self, item: Work) -> Result:
@@ -250,7 +305,7 @@ class Batch:
             if isinstance(outputs, SlytherError):
                 raise outputs
             if self._is_there(item, outputs):
-                if not self.dry_run:
+                if not self.options.dry_run:
                     tidy([*outputs.values()])
                 return self.result(name, "skipped", outputs)
             for path in [*outputs.values()][:1]:
@@ -263,13 +318,13 @@ class Batch:
         paths, existing = [*outputs.values()], self.existing
         if item.again and existing != "replace":  # what is there is of the process that was lost
             existing = "skip" if all(os.path.lexists(path) for path in paths) else "replace"
-        return can_skip(str(item.source), paths, existing, self.resume, self.work_dir)
+        return can_skip(str(item.source), paths, existing, self.options.resume, self.options.work_dir)
 
     def _claimed(self, item: Work) -> Result:
         """An input that no other process works on, computed."""
         name, outputs = str(item.source), item.outputs
         assert isinstance(outputs, dict)
-        if self.dry_run:
+        if self.options.dry_run:
             return self._computed(item, outputs)
         try:
             with claim([*outputs.values()], DYING if item.again else 0.0) as notes:
@@ -278,7 +333,7 @@ class Batch:
                 result = self._computed(item, outputs)
                 return replace(result, notes=(*result.notes, *notes))
         except Taken:
-            if self.existing == "skip" and not self.resume:
+            if self.existing == "skip" and not self.options.resume:
                 return self.result(name, "skipped", notes=("another slyther works on it",))
             first = shown(next(iter(outputs.values())))
             error = OutputError(
@@ -312,66 +367,3 @@ class Batch:
 
     def _tell(self, event: str, **details: Any) -> None:
         self.tell({"event": event, **details})
-
-
-def all_there(paths: list[Path], existing: str) -> bool:
-    """Whether an input can be skipped because of ``existing``: "refuse", "replace" or "skip".
-
-    Raises OutputError when something is in the way.
-    """
-    there = [path for path in paths if os.path.lexists(path)]
-    if not there or existing == "replace":
-        return False
-    if existing == "skip":
-        if len(there) == len(paths):
-            return True
-        raise OutputError(
-            f"{shown(there[0])} exists already, but not all of its group: --force replaces them"
-        )
-    raise OutputError(f"{shown(there[0])} exists already: --force replaces it, --skip-existing leaves it")
-
-
-def can_skip(name: str, paths: list[Path], existing: str, resume: bool, work_dir: Path | None) -> bool:
-    """:func:`all_there`, unless a killed run is to be gone on with. Raises OutputError when something is in
-    the way; as ``check_source`` does, what cannot be resumed."""
-    if resume:
-        check_source(name)
-        if paths and is_unfinished(name, paths, work_dir):  # killed between its last two acts
-            return False
-    return all_there(paths, existing)
-
-
-def check_folder(path: Path) -> None:
-    """Say before hours of work that the result has no place. Raises OutputError."""
-    try:
-        folder = next((p for p in path.parents if p.exists()), Path("/"))
-        if not folder.is_dir():
-            raise OutputError(f"{shown(path)} cannot be written: {shown(folder)} is no folder")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"{shown(path)} cannot be written: no permission to write in {shown(folder)}")
-    except OSError as error:  # a path that the system refuses: too long, a loop
-        place = shown(path) if len(shown(path)) <= 120 else shown(path)[:117] + "..."
-        raise OutputError(f"{place} cannot be written: {(error.strerror or str(error)).lower()}") from None
-
-
-def open_recording(
-    source: Input,
-    channel: int | str,
-    rate: int,
-    work_dir: Path | None,
-    stack: ExitStack,
-    stream: Bytes | None = None,
-    **how: Any,
-) -> tuple[Path, AudioReader]:
-    """The file that holds the recording (a copy, of a pipe), and its reader at ``rate``; ``stack`` closes
-    both. ``stream``: read for "-" in place of standard input. ``how``: what else
-    ``AudioReader`` takes. Raises InputError, OutputError, UsageError as it does."""
-    held = Source(source, work_dir, stream)
-    stack.callback(held.close)
-    try:
-        reader = AudioReader(held.path, channel, rate, work_dir=work_dir, **how)
-    except InputError as error:
-        raise InputError(str(error).replace(shown(held.path), held.name)) from None
-    stack.callback(reader.close)
-    reader.name = held.name
-    return held.path, reader

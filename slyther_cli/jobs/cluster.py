@@ -49,11 +49,11 @@ class Worker:
             os.chdir(folder)
         except OSError as error:
             raise UsageError(f"a node of the cluster does not have {folder}: {error.strerror}") from None
-        if job.memory_limit is None:
+        if job.options.memory_limit is None:
             from slyther_cli.runtime import available_memory
 
-            beside = max(1, (os.cpu_count() or 1) // (job.threads or 1))
-            job.memory_limit = max(LEAST_MEMORY, available_memory() // 2 // beside)
+            beside = max(1, (os.cpu_count() or 1) // (job.options.threads or 1))
+            job = job.having(memory_limit=max(LEAST_MEMORY, available_memory() // 2 // beside))
         self.job, self.stopped, self._last = job, False, 0.0
         self.told: queue.SimpleQueue[Any] = queue.SimpleQueue()
         job.tell = self._tell
@@ -137,9 +137,9 @@ class Actors:
             raise DeviceError(f"no Ray cluster at {address}: {why}") from None
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, stopping)  # Ray sets its own
-        self.threads = job.threads or 1
+        self.threads = job.options.threads or 1
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        gpus = job.device != "cpu" and any(node.get("GPU") for node in nodes)
+        gpus = job.options.device != "cpu" and any(node.get("GPU") for node in nodes)
         self.share = (1.0 if gpus else 0.0) if share is None else share
         self.count = sum(self._fitting(node) for node in nodes)
         if not self.count:
@@ -151,7 +151,7 @@ class Actors:
                 f"no node of the Ray cluster has room: the largest has {most.get('CPU', 0):g} CPUs and "
                 f"{most.get('GPU', 0):g} GPUs: fewer --threads, or a smaller --ray-gpus"
             )
-        shared = replace(job, tell=nobody, threads=self.threads, jobs=1, ray=None)
+        shared = replace(job, tell=nobody).having(threads=self.threads, jobs=1, ray=None)
         self._job, self._folder = ray.put(shared), os.getcwd()
         self._class = ray.remote(Worker)
 

@@ -1,4 +1,5 @@
-"""Where results go below the output folder: the folders that were searched are mirrored there."""
+"""Where results go: the folders that were searched are mirrored below the output folder. And whether
+anything is in the way there."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from slyther_cli.audio.discover import Input, is_pattern
+from slyther_cli.audio.discover import Input, is_pattern, shown
+from slyther_cli.errors import OutputError
+from slyther_cli.jobs.resume import check_source, is_unfinished
 
 
 class Searched(NamedTuple):
@@ -54,3 +57,43 @@ def folders_of(named: Sequence[str], inputs: Iterable[Input]) -> dict[Input, Pat
         if place is not None:
             found[source] = place
     return found
+
+
+def all_there(paths: list[Path], existing: str) -> bool:
+    """Whether an input can be skipped because of ``existing``: "refuse", "replace" or "skip".
+
+    Raises OutputError when something is in the way.
+    """
+    there = [path for path in paths if os.path.lexists(path)]
+    if not there or existing == "replace":
+        return False
+    if existing == "skip":
+        if len(there) == len(paths):
+            return True
+        raise OutputError(
+            f"{shown(there[0])} exists already, but not all of its group: --force replaces them"
+        )
+    raise OutputError(f"{shown(there[0])} exists already: --force replaces it, --skip-existing leaves it")
+
+
+def can_skip(name: str, paths: list[Path], existing: str, resume: bool, work_dir: Path | None) -> bool:
+    """:func:`all_there`, unless a killed run is to be gone on with. Raises OutputError when something is in
+    the way; as ``check_source`` does, what cannot be resumed."""
+    if resume:
+        check_source(name)
+        if paths and is_unfinished(name, paths, work_dir):  # killed between its last two acts
+            return False
+    return all_there(paths, existing)
+
+
+def check_folder(path: Path) -> None:
+    """Say before hours of work that the result has no place. Raises OutputError."""
+    try:
+        folder = next((p for p in path.parents if p.exists()), Path("/"))
+        if not folder.is_dir():
+            raise OutputError(f"{shown(path)} cannot be written: {shown(folder)} is no folder")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{shown(path)} cannot be written: no permission to write in {shown(folder)}")
+    except OSError as error:  # a path that the system refuses: too long, a loop
+        place = shown(path) if len(shown(path)) <= 120 else shown(path)[:117] + "..."
+        raise OutputError(f"{place} cannot be written: {(error.strerror or str(error)).lower()}") from None

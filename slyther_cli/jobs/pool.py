@@ -108,9 +108,9 @@ class Processes:
     def __init__(self, job: Any, count: int) -> None:
         from slyther_cli.runtime import available_memory, cores
 
-        limit = job.memory_limit or max(LEAST_MEMORY, available_memory() // 2 // count)
-        threads = job.threads or max(1, cores() // count)
-        self.job = replace(job, tell=nobody, threads=threads, memory_limit=limit, jobs=1)
+        limit = job.options.memory_limit or max(LEAST_MEMORY, available_memory() // 2 // count)
+        threads = job.options.threads or max(1, cores() // count)
+        self.job = replace(job, tell=nobody).having(threads=threads, memory_limit=limit, jobs=1)
 
     def hire(self, number: int) -> _Process:
         return _Process(self.job, number)

@@ -10,6 +10,7 @@ import pickle
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -29,15 +30,16 @@ def portable(error: Exception) -> Exception:
 
 def share(job: Any, number: int) -> None:
     """On a machine with several GPUs every process takes the next one."""
-    if job.device not in ("auto", "cuda"):
+    asked = job.options.device
+    if asked not in ("auto", "cuda"):
         return
     from slyther_cli.jobs.setup import pick_device
 
-    if pick_device(job.device) == "cuda":
+    if pick_device(asked) == "cuda":
         import torch
 
         if (count := torch.cuda.device_count()) > 1:
-            job.device = f"cuda:{number % count}"
+            job.options = replace(job.options, device=f"cuda:{number % count}")
 
 
 def serve(connection: Connection, number: int) -> None:

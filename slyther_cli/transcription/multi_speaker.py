@@ -38,13 +38,13 @@ from slyther_cli.runtime import temporary_folder
 from slyther_cli.separation.job import Separation
 from slyther_cli.transcription.attribution import Attribution, Levels
 from slyther_cli.transcription.coverage import Coverage
-from slyther_cli.transcription.writer import Row, row_of
+from slyther_cli.transcription.writer import Row
 
 Transcribe = Callable[
-    [Path, Path, AudioReader, str, Coverage, Callable[[float], None], float | None],
+    [Path, Path, AudioReader, Coverage, Callable[[float], None], float | None],
     Generator[Segment, None, None],
 ]
-Phrase = Callable[[Iterator[Word]], Iterator[Segment]]
+Phrase = Callable[[Iterator[Word]], Iterator[Row]]
 
 
 SUMS = "sums.json"
@@ -177,9 +177,7 @@ class Separated:
             if event["event"] == "progress":
                 on_progress(event["fraction"])
 
-        job = replace(self.separating, output_dir=folder, tell=heard)
-        if keep:
-            job = replace(job, resume=True, existing="skip")
+        job = replace(self.separating, output_dir=folder, tell=heard).having(resume=keep)
         (result,) = job.run([os.path.abspath(self.file)])
         if result.error is not None:
             raise result.error
@@ -207,8 +205,6 @@ def voices(
     transcribe: Transcribe,
     phrase: Phrase,
     coverage: Coverage,
-    rate: int,
-    words: bool,
     on_progress: Callable[[float], None],
     notes: list[str],
     work_dir: Path | None = None,
@@ -222,6 +218,7 @@ def voices(
     ``phrase`` joins the words of a voice to segments; ``notes`` get what there is to say. What fails is
     raised. What is made lies in ``work_dir`` until the end; or in ``kept``, which is not removed here.
     """
+    rate = coverage.rate
     with ExitStack() as stack:
         folder = kept.folder if kept else _temporary(stack, work_dir)
         parts = apart.steps + apart.count
@@ -240,7 +237,7 @@ def voices(
                 voice = Coverage(rate)
                 with AudioReader(stem.path, stem.channel, rate, **stem.reading) as reader:
                     reader.settle()
-                    segments = transcribe(stem.path, spool, reader, f"S{index + 1}", voice, share, level)
+                    segments = transcribe(stem.path, spool, reader, voice, share, level)
                     _spool(spool, segments, voice)
                 if not stem.made:
                     notes += [note for note in reader.notes if note not in notes]
@@ -252,8 +249,7 @@ def voices(
         owner = Attribution(levels, said, rate) if levels else None
 
         def rows(index: int) -> Iterator[tuple[float, int, Row]]:
-            for segment in phrase(owner.own(index) if owner else said[index]()):
-                row = row_of(segment, rate, words, coverage)
+            for row in phrase(owner.own(index) if owner else said[index]()):
                 yield row[0]["start"], index, row
 
         labels: dict[int, str] = {}

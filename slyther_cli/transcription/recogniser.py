@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -42,6 +41,7 @@ from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.recognition import LiveEncoder, encode_whole, plan_recognition
 from slyther_cli.longform.sample_counter import Counted
 from slyther_cli.models.registry import architecture_of
+from slyther_cli.transcription.options import LayoutOptions, SearchOptions
 from slyther_cli.transcription.spelling_check import check_writing
 
 LM_FILE = "lm.bin"
@@ -94,30 +94,18 @@ class Recogniser:
     """Raises ModelError: weights, alphabet or language model damaged, missing, or not made for each other;
     UsageError: options that contradict the model or each other.
 
-    ``decode``  "greedy", "beam", "joint" (with the model's decoder), or None: the beam if the model brings a
-                language model, or ``lm`` names one.
-    ``lm``      "auto" (the model's own, if there is one), "none", or a file: ARPA or our binary.
-    ``all_words``  also those that are little like speech, see ``decode.speech_filter``. ``lexicon``    of a
-    model that hears phones: a file of your own pronunciations (``english.pronunciations``). ``hotwords``   of
-    such a model: words and names, parted by commas, that are likelier than elsewhere.
+    ``layout`` bounds the lines of its segments.
     """
 
     def __init__(
         self,
         config: ModelConfig,
         device: str = "cpu",
-        *,
-        decode: str | None = None,
-        lm: str = "auto",
-        beam: int | None = None,
-        lm_weight: float | None = None,
-        word_bonus: float | None = None,
-        all_words: bool = False,
-        lexicon: str | os.PathLike[str] | None = None,
-        hotwords: str | None = None,
+        search: SearchOptions = SearchOptions(),
+        layout: LayoutOptions = LayoutOptions(),
     ) -> None:
         assert config.path is not None
-        self.config, self.device, self.all_words = config, device, all_words
+        self.config, self.device, self.search, self.layout = config, device, search, layout
         if architecture_of(config.architecture).classes()[1].takes_whole:
             raise ModelError(
                 f"model {config.name} is a {config.architecture}: transcribe runs a conmamba or speech-mamba"
@@ -132,12 +120,12 @@ class Recogniser:
         self.rate, self.hop, self.causal = int(c.sample_rate), 4 * int(c.hop), bool(c.causal)
         self.pause = round(PAUSE * self.rate / self.hop)  # frames
         self.lead = self._lead()
-        self.lm_path = self._lm_path(lm, decode)
-        self._own_lm = lm == "auto"
+        self.lm_path = self._lm_path()
+        self._own_lm = search.lm == "auto"
         self.lm, self.lm_name = self._language_model(self._own_lm)
-        self.joint = self._joint(beam, lm_weight, word_bonus) if decode == "joint" else None
-        self.decoding = Decoding() if self.joint else self._decoding(decode, beam, lm_weight, word_bonus)
-        self.lexicon = self._lexicon(lexicon, hotwords)
+        self.joint = self._joint() if search.decode == "joint" else None
+        self.decoding = Decoding() if self.joint else self._decoding()
+        self.lexicon = self._lexicon()
         self.writing: Tokenizer = self.tokenizer  # the alphabet of what a search finds
         if self.lexicon:
             self.writing = SpokenWords(self.lexicon, self.tokenizer)
@@ -172,15 +160,13 @@ class Recogniser:
         on_progress: Callable[[float], None] | None = None,
         *,
         job: Any = None,
-        width: int | None = None,
-        lines: int | None = None,
         likely: Likely | None = None,
         level: float | None = None,
     ) -> Generator[Segment, None, None]:
         """What is said in a recording, ``blocks()`` of float32 [n] at ``self.rate``, in order of time.
         ``likely`` counts what was left out; ``level``: see ``audio.level.Whole``."""
         heard = heard_by(self.model, blocks, self.rate, SPEECH_DB, level)
-        text, counted = self._text(width, lines), Counted(lambda: map(within, heard()))
+        text, counted = self._text(), Counted(lambda: map(within, heard()))
         likely = likely or self.likely()
         frames = encode_whole(self.model, counted, plan, on_progress, job=job)
         try:
@@ -201,19 +187,17 @@ class Recogniser:
         """What parts speech from the rest, in one recording. Its bounds were chosen for letters found by CTC,
         and serve phones; pieces, and what a decoder finds, have other probabilities: all of those pass."""
         measured = self.joint is None and isinstance(self.tokenizer, CharTokenizer | PhoneTokenizer)
-        return Likely(self.rate, self.all_words or not measured)
+        return Likely(self.rate, self.search.all_words or not measured)
 
     def live(
         self,
         blocks: Iterator[np.ndarray],
-        width: int | None = None,
-        lines: int | None = None,
         likely: Likely | None = None,
     ) -> Iterator[tuple[list[Segment], Segment | None]]:
         """As the sound comes: after each block, what has become final, and what is heard beyond it."""
         if self.joint:
             raise UsageError("--decode joint hears whole recordings: decode live sound by greedy or beam")
-        text = self._text(width, lines, delay=LIVE_DELAY)
+        text = self._text(delay=LIVE_DELAY)
         encoder, samples, likely = LiveEncoder(self.model), 0, likely or self.likely()
         heard = Running(self.rate, SPEECH_DB)
         for block in blocks:
@@ -265,20 +249,19 @@ class Recogniser:
             **waits,
         )
 
-    def _text(self, width: int | None, lines: int | None, delay: float | None = None) -> TextStream:
-        return TextStream(self.decoder(delay), self.word_stream(), self._segmenter(width, lines))
+    def _text(self, delay: float | None = None) -> TextStream:
+        return TextStream(self.decoder(delay), self.word_stream(), self._segmenter())
 
-    def phrase(
-        self, words: Iterator[Word], width: int | None, lines: int | None, likely: Likely
-    ) -> Iterator[Segment]:
+    def phrase(self, words: Iterator[Word], likely: Likely) -> Iterator[Segment]:
         """Words of one voice into segments, as :meth:`segments` makes them."""
-        segmenter = self._segmenter(width, lines)
+        segmenter = self._segmenter()
         for word in words:
             yield from likely.of(segmenter.push([word]))
         yield from likely.of(segmenter.flush())
 
-    def _segmenter(self, width: int | None, lines: int | None) -> Segmenter:
-        return Segmenter(self.rate, pause=PAUSE, max_line_width=width or WIDTH, max_line_count=lines or LINES)
+    def _segmenter(self) -> Segmenter:
+        width, lines = self.layout.max_line_width or WIDTH, self.layout.max_line_count or LINES
+        return Segmenter(self.rate, pause=PAUSE, max_line_width=width, max_line_count=lines)
 
     def word_stream(self) -> WordStream:
         """Tokens of this model's frames into words: frame i is centred on sample i * hop."""
@@ -305,9 +288,9 @@ class Recogniser:
         except (RuntimeError, MemoryError) as error:
             raise (out_of_memory(error) or error) from None
 
-    def _lm_path(self, lm: str, decode: str | None) -> Path | None:
+    def _lm_path(self) -> Path | None:
         assert self.config.path is not None
-        own = self.config.path / LM_FILE
+        own, lm, decode = self.config.path / LM_FILE, self.search.lm, self.search.decode
         if lm == "none" or (lm == "auto" and (decode == "greedy" or not own.is_file())):
             return None
         if decode == "greedy":
@@ -323,8 +306,9 @@ class Recogniser:
         check_writing(found, name, self.tokenizer, self.config.name)
         return found, f"of {self.config.name}" if own else name
 
-    def _lexicon(self, own: str | os.PathLike[str] | None, hotwords: str | None) -> Lexicon | None:
+    def _lexicon(self) -> Lexicon | None:
         """The words that a model of phones can write; none where it writes phones."""
+        own, hotwords = self.search.lexicon, self.search.hotwords
         spoken = isinstance(self.tokenizer, PhoneTokenizer)
         if not spoken or not self.decoding.beam:
             if own is None and hotwords is None:
@@ -336,7 +320,8 @@ class Recogniser:
             raise UsageError(f"model {self.config.name} hears phones: its beam needs a language model (--lm)")
         return asked_for(self.lm, self.config.path if self._own_lm else None, own, hotwords)
 
-    def _joint(self, beam: int | None, lm_weight: float | None, word_bonus: float | None) -> JointOptions:
+    def _joint(self) -> JointOptions:
+        beam, lm_weight, word_bonus = self.search.beam, self.search.lm_weight, self.search.word_bonus
         if not self.model.has_decoder:
             raise UsageError(f"--decode joint: model {self.config.name} has no decoder, only CTC")
         if not has_ends(self.tokenizer):
@@ -353,12 +338,11 @@ class Recogniser:
             word_bonus=word_bonus or 0.0,
         )
 
-    def _decoding(
-        self, decode: str | None, beam: int | None, lm_weight: float | None, word_bonus: float | None
-    ) -> Decoding:
+    def _decoding(self) -> Decoding:
+        decode, beam = self.search.decode, self.search.beam
         if decode not in (None, "greedy", "beam"):
             raise UsageError(f"the decoding {decode!r} is not known: greedy, beam, joint")
-        asked = {"lm_weight": lm_weight, "word_bonus": word_bonus}
+        asked = {"lm_weight": self.search.lm_weight, "word_bonus": self.search.word_bonus}
         given = {key: value for key, value in asked.items() if value is not None}
         for key, value in given.items():
             if not math.isfinite(value):

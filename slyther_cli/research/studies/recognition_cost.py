@@ -139,9 +139,11 @@ def _ours(job: Row) -> tuple[int, Callable[[], int]]:
     from slyther_cli.audio.reader import AudioReader
     from slyther_cli.audio.streams import BLOCK
     from slyther_cli.jobs.setup import choose_model
+    from slyther_cli.transcription.options import SearchOptions
     from slyther_cli.transcription.recogniser import Recogniser
 
-    recogniser = Recogniser(choose_model("transcribe", job["model"], job["model"]), decode=job["decode"])
+    config = choose_model("transcribe", job["model"], job["model"])
+    recogniser = Recogniser(config, search=SearchOptions(decode=job["decode"]))
 
     def hear() -> int:
         with AudioReader(job["sound"], "mix", recogniser.rate) as reader:

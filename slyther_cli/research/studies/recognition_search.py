@@ -47,11 +47,13 @@ def search_settings(
     no speech.
     """
     from slyther_cli.jobs.setup import choose_model
+    from slyther_cli.transcription.options import SearchOptions
     from slyther_cli.transcription.recogniser import BOUNDS, Recogniser
 
     if split == "test":
         raise UsageError("settings are not chosen by the test speakers: name another with --split dev")
-    recogniser = Recogniser(choose_model("transcribe", model, model), decode="beam")
+    config = choose_model("transcribe", model, model)
+    recogniser = Recogniser(config, search=SearchOptions(decode="beam"))
     if recogniser.lm is None:
         raise UsageError(f"model {recogniser.config.name} has no language model to search with")
     items = read_items(manifest, split, examples)

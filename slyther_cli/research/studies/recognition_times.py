@@ -82,9 +82,11 @@ def measure_times(
     the absolute error, and the shares ``within_40_ms`` and ``within_100_ms``. Raises InputError: no speech.
     """
     from slyther_cli.jobs.setup import choose_model
+    from slyther_cli.transcription.options import SearchOptions
     from slyther_cli.transcription.recogniser import Recogniser
 
-    recogniser = Recogniser(choose_model("transcribe", model, model), decode="greedy", lm="none")
+    config = choose_model("transcribe", model, model)
+    recogniser = Recogniser(config, search=SearchOptions(decode="greedy", lm="none"))
     rows = read_table(manifest, ("path", "split", "transcript"))
     rows = [row for row in rows if row["split"] == split and row["transcript"].strip()]
     if not rows:

@@ -1,0 +1,103 @@
+"""The options of ``transcribe``: how text is searched, how subtitles are laid out, and the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from slyther_cli.errors import UsageError
+from slyther_cli.jobs.options import BatchOptions, Options
+
+EACH = "each"  # the channel that stands for all, each for itself
+LANGUAGES = ("en", "english")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(Options):
+    """How text is searched.
+
+    ``decode``        "greedy", "beam", "joint" (with the model's decoder), or None: the beam if the model
+                      brings a language model, or ``lm`` names one.
+    ``lm``            "auto" (the model's own, if there is one), "none", or a file: ARPA or our binary.
+    ``beam``, ``lm_weight``, ``word_bonus``
+                      instead of the model's own settings.
+    ``lexicon``       a file of your own pronunciations (``english.pronunciations``), and
+    ``hotwords``      words that are likely here, parted by commas: both for models that hear phones.
+    ``all_words``     keep also what is little like speech (``decode.speech_filter``).
+    """
+
+    decode: Literal["greedy", "beam", "joint"] | None = None
+    lm: str = "auto"
+    beam: int | None = None
+    lm_weight: float | None = None
+    word_bonus: float | None = None
+    lexicon: str | os.PathLike[str] | None = None
+    hotwords: str | None = None
+    all_words: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutOptions(Options):
+    """How subtitles are laid out.
+
+    ``max_line_width``, ``max_line_count``, ``max_words_per_line``, ``highlight_words``
+                      as whisper has them, for srt and vtt; see ``decode.subtitles``. The first two also
+                      bound the segments of every format.
+    """
+
+    max_line_width: int | None = None
+    max_line_count: int | None = None
+    max_words_per_line: int | None = None
+    highlight_words: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
+    """What is transcribed, and what is written.
+
+    ``formats``       of "txt", "srt", "vtt", "tsv", "json", "all"; byte for byte as whisper writes them.
+    ``beside``        without an output folder, put results beside their inputs.
+    ``language``      "en" or None: the models know English.
+    ``words``         whether json has the words of a segment, with their times.
+    ``separate``      pull two speakers apart first, and label what each says "S1", "S2".
+    ``separate_model``  name or folder of another separation model.
+
+    ``channel`` may also be "each": what is said in each channel, labelled "S1", "S2", as in recordings of
+    telephone calls.
+    """
+
+    formats: Sequence[str] = ("txt",)
+    beside: bool = False
+    language: str | None = None
+    words: bool = True
+    separate: bool = False
+    separate_model: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._becomes("formats", (self.formats,) if isinstance(self.formats, str) else tuple(self.formats))
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether the recording's channels are the speakers."""
+        return self.channel == EACH
+
+    def check(self) -> None:
+        from slyther_cli.decode.transcript import chosen_formats
+
+        super().check()
+        if self.language is not None and self.language.lower() not in LANGUAGES:
+            raise UsageError(f"the language {self.language!r} is not known: the models write English (en)")
+        for name, value in self.of(LayoutOptions).items():
+            option = f"--{name.replace('_', '-')}"
+            if value and not self.words:
+                raise UsageError(f"{option} needs the times of the words: leave out --word-timestamps")
+            if value is not None and value is not False and value < 1:
+                raise UsageError(f"{option} must be at least 1")
+        if self.separate_model is not None and not self.separate:
+            raise UsageError("--separate-model needs --separate")
+        if self.by_channel and self.separate:
+            raise UsageError("--separate takes one channel or their mix: leave out --channel each")
+        chosen_formats(self.formats)
