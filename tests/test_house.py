@@ -1,7 +1,17 @@
 """Functions take few parameters: what an option is, a dataclass says once (``jobs.options``)."""
 
 import ast
+import inspect
+from dataclasses import fields
 from pathlib import Path
+
+import pytest
+
+from slyther_cli import separate, transcribe
+from slyther_cli.commands.separate import separate as separate_command
+from slyther_cli.commands.transcribe import transcribe as transcribe_command
+from slyther_cli.separation.options import SeparateOptions
+from slyther_cli.transcription.options import TranscribeOptions
 
 PACKAGE = Path(__file__).parents[1] / "slyther_cli"
 MOST = 8
@@ -45,10 +55,38 @@ def crowded():
         if parts[0] in ON_THE_WHOLE:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef) and parameters(node) > MOST:
-                if not (parts[0] == "commands" and is_command(node)):
-                    yield ".".join((*parts, node.name))
+            many = isinstance(node, ast.FunctionDef) and parameters(node) > MOST
+            if many and not (parts[0] == "commands" and is_command(node)):
+                yield ".".join((*parts, node.name))
 
 
 def test_functions_take_few_parameters():
     assert sorted(crowded()) == sorted(TOO_MANY)
+
+
+@pytest.mark.parametrize(
+    "command, options",
+    [(separate_command, SeparateOptions), (transcribe_command, TranscribeOptions)],
+)
+def test_commands_have_the_defaults_of_their_options(command, options):
+    elsewhere = {"filename", "memory_limit"}  # --flat chooses the one, the other is a text there
+    there = inspect.signature(command).parameters
+    shared = [f for f in fields(options) if f.name in there.keys() - elsewhere]
+    assert [f.name for f in shared if there[f.name].default != f.default] == [] and len(shared) >= 20
+    missing = {f.name for f in fields(options)} - there.keys()
+    assert missing <= {"existing", "formats", "beside", "words"}
+
+
+def test_options_tell_what_was_given():
+    """And every call says in help() what it takes; what it does not take is refused."""
+    made = SeparateOptions(work_dir="there", existing="skip", subtype="24")
+    assert made.given() == {"work_dir": "there", "existing": "skip", "subtype": "24"}
+    assert set(made.shaping()) == {
+        "channel", "track", "strict", "format", "subtype", "residual", "clip", "match_speakers",
+    }  # fmt: skip
+    assert TranscribeOptions(formats="txt") == TranscribeOptions() != TranscribeOptions(formats=["srt"])
+    for function, options in ((separate, SeparateOptions), (transcribe, TranscribeOptions)):
+        assert {f.name for f in fields(options)} < set(inspect.signature(function).parameters)
+        assert [f.name for f in fields(options) if f"``{f.name}``" not in function.__doc__] == []
+        with pytest.raises(TypeError, match="clipp"):
+            function("a.wav", clipp="none")
