@@ -6,7 +6,7 @@ import numpy as np
 import soundfile as sf
 
 
-def make() -> dict[str, str]:
+def write_bad_recordings() -> dict[str, str]:
     """Make them in the current folder: name -> words of the message."""
     Path("dir.wav").mkdir()
     Path("empty.wav").touch()

@@ -12,7 +12,7 @@ import pytest
 import soundfile as sf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_audio_reader import NOISE, RNG, encoded, make, read, refused
+from test_audio_reader import NOISE, RNG, encoded, read, refused, write_sound
 
 from slyther_cli.audio import wav
 from slyther_cli.audio.reader import AudioReader
@@ -26,7 +26,7 @@ from slyther_cli.errors import InputError, UsageError
     [(0xFFFFFFFF, 0xFFFFFFFF), (0, 0), (0x7FFFFFFF, 0x7FFFFFDB), (0xFFFFFFFF, 0xFFFFFFDB), (36, 0)],
 )
 def test_wav_without_a_length(tmp_path, riff, data):
-    path = make(tmp_path / "x.wav")
+    path = write_sound(tmp_path / "x.wav")
     raw = bytearray(path.read_bytes())
     raw[4:8], raw[40:44] = struct.pack("<I", riff), struct.pack("<I", data)
     path.write_bytes(raw)
@@ -36,7 +36,7 @@ def test_wav_without_a_length(tmp_path, riff, data):
 @pytest.mark.parametrize("declared", [0xFFFFFFFF, 0x7FFFFFDB, (5 * 2**30 - 2) % 2**32])
 def test_wav_beyond_4_gib(tmp_path, declared):
     """A sparse file of 5 GiB whose 32-bit length is a placeholder, or wrapped around."""
-    path = make(tmp_path / "x.wav", NOISE[:1])
+    path = write_sound(tmp_path / "x.wav", NOISE[:1])
     raw = bytearray(path.read_bytes()[:44])
     raw[40:44] = struct.pack("<I", declared)
     size = 5 * 2**30 - 2
@@ -53,7 +53,7 @@ def test_wav_beyond_4_gib(tmp_path, declared):
 
 
 def test_wav_with_chunks_behind_the_samples(tmp_path):
-    path = make(tmp_path / "x.wav", NOISE[:1000])
+    path = write_sound(tmp_path / "x.wav", NOISE[:1000])
     path.write_bytes(path.read_bytes() + b"LIST" + struct.pack("<I", 400) + bytes(400))
     assert len(read(path)[0]) == 1000
 
@@ -173,10 +173,10 @@ def test_files_without_sound(tmp_path):
     refused(put("video.m4a", b"\0\0\0\x20ftypM4A " + bytes(99)), "is not a sound file that can be read")
     refused(put("x.mid", b"MThd" + bytes(99)), "is MIDI: notes, not sound")
     refused(put("video.webm", b"\x1a\x45\xdf\xa3" + bytes(99)), "is not a sound file that can be read")
-    refused(put("head.wav", make(tmp_path / "x.wav").read_bytes()[:20]), "is not a sound file")
+    refused(put("head.wav", write_sound(tmp_path / "x.wav").read_bytes()[:20]), "is not a sound file")
     refused(put("one.wav", b"R"), "is not a sound file")
-    refused(make(tmp_path / "zero.wav", NOISE[:0]), "has a header but no samples")
-    refused(make(tmp_path / "zero.ogg", NOISE[:0]), "has a header but no samples")
+    refused(write_sound(tmp_path / "zero.wav", NOISE[:0]), "has a header but no samples")
+    refused(write_sound(tmp_path / "zero.ogg", NOISE[:0]), "has a header but no samples")
     page = encoded("a.ogg", tmp_path).read_bytes()[:30] + b"OggS\0"  # breaks off in the mark of a page
     refused(put("x.ogg", page), "is not a sound file")
     for name in ("a.flac", "a.ogg", "a.mp3"):
@@ -186,9 +186,11 @@ def test_files_without_sound(tmp_path):
 
 @pytest.mark.parametrize("rate", [1, 3999, 768_001, 1_000_000])
 def test_rates_out_of_range(tmp_path, rate):
-    refused(make(tmp_path / "x.wav", NOISE[:10], rate), f"has a sampling rate of {rate} Hz; 4000 Hz to")
+    refused(
+        write_sound(tmp_path / "x.wav", NOISE[:10], rate), f"has a sampling rate of {rate} Hz; 4000 Hz to"
+    )
     with pytest.raises(UsageError, match=f"a rate of {rate} Hz"):
-        AudioReader(make(tmp_path / "y.wav"), rate=rate)
+        AudioReader(write_sound(tmp_path / "y.wav"), rate=rate)
 
 
 def test_cut_and_damaged_flac(tmp_path):
@@ -249,7 +251,9 @@ def test_joined_ogg_streams(name, tmp_path):
     for part in (x[: len(alone)], x[len(alone) :]):
         assert np.corrcoef(part[:29_000], alone[:29_000])[0, 1] > 0.95
     assert "2 Ogg streams joined: read one after the other" in notes
-    stereo = make(tmp_path / "s.ogg", np.stack([NOISE, NOISE], 1), 8000, format="OGG", subtype="VORBIS")
+    stereo = write_sound(
+        tmp_path / "s.ogg", np.stack([NOISE, NOISE], 1), 8000, format="OGG", subtype="VORBIS"
+    )
     (tmp_path / "joined.ogg").write_bytes((encoded("a.ogg", tmp_path)).read_bytes() + stereo.read_bytes())
     x, notes = read(tmp_path / "joined.ogg")
     assert len(x) == pytest.approx(90_000, abs=10)
@@ -281,14 +285,14 @@ def test_mp3_from_the_middle_and_with_junk_behind(tmp_path, capfd):
 
 def test_mp3_is_what_libsndfile_makes_of_it(tmp_path):
     for channels, rate in ((1, 16000), (2, 44100)):
-        path = make(tmp_path / "x.mp3", np.stack([NOISE] * channels, 1), rate, format="MP3")
+        path = write_sound(tmp_path / "x.mp3", np.stack([NOISE] * channels, 1), rate, format="MP3")
         theirs, _ = sf.read(path, dtype="float32", always_2d=True)
         np.testing.assert_allclose(read(path)[0], theirs.mean(1), atol=1e-5)
 
 
 def test_wav_that_holds_more_than_its_header_says(tmp_path):
     """A recorder that was cut off before it set its header right."""
-    path = make(tmp_path / "x.wav")
+    path = write_sound(tmp_path / "x.wav")
     raw = bytearray(path.read_bytes())
     raw[4:8], raw[40:44] = struct.pack("<I", 36 + 960), struct.pack("<I", 960)
     path.write_bytes(raw)
@@ -301,7 +305,7 @@ def test_wav_that_holds_more_than_its_header_says(tmp_path):
 def test_file_without_permission():
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         os.chmod(folder, 0o755)
-        path = make(Path(folder, "secret.wav"))
+        path = write_sound(Path(folder, "secret.wav"))
         os.chmod(path, 0)
         root = os.geteuid() == 0
         if root:
@@ -321,7 +325,7 @@ def test_odd_names_make_one_line(tmp_path):
     assert str(error.value).isprintable()
     odd = os.fsencode(tmp_path) + b"/\xff\xfe.wav"
     with open(odd, "wb") as file:
-        file.write(make(tmp_path / "x.wav").read_bytes())
+        file.write(write_sound(tmp_path / "x.wav").read_bytes())
     assert len(read(os.fsdecode(odd))[0]) == len(NOISE)
 
 

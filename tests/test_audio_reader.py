@@ -43,14 +43,14 @@ FORMATS = {  # name: (format, subtype, how far samples may be off)
 }
 
 
-def make(path, x=NOISE, rate=16000, **how):
+def write_sound(path, x=NOISE, rate=16000, **how):
     sf.write(path, x, rate, **how)
     return path
 
 
 def encoded(name, tmp_path, x=NOISE, rate=16000):
     kind, subtype, _ = FORMATS[name]
-    return make(tmp_path / name, x, rate, format=kind, subtype=subtype)
+    return write_sound(tmp_path / name, x, rate, format=kind, subtype=subtype)
 
 
 def read(path, size=7000, **how):
@@ -122,7 +122,7 @@ def test_every_format(name, tmp_path):
 def test_samples_do_not_depend_on_the_block_size(tmp_path, n, size, source, rate, channels):
     size = max(size, n // 200)
     x = np.random.default_rng(n).standard_normal((n, channels)).astype(np.float32)
-    path = make(tmp_path / "x.wav", x, source, subtype="FLOAT")
+    path = write_sound(tmp_path / "x.wav", x, source, subtype="FLOAT")
     whole, _ = read(path, 10**9, rate=rate)
     assert len(whole) == resampled_length(n, source, rate or source)
     np.testing.assert_array_equal(read(path, size, rate=rate)[0], whole)
@@ -144,7 +144,7 @@ def test_reading_again_gives_the_same(name, tmp_path):
 
 @pytest.mark.parametrize("rate", [4000, 11025, 384_000, 768_000])
 def test_extreme_rates(tmp_path, rate):
-    x, notes = read(make(tmp_path / "x.wav", NOISE[:9000], rate), rate=8000)
+    x, notes = read(write_sound(tmp_path / "x.wav", NOISE[:9000], rate), rate=8000)
     assert len(x) == resampled_length(9000, rate, 8000)
     assert notes == [f"resampled {rate} Hz -> 8000 Hz"]
 
@@ -161,7 +161,7 @@ def test_one_sample(name, rate, tmp_path):
 
 def test_mix_and_single_channels(tmp_path):
     stereo = np.stack([NOISE, 0.5 * NOISE[::-1]], axis=1)
-    path = make(tmp_path / "x.wav", stereo, subtype="FLOAT")
+    path = write_sound(tmp_path / "x.wav", stereo, subtype="FLOAT")
     mixed, notes = read(path)
     np.testing.assert_allclose(mixed, stereo.mean(axis=1), atol=1e-7)
     assert notes == ["2 channels mixed down to one"]
@@ -170,30 +170,30 @@ def test_mix_and_single_channels(tmp_path):
         np.testing.assert_array_equal(x, stereo[:, int(channel) - 1])
         assert notes == [f"channel {channel} of 2 is used"]
     refused(path, r"has 2 channels: there is no channel 3", channel=3)
-    refused(make(tmp_path / "m.wav"), r"has 1 channel: there is no channel 2", channel=2)
+    refused(write_sound(tmp_path / "m.wav"), r"has 1 channel: there is no channel 2", channel=2)
 
 
 @pytest.mark.parametrize("channel", [0, -1, "left", "", "1.5", None])
 def test_senseless_channels(tmp_path, channel):
     with pytest.raises(UsageError, match="channel"):
-        AudioReader(make(tmp_path / "x.wav"), channel=channel)
+        AudioReader(write_sound(tmp_path / "x.wav"), channel=channel)
 
 
 def test_64_channels(tmp_path):
     x = RNG.standard_normal((5000, 64)).astype(np.float32)
-    path = make(tmp_path / "x.wav", x, subtype="FLOAT")
+    path = write_sound(tmp_path / "x.wav", x, subtype="FLOAT")
     np.testing.assert_allclose(read(path)[0], x.mean(axis=1), atol=1e-6)
     np.testing.assert_array_equal(read(path, channel=64)[0], x[:, 63])
 
 
 def test_silent_and_cancelling_channels_are_reported(tmp_path):
-    silent = make(tmp_path / "s.wav", np.stack([NOISE, 0 * NOISE], axis=1))
+    silent = write_sound(tmp_path / "s.wav", np.stack([NOISE, 0 * NOISE], axis=1))
     assert any("channel 2 is silent throughout" in note for note in read(silent)[1])
     assert not any("silent" in note for note in read(silent, channel=1)[1])
     assert "channel 2 is silent throughout, others are not" in read(silent, channel=2)[1]
-    phase = make(tmp_path / "p.wav", np.stack([NOISE, -NOISE], axis=1), subtype="FLOAT")
+    phase = write_sound(tmp_path / "p.wav", np.stack([NOISE, -NOISE], axis=1), subtype="FLOAT")
     assert any("cancel each other" in note for note in read(phase)[1])
-    nothing = make(tmp_path / "n.wav", np.zeros((100, 2)))
+    nothing = write_sound(tmp_path / "n.wav", np.zeros((100, 2)))
     assert "digital silence from beginning to end" in read(nothing)[1]
 
 
@@ -204,33 +204,33 @@ def test_channels_with_a_speaker_each_are_reported(tmp_path, gain):
     noise = 0.1 * RNG.standard_normal((len(turns), 1)).astype(np.float32)
     call = noise * np.where(turns, 1, 0.05) * [gain, 0.3 * gain]
     note = "a voice of its own seems to be in each channel: transcribe --channel each keeps them apart"
-    path = make(tmp_path / "call.wav", call, subtype="FLOAT")
+    path = write_sound(tmp_path / "call.wav", call, subtype="FLOAT")
     assert note in read(path)[1] and note not in read(path, channel=1)[1]
     room = noise * [1, 0.5] + 0.02 * RNG.standard_normal(call.shape)
     wide = 0.1 * RNG.standard_normal(call.shape)
     for both in (room, wide):
-        assert note not in read(make(tmp_path / "room.wav", both, subtype="FLOAT"))[1]
+        assert note not in read(write_sound(tmp_path / "room.wav", both, subtype="FLOAT"))[1]
 
 
 def test_samples_that_are_not_numbers(tmp_path):
     x = NOISE.copy()
     x[[3, 77, 20_000]] = np.nan, np.inf, -np.inf
     x[100] = 1e30
-    path = make(tmp_path / "x.wav", x, subtype="FLOAT")
+    path = write_sound(tmp_path / "x.wav", x, subtype="FLOAT")
     got, notes = read(path)
     assert "4 non-finite samples replaced by zero" in notes
     bad = [3, 77, 100, 20_000]
     assert (got[bad] == 0).all()
     np.testing.assert_array_equal(np.delete(got, bad), np.delete(x, bad))
     assert np.isfinite(read(path, rate=44100)[0]).all()
-    nans = make(tmp_path / "n.wav", np.full(50, np.nan, np.float32), subtype="FLOAT")
+    nans = write_sound(tmp_path / "n.wav", np.full(50, np.nan, np.float32), subtype="FLOAT")
     got, notes = read(nans)
     assert (got == 0).all() and len(got) == 50
     assert notes == ["50 non-finite samples replaced by zero", "digital silence from beginning to end"]
 
 
 def test_loud_float_files_are_kept(tmp_path):
-    path = make(tmp_path / "x.wav", 30000 * NOISE, subtype="FLOAT")
+    path = write_sound(tmp_path / "x.wav", 30000 * NOISE, subtype="FLOAT")
     np.testing.assert_array_equal(read(path)[0], 30000 * NOISE)
 
 
@@ -253,7 +253,7 @@ def test_stdin(name, tmp_path, monkeypatch):
 
 
 def test_stdin_streamed_wav(tmp_path, monkeypatch):
-    raw = bytearray(make(tmp_path / "x.wav").read_bytes())
+    raw = bytearray(write_sound(tmp_path / "x.wav").read_bytes())
     raw[4:8] = raw[40:44] = b"\xff" * 4
     with stdin(monkeypatch, bytes(raw)):
         np.testing.assert_allclose(read("-", work_dir=tmp_path)[0], NOISE, atol=4e-5)
@@ -298,7 +298,7 @@ def test_stopped_the_moment_the_copy_is_made(tmp_path, monkeypatch):
 
 
 def test_named_pipe(tmp_path):
-    raw = make(tmp_path / "x.wav").read_bytes()
+    raw = write_sound(tmp_path / "x.wav").read_bytes()
     os.mkfifo(tmp_path / "pipe")
     thread = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(raw,))
     thread.start()

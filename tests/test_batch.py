@@ -19,6 +19,7 @@ import soundfile as sf
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tools import files_in, run_command
 
 import slyther_cli
 from slyther_cli import app, files
@@ -55,7 +56,7 @@ def place(tmp_path, monkeypatch, models):
     return tmp_path
 
 
-def make(*names, seconds=0.1, seed=0):
+def write_noise(*names, seconds=0.1, seed=0):
     for i, name in enumerate(names):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         x = np.random.default_rng(seed + i).standard_normal(round(8000 * seconds)).astype(np.float32)
@@ -63,11 +64,9 @@ def make(*names, seconds=0.1, seed=0):
     return list(names)
 
 
-def run(capfd, *args):
+def separate(capfd, *args):
     """(exit code, events, stderr) of `slyther separate --json`."""
-    code = app.main(["separate", *map(str, args), "--json"])
-    out, err = capfd.readouterr()
-    assert "Traceback" not in err
+    code, out, err = run_command(capfd, "separate", *args, "--json")
     return code, [json.loads(line) for line in out.splitlines()], err
 
 
@@ -80,12 +79,8 @@ def ends(events):
     }
 
 
-def left(folder="."):
-    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
-
-
 def contents(folder):
-    return {name: (Path(folder) / name).read_bytes() for name in left(folder)}
+    return {name: (Path(folder) / name).read_bytes() for name in files_in(folder)}
 
 
 # Lists
@@ -150,51 +145,53 @@ def test_manifests_of_odd_names(monkeypatch):
 def test_what_is_no_manifest(capfd, name, data, words):
     if data is not None:
         Path(name).write_bytes(data)
-    code, events, err = run(capfd, "--manifest", name)
+    code, events, err = separate(capfd, "--manifest", name)
     assert code == 3 and len(err.splitlines()) == 1 and words in err and events[-1]["event"] == "error"
 
 
 def test_a_manifest_beside_names(capfd):
-    make("a.wav", "m/b.wav", "m/c.wav")
+    write_noise("a.wav", "m/b.wav", "m/c.wav")
     Path("m/list.txt").write_text("c.wav\nb.wav\n../a.wav\nmissing.wav\n")
-    code, events, _ = run(capfd, "a.wav", "m/b.wav", "--manifest", "m/list.txt", "-o", "out")
+    code, events, _ = separate(capfd, "a.wav", "m/b.wav", "--manifest", "m/list.txt", "-o", "out")
     assert code == 3 and events[0]["files"] == 4
     assert ends(events) == {"a.wav": "done", "m/b.wav": "done", "m/c.wav": "done", "m/missing.wav": "failed"}
-    code, _, err = run(capfd)
+    code, _, err = separate(capfd)
     assert code == 2 and "INPUTS" in err
 
 
 def test_the_longest_first(capfd):
-    make("a.wav", seconds=0.1)
-    make("b.wav", seconds=0.3)
-    make("c.wav", seconds=0.2)
+    write_noise("a.wav", seconds=0.1)
+    write_noise("b.wav", seconds=0.3)
+    write_noise("c.wav", seconds=0.2)
     Path("d.wav").write_text("no sound")
-    code, events, _ = run(capfd, "d.wav", "a.wav", "b.wav", "c.wav", "-o", "out")
+    code, events, _ = separate(capfd, "d.wav", "a.wav", "b.wav", "c.wav", "-o", "out")
     assert code == 3 and list(ends(events)) == ["b.wav", "c.wav", "a.wav", "d.wav"]
     results = slyther_cli.separate(["a.wav", "b.wav", "c.wav"], "again")
     assert [result.source for result in results] == ["a.wav", "b.wav", "c.wav"]
 
 
 def test_shards(capfd):
-    make(*(f"in/{i}.wav" for i in range(7)))
+    write_noise(*(f"in/{i}.wav" for i in range(7)))
     seen = []
     for i in (1, 2, 3):
-        code, events, _ = run(capfd, "in", "-o", "out", "--shard", f"{i}/3")
+        code, events, _ = separate(capfd, "in", "-o", "out", "--shard", f"{i}/3")
         assert code == 0 and events[0]["shard"] == f"{i}/3"
         seen += ends(events)
-    assert sorted(seen) == [f"in/{i}.wav" for i in range(7)] and len(left("out")) == 14
-    code, events, _ = run(capfd, "in/0.wav", "-o", "more", "--shard", "2/2")
+    assert sorted(seen) == [f"in/{i}.wav" for i in range(7)] and len(files_in("out")) == 14
+    code, events, _ = separate(capfd, "in/0.wav", "-o", "more", "--shard", "2/2")
     assert code == 0 and events[-1]["files"] == 0 and not Path("more").exists()
-    assert run(capfd, "in", "--shard", "4/3")[0] == 2
+    assert separate(capfd, "in", "--shard", "4/3")[0] == 2
 
 
 def test_a_dry_run_writes_nothing(capfd, monkeypatch):
-    make("a.wav", "b.wav", "c.wav")
-    assert run(capfd, "a.wav", "-o", "out")[0] == 0
+    write_noise("a.wav", "b.wav", "c.wav")
+    assert separate(capfd, "a.wav", "-o", "out")[0] == 0
     Path("c.wav").write_text("no sound")
     before = contents(".")
     for more, first in ((["--skip-existing"], "skipped"), ([], "failed")):
-        code, events, _ = run(capfd, "a.wav", "b.wav", "c.wav", "-o", "out", "--dry-run", "-j", "2", *more)
+        code, events, _ = separate(
+            capfd, "a.wav", "b.wav", "c.wav", "-o", "out", "--dry-run", "-j", "2", *more
+        )
         assert code == 3 and ends(events) == {"a.wav": first, "b.wav": "planned", "c.wav": "failed"}
         assert events[-1]["planned"] == 1
     assert contents(".") == before
@@ -204,11 +201,11 @@ def test_a_dry_run_writes_nothing(capfd, monkeypatch):
 
 
 def test_failures_are_recorded_and_retried(capfd):
-    make("a.wav", "b.wav", "c.wav")
+    write_noise("a.wav", "b.wav", "c.wav")
     for name in ("b.wav", "c.wav"):
         Path(name).rename(name + ".good")
         Path(name).write_text("no sound")
-    assert run(capfd, "a.wav", "b.wav", "c.wav", "-o", "out")[0] == 3
+    assert separate(capfd, "a.wav", "b.wav", "c.wav", "-o", "out")[0] == 3
     table = Path("out/slyther-failures.tsv")
     rows = [line.split("\t") for line in table.read_text().splitlines()]
     assert rows[0] == ["path", "kind", "message", "folder"] and {r[0] for r in rows[1:]} == {
@@ -217,19 +214,19 @@ def test_failures_are_recorded_and_retried(capfd):
     }
     assert all(row[1] == "file" and "not a sound file" in row[2] for row in rows[1:])
     Path("b.wav.good").rename("b.wav")
-    code, events, _ = run(capfd, "a.wav", "b.wav", "c.wav", "-o", "out", "--skip-existing")
+    code, events, _ = separate(capfd, "a.wav", "b.wav", "c.wav", "-o", "out", "--skip-existing")
     assert code == 3 and ends(events) == {"a.wav": "skipped", "b.wav": "done", "c.wav": "failed"}
     assert [line.split("\t")[0] for line in table.read_text().splitlines()[1:]] == [os.path.abspath("c.wav")]
     Path("c.wav.good").rename("c.wav")
-    code, events, _ = run(capfd, "--manifest", table, "-o", "out")  # the table is a manifest
+    code, events, _ = separate(capfd, "--manifest", table, "-o", "out")  # the table is a manifest
     assert code == 0 and list(ends(events).values()) == ["done"]
-    assert run(capfd, "a.wav", "b.wav", "c.wav", "-o", "out", "--skip-existing")[0] == 0
-    assert left("out") == sorted(f"{n}_{s}.wav" for n in "abc" for s in ("s1", "s2"))
+    assert separate(capfd, "a.wav", "b.wav", "c.wav", "-o", "out", "--skip-existing")[0] == 0
+    assert files_in("out") == sorted(f"{n}_{s}.wav" for n in "abc" for s in ("s1", "s2"))
 
 
 def test_one_failing_file_leaves_no_trace(capfd):
     Path("a.wav").write_text("no sound")
-    assert run(capfd, "a.wav", "-o", "out")[0] == 4 and not Path("out").exists()
+    assert separate(capfd, "a.wav", "-o", "out")[0] == 4 and not Path("out").exists()
 
 
 # Two runs in one folder
@@ -242,14 +239,14 @@ def test_a_claim_is_one_processes_at_a_time(tmp_path):
             raise AssertionError
         with locks.claim([tmp_path / "new/folder/y_s1.wav"]):
             pass
-    assert left() == [] and not (tmp_path / "new").exists()
+    assert files_in() == [] and not (tmp_path / "new").exists()
     with locks.claim(paths):
         pass
 
 
 def test_nothing_is_done_twice(capfd):
     """Two runs at once over the same inputs, each file by one of them."""
-    names = make(*(f"in/{i:02}.wav" for i in range(24)), seconds=0.05)
+    names = write_noise(*(f"in/{i:02}.wav" for i in range(24)), seconds=0.05)
     runs = [[], []]
 
     def work(events):
@@ -261,33 +258,33 @@ def test_nothing_is_done_twice(capfd):
     for thread in threads:
         thread.join()
     done = [name for events in runs for name, how in ends(events).items() if how == "done"]
-    assert sorted(done) == names and len(left("out")) == 48
+    assert sorted(done) == names and len(files_in("out")) == 48
     assert all(len(ends(events)) == 24 for events in runs)
 
 
 def test_a_file_that_another_writes(capfd):
-    make("a.wav")
+    write_noise("a.wav")
     with locks.claim([Path("out/a_s1.wav")]):
-        code, events, err = run(capfd, "a.wav", "-o", "out")
+        code, events, err = separate(capfd, "a.wav", "-o", "out")
         assert code == 4 and "another slyther" in err and "--skip-existing" in err
-        code, events, _ = run(capfd, "a.wav", "-o", "out", "--skip-existing")
+        code, events, _ = separate(capfd, "a.wav", "-o", "out", "--skip-existing")
         assert code == 0 and ends(events) == {"a.wav": "skipped"}
         assert events[-2]["notes"] == ["another slyther works on it"] and events[-2]["outputs"] == {}
         assert app.main(["separate", "a.wav", "-o", "out", "--skip-existing"]) == 0
         out, err = capfd.readouterr()
         assert not out and "results are there" not in err
-        assert run(capfd, "a.wav", "-o", "out", "--force")[0] == 4
-    assert run(capfd, "a.wav", "-o", "out")[0] == 0
+        assert separate(capfd, "a.wav", "-o", "out", "--force")[0] == 4
+    assert separate(capfd, "a.wav", "-o", "out")[0] == 0
 
 
 def test_a_file_system_without_locks(capfd, monkeypatch):
     def refuses(handle, flags):
         raise OSError(files.errno.ENOLCK, "No locks available")
 
-    make("a.wav")
+    write_noise("a.wav")
     monkeypatch.setattr(files.fcntl, "flock", refuses)
-    code, _, err = run(capfd, "a.wav", "-o", "out")
-    assert code == 0 and "has no locks" in err and left("out") == ["a_s1.wav", "a_s2.wav"]
+    code, _, err = separate(capfd, "a.wav", "-o", "out")
+    assert code == 0 and "has no locks" in err and files_in("out") == ["a_s1.wav", "a_s2.wav"]
 
 
 # Several processes
@@ -304,17 +301,17 @@ def tidy(events):
 
 
 def test_several_processes_do_what_one_does(capfd):
-    make(*(f"in/{i}.wav" for i in range(5)), seconds=0.4)
-    make("in/done.wav")
+    write_noise(*(f"in/{i}.wav" for i in range(5)), seconds=0.4)
+    write_noise("in/done.wav")
     Path("in/bad.wav").write_text("no sound")
-    assert run(capfd, "in/done.wav", "-o", "out")[0] == 0
+    assert separate(capfd, "in/done.wav", "-o", "out")[0] == 0
     how = ("in", "-o", "out", "--skip-existing", "--threads", "1")
-    code, alone, err = run(capfd, *how)
+    code, alone, err = separate(capfd, *how)
     wanted = contents("out")
-    for name in left("out"):
+    for name in files_in("out"):
         if not name.startswith("done"):
             (Path("out") / name).unlink()
-    many_code, many, many_err = run(capfd, *how, "--jobs", "2")
+    many_code, many, many_err = separate(capfd, *how, "--jobs", "2")
     assert many_code == code == 3 and contents("out") == wanted
     assert many[0].pop("jobs") == many[0]["options"].pop("jobs") == 2 and many[0] == alone[0]
     assert tidy(many) == tidy(alone)
@@ -327,16 +324,16 @@ def test_several_processes_do_what_one_does(capfd):
 
 @pytest.mark.slow
 def test_what_stops_all_stops_all_processes(capfd):
-    make("a.wav", "b.wav")
-    code, events, err = run(capfd, "a.wav", "b.wav", "-j", "2", "--channel", "nine")
+    write_noise("a.wav", "b.wav")
+    code, events, err = separate(capfd, "a.wav", "b.wav", "-j", "2", "--channel", "nine")
     assert code == 2 and len(err.splitlines()) == 1 and events[-1]["kind"] == "usage"
     assert not Path("separated").exists()
 
 
 def test_standard_input_is_not_for_several(capfd):
-    make("a.wav")
-    assert run(capfd, "a.wav", "-", "-j", "2")[0] == 2
-    assert run(capfd, "-", "--manifest", "-")[0] == 2
+    write_noise("a.wav")
+    assert separate(capfd, "a.wav", "-", "-j", "2")[0] == 2
+    assert separate(capfd, "-", "--manifest", "-")[0] == 2
 
 
 class Unlucky:
@@ -380,7 +377,7 @@ class UnluckyHand:
 def test_lost_hands(monkeypatch, losses, count, resume):
     """Every input is done once, by whoever is left, unless it takes three hands with it."""
     if not Path("in").exists():
-        make("in/a.wav", "in/b.wav", "in/c.wav", seconds=0.02)
+        write_noise("in/a.wav", "in/b.wav", "in/c.wav", seconds=0.02)
     shutil.rmtree("out", ignore_errors=True)
     crews, events = [], []
 
@@ -405,16 +402,16 @@ def test_lost_hands(monkeypatch, losses, count, resume):
 
 
 def test_jobs_run_what_is_installed_in_a_folder_with_another_source(capfd, monkeypatch):
-    make("a.wav", "b.wav", seconds=0.02)
+    write_noise("a.wav", "b.wav", seconds=0.02)
     Path("slyther_cli").mkdir()
     Path("slyther_cli/__init__.py").write_text("raise SystemExit('the source, not built')")
     monkeypatch.delenv("PYTHONSAFEPATH")
-    code, _, err = run(capfd, "a.wav", "b.wav", "-o", "out", "--jobs", "2")
+    code, _, err = separate(capfd, "a.wav", "b.wav", "-o", "out", "--jobs", "2")
     assert code == 0 and "not built" not in err
 
 
 def test_what_was_there_before_is_not_a_lost_hands_work(monkeypatch):
-    make("a.wav", "b.wav", seconds=0.02)
+    write_noise("a.wav", "b.wav", seconds=0.02)
     Path("out").mkdir()
     for name in ("a_s1.wav", "a_s2.wav"):
         Path("out", name).write_text("old")
@@ -429,15 +426,15 @@ def test_what_was_there_before_is_not_a_lost_hands_work(monkeypatch):
 
 
 def test_a_file_called_like_standard_input(capfd):
-    make("a.wav")
+    write_noise("a.wav")
     Path("a.wav").rename("-")
     for how in (["./-"], ["--manifest", "list.txt"]):
         Path("list.txt").write_text("-\n")
-        code, events, _ = run(capfd, *how, "-o", "out", "--force")
+        code, events, _ = separate(capfd, *how, "-o", "out", "--force")
         assert (
             code == 0
             and ends(events) == {str(Path("-").absolute()): "done"}
-            and left("out") == ["-_s1.wav", "-_s2.wav"]
+            and files_in("out") == ["-_s1.wav", "-_s2.wav"]
         )
 
 
@@ -459,7 +456,7 @@ def test_hands_that_never_start():
 
 def test_work_that_is_given_up_leaves_nothing(monkeypatch):
     """The lock and the unfinished files of a process that was killed three times."""
-    make("a.wav", "b.wav", seconds=0.02)
+    write_noise("a.wav", "b.wav", seconds=0.02)
     outputs = [Path("out/deep/a_s1.wav"), Path("out/deep/a_s2.wav")]
 
     class Killed(UnluckyHand):
@@ -483,7 +480,7 @@ def test_work_that_is_given_up_leaves_nothing(monkeypatch):
     how = {"jobs": 2, "threads": 1, "filename": "deep/{track}_{stem}.{ext}"}
     results = slyther_cli.separate(["a.wav", "b.wav"], "out", **how)
     assert [r.status for r in results] == ["failed", "done"] and "lost 3 times" in str(results[0].error)
-    assert left("out") == ["deep/b_s1.wav", "deep/b_s2.wav", "slyther-failures.tsv"]
+    assert files_in("out") == ["deep/b_s1.wav", "deep/b_s2.wav", "slyther-failures.tsv"]
     how["filename"] = "deeper/{track}_{stem}.{ext}"
     outputs[:] = [Path("out/deeper/a_s1.wav"), Path("out/deeper/a_s2.wav")]
     slyther_cli.separate(["a.wav"], "out", ray="none", **how)
@@ -491,7 +488,7 @@ def test_work_that_is_given_up_leaves_nothing(monkeypatch):
 
 
 def test_a_process_lost_while_it_starts_is_no_try_of_a_file(monkeypatch):
-    make("a.wav", "b.wav", seconds=0.02)
+    write_noise("a.wav", "b.wav", seconds=0.02)
     begin, give, hired, given = pool._Process.__init__, pool._Process.give, [], []
 
     def hire(self, job, number):
@@ -528,7 +525,7 @@ def children():
 @pytest.mark.slow
 def test_a_killed_process_is_replaced():
     """SIGKILL in mid-file: with --resume the work goes on inside it, and the result is the same."""
-    make("a.wav", "b.wav", seconds=60)
+    write_noise("a.wav", "b.wav", seconds=60)
     how = {"model": "slow", "threads": 1, "resume": True, "work_dir": "work"}
     slyther_cli.separate(["a.wav", "b.wav"], "alone", **how)
     notes, killed = [], []
@@ -543,12 +540,12 @@ def test_a_killed_process_is_replaced():
 
     results = slyther_cli.separate(["a.wav", "b.wav"], "out", jobs=2, on_event=on_event, **how)
     assert [r.status for r in results] == ["done", "done"] and contents("out") == contents("alone")
-    assert len(killed) == 2 and "went on from the work of an earlier run" in notes and not left("work")
+    assert len(killed) == 2 and "went on from the work of an earlier run" in notes and not files_in("work")
 
 
 @pytest.mark.slow
 def test_a_process_that_always_dies():
-    make("a.wav", "b.wav", seconds=20)
+    write_noise("a.wav", "b.wav", seconds=20)
 
     def on_event(event):
         if event["event"] == "progress" and event["fraction"] < 0.5:
@@ -559,12 +556,12 @@ def test_a_process_that_always_dies():
     results = slyther_cli.separate(["a.wav", "b.wav"], "out", "slow", jobs=2, on_event=on_event)
     for result in results:
         assert "lost 3 times, killed" in str(result.error) and "--memory-limit" in str(result.error)
-    assert left("out") == ["slyther-failures.tsv"]
+    assert files_in("out") == ["slyther-failures.tsv"]
 
 
 def test_stopping_stops_the_processes(tmp_path):
     """What stops the first process stops all, and nothing half is left."""
-    make("a.wav", "b.wav", seconds=30)
+    write_noise("a.wav", "b.wav", seconds=30)
 
     class Stop(BaseException):
         pass
@@ -578,7 +575,7 @@ def test_stopping_stops_the_processes(tmp_path):
     end = time.monotonic() + 10
     while children() and time.monotonic() < end:
         time.sleep(0.05)
-    assert not children() and left() == ["a.wav", "b.wav"]
+    assert not children() and files_in() == ["a.wav", "b.wav"]
 
 
 def test_errors_that_cannot_travel():
@@ -610,7 +607,7 @@ def test_nothing_has_a_name_before_it_is_on_the_disk(place, monkeypatch):
         pytest.skip("needs /proc")
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", named)
-    files = make(*(f"{i}.wav" for i in range(4)))
+    files = write_noise(*(f"{i}.wav" for i in range(4)))
     assert [r.status for r in slyther_cli.separate(files, "out", threads=1)] == ["done"] * 4
     names = [what for kind, what in done if kind == "name"]
     assert len(names) == 8 and all(done.index(("sync", n)) < done.index(("name", n)) for n in names)

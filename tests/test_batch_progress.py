@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-import tones
-from tones import left, make, run
+from tones import record, transcribed
+from tools import files_in, from_file_as_stdin
 
 from slyther_cli.jobs import estimate
 from slyther_cli.jobs import progress as overall
@@ -53,7 +53,7 @@ def test_the_time_left_of_all(monkeypatch):
 
 def test_events_of_a_batch_say_how_far_it_is(capfd):
     for i in range(3):
-        make(f"{i}.wav", text="all deal")
+        record(f"{i}.wav", text="all deal")
     events = []
     transcribe(["0.wav", "1.wav", "2.wav"], "out", on_event=events.append)
     seen = [
@@ -79,17 +79,17 @@ def test_cost_is_that_of_a_second_of_sound(monkeypatch):
 
 def test_a_dry_run_estimates_the_time(capfd, monkeypatch):
     for i in range(2):
-        make(f"{i}.wav", text="all deal")
+        record(f"{i}.wav", text="all deal")
     (alone,) = transcribe("0.wav", dry_run=True)
     assert 0 < alone.estimate < 60 * alone.seconds
     monkeypatch.setattr("slyther_cli.transcription.work.cost", lambda work, rate: 30.0)
-    code, out, err = run(capfd, "0.wav", "1.wav", "-o", "out", "--dry-run", "--json")
+    code, out, err = transcribed(capfd, "0.wav", "1.wav", "-o", "out", "--dry-run", "--json")
     events = [json.loads(line) for line in out.splitlines()]
     for event in (e for e in events if e["event"] == "file_done"):
         assert event["estimate_seconds"] == pytest.approx(30 * event["seconds"], abs=0.1)
     assert events[-1]["estimate_seconds"] == pytest.approx(60 * alone.seconds, abs=0.1)
     assert code == 0 and err.count(", an estimated") == 3 and not Path("out").exists()
-    _, out, _ = run(capfd, "0.wav", "1.wav", "-o", "out", "--dry-run", "--json", "--jobs", "2")
+    _, out, _ = transcribed(capfd, "0.wav", "1.wav", "-o", "out", "--dry-run", "--json", "--jobs", "2")
     assert json.loads(out.splitlines()[-1])["estimate_seconds"] == pytest.approx(30 * alone.seconds, abs=0.1)
     sums = {}
     for how in ({}, {"channel": "each"}, {"separate": True}):
@@ -112,26 +112,26 @@ def test_a_dry_run_estimates_the_time(capfd, monkeypatch):
     ],
 )
 def test_who_stops_a_job_is_told_how_to_go_on(capfd, monkeypatch, more, words):
-    make()
+    record()
 
     def stopped(*args, **more):
         raise KeyboardInterrupt
         yield
 
     monkeypatch.setattr(recogniser, "encode_whole", stopped)
-    code, _, err = run(capfd, "talk.wav", "-o", "out", "--work-dir", "work", *more)
-    assert code == 130 and err.splitlines()[-1] == "slyther: stopped" and not left("out")
+    code, _, err = transcribed(capfd, "talk.wav", "-o", "out", "--work-dir", "work", *more)
+    assert code == 130 and err.splitlines()[-1] == "slyther: stopped" and not files_in("out")
     assert err.splitlines()[-2:-1] == ([f"slyther: {words}"] if words else [])
 
 
 def test_what_cannot_go_on_says_nothing_of_it(capfd, monkeypatch):
-    make()
-    tones.stdin(monkeypatch, "talk.wav")
+    record()
+    from_file_as_stdin(monkeypatch, "talk.wav")
 
     def stopped(*args, **more):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(recogniser.Recogniser, "plan", stopped)
     for how in (("-",), ("talk.wav", "--dry-run")):
-        code, _, err = run(capfd, *how, "-o", "out")
+        code, _, err = transcribed(capfd, *how, "-o", "out")
         assert code == 130 and "stopped" in err and "--resume" not in err

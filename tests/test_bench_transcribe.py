@@ -25,7 +25,7 @@ def manifest(shift=0.0):
     """Two utterances whose phones say when their words are heard, ``shift`` seconds later than they are."""
     lines = ["path\tspeaker\tsplit\ttranscript\tphones"]
     for i in range(2):
-        words = tones.make(f"{i}.wav", x=None)
+        words = tones.record(f"{i}.wav", x=None)
         seconds = sf.info(f"{i}.wav").duration
         phones, before = [], 0.0
         for word, (start, end) in zip(tones.SAID.split(), words, strict=True):
@@ -138,7 +138,7 @@ def test_bad_requests(capsys, options, told):
 
 
 def test_speech_without_phones_has_no_times(place):
-    tones.make("0.wav")
+    tones.record("0.wav")
     (place / "m.tsv").write_text(f"path\tspeaker\tsplit\ttranscript\n0.wav\tv\ttest\t{tones.SAID}\n")
     assert "train synthesize" in times(measure_times("tones", place / "m.tsv"))["phones"]["problem"]
 
@@ -148,7 +148,7 @@ def test_settings_are_sought_where_the_errors_are_fewest(place, capsys):
     words = [tones.SAID, "hello deal", "abide all"]
     lines = ["path\tspeaker\tsplit\ttranscript"]
     for i, text in enumerate(words):
-        tones.make(f"{i}.wav", text=text)
+        tones.record(f"{i}.wav", text=text)
         lines.append(f"{i}.wav\tv\tdev\t{text}")
     Path("m.tsv").write_text("\n".join(lines) + "\n")
     rows = search_settings("taught", place / "m.tsv")

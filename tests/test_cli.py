@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tools import slyther
 
 from slyther_cli import __version__, app
 from slyther_cli.commands import models, options, output
@@ -21,13 +22,6 @@ from slyther_cli.scan import cpu
 
 RUNS = 24
 HELP_SECONDS = 0.3  # CPU time
-
-
-def run(capfd, *args):
-    """(exit code, stdout, stderr) of a command line run in this process."""
-    code = app.main([str(a) for a in args])
-    out, err = capfd.readouterr()
-    return code, out, err
 
 
 def one_line(err):
@@ -79,14 +73,14 @@ def test_help_imports_nothing_heavy():
 
 
 def test_every_command_is_listed_with_help(capfd):
-    code, out, err = run(capfd, "--help")
+    code, out, err = slyther(capfd, "--help")
     assert code == 0 and not err
     for name, words in app.TABLE.items():
-        code, text, _ = run(capfd, name, "--help")
+        code, text, _ = slyther(capfd, name, "--help")
         assert code == 0 and "Usage: slyther " + name in text
         assert re.search(rf"^  {name} +{re.escape(words[:40])}", out, re.M)
         assert words in " ".join(text.split())  # the list says what the command says
-        assert run(capfd, name, "-h")[0] == 0
+        assert slyther(capfd, name, "-h")[0] == 0
 
 
 def test_help_has_no_types_of_python(capfd):
@@ -100,7 +94,7 @@ def test_help_has_no_types_of_python(capfd):
     ]
     commands += [("weights", "average"), ("bench", "scan"), ("study", "mutual-information"), ("completion",)]
     for words in commands:
-        _, text, _ = run(capfd, *words, "--help")
+        _, text, _ = slyther(capfd, *words, "--help")
         assert not re.search(r"<(int|float|str|list|path|bool|bash)", text), words
         assert "..]..." not in text and "...}..." not in text
 
@@ -124,12 +118,12 @@ def test_help_has_examples_a_line_each(name, colour):
 
 
 def test_version(capfd):
-    assert run(capfd, "--version") == (0, f"slyther {__version__}\n", "")
-    assert run(capfd, "-V")[1] == f"slyther {__version__}\n"
+    assert slyther(capfd, "--version") == (0, f"slyther {__version__}\n", "")
+    assert slyther(capfd, "-V")[1] == f"slyther {__version__}\n"
 
 
 def test_nothing_asked(capfd):
-    code, out, err = run(capfd)
+    code, out, err = slyther(capfd)
     assert code == 2 and not out and "separate" in err
 
 
@@ -157,14 +151,14 @@ def test_nothing_asked(capfd):
     ],
 )
 def test_usage_errors_are_one_line(capfd, args, words):
-    code, out, err = run(capfd, *args)
+    code, out, err = slyther(capfd, *args)
     assert code == 2 and not out
     assert words in one_line(err) or words.lower() in one_line(err).lower()
 
 
 @pytest.mark.parametrize("option", ["--temper", "--bf16", "--zzz", "--o"])
 def test_what_is_not_near_is_not_suggested(capfd, option):
-    assert "did you mean" not in one_line(run(capfd, "transcribe", "a.wav", option, "1")[2])
+    assert "did you mean" not in one_line(slyther(capfd, "transcribe", "a.wav", option, "1")[2])
 
 
 @pytest.mark.parametrize(
@@ -173,18 +167,18 @@ def test_what_is_not_near_is_not_suggested(capfd, option):
 def test_a_file_that_begins_with_a_dash(capfd, tmp_path, monkeypatch, args):
     monkeypatch.chdir(tmp_path)
     Path(args[0]).write_bytes(b"no sound")
-    code, out, err = run(capfd, "transcribe", *args)
+    code, out, err = slyther(capfd, "transcribe", *args)
     assert code in (2, 5) and not out
     assert one_line(err).endswith(f"; a file whose name begins with a dash is written ./{args[0]}")
     for meant in (["--", args[0]], [f"./{args[0]}"]):
-        assert "begins with a dash" not in run(capfd, "transcribe", *meant)[2]
+        assert "begins with a dash" not in slyther(capfd, "transcribe", *meant)[2]
 
 
 def test_a_pattern_that_nothing_matches(capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, err = run(capfd, "transcribe", "*.flac")
+    code, out, err = slyther(capfd, "transcribe", "*.flac")
     assert code == 4 and not out and one_line(err).endswith("nothing matches the pattern *.flac")
-    assert "no such file" in run(capfd, "transcribe", "a.flac")[2]
+    assert "no such file" in slyther(capfd, "transcribe", "a.flac")[2]
 
 
 def boom(error):
@@ -210,7 +204,7 @@ def boom(error):
 )
 def test_how_the_process_ends(capfd, monkeypatch, error, code, words):
     monkeypatch.setattr(app, "_invoke", boom(error))
-    got, out, err = run(capfd, "models")
+    got, out, err = slyther(capfd, "models")
     assert got == code and not out and "Traceback" not in err
     if words is None:
         assert err.startswith("slyther: stopped")
@@ -220,15 +214,15 @@ def test_how_the_process_ends(capfd, monkeypatch, error, code, words):
 
 def test_bugs_tell_how_to_see_more(capfd, monkeypatch):
     monkeypatch.setattr(app, "_invoke", boom(ZeroDivisionError("by zero\nand more")))
-    code, _, err = run(capfd, "models")
+    code, _, err = slyther(capfd, "models")
     assert code == 1 and "Traceback" not in err and "SLYTHER_DEBUG=1" in err
     assert err.splitlines()[0] == "slyther: error: unexpected ZeroDivisionError: by zero and more"
     monkeypatch.setenv("SLYTHER_DEBUG", "1")
-    assert "Traceback" in run(capfd, "models")[2]
+    assert "Traceback" in slyther(capfd, "models")[2]
 
 
 def test_errors_in_json(capfd):
-    code, out, err = run(capfd, "separate", "a.wav", "--json", "-m", "nobody")
+    code, out, err = slyther(capfd, "separate", "a.wav", "--json", "-m", "nobody")
     assert code == 5 and "nobody" in one_line(err)
     told = json.loads(out)
     assert (told["schema"], told["event"], told["kind"], told["exit_code"]) == (1, "error", "model", 5)
@@ -354,18 +348,18 @@ def test_ctrl_c_while_modules_load(tmp_path):
 
 def test_signal_handlers_are_put_back(capfd):
     before = signal.getsignal(signal.SIGTERM)
-    run(capfd, "--version")
+    slyther(capfd, "--version")
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_models(capfd, monkeypatch):
-    code, out, _ = run(capfd, "models", "--json")
+    code, out, _ = slyther(capfd, "models", "--json")
     rows = {row["name"]: row for row in map(json.loads, out.splitlines())}
     assert code == 0 and all(row["schema"] == 1 and row["event"] == "model" for row in rows.values())
     assert rows["mamba-tasnet-l"]["parameters"] > 5e7 and rows["mamba-tasnet-s-3spk"]["speakers"] == 3
     assert rows["mamba-tasnet-s-causal"]["causal"] is True and rows["mamba-tasnet-m"]["weights"] == "pull"
     monkeypatch.setattr(models, "_rows", lambda: list(rows.values()))
-    code, out, _ = run(capfd, "models")
+    code, out, _ = slyther(capfd, "models")
     assert code == 0 and len(out.splitlines()) == len(rows) + 1 and "2,210,176" in out
 
 
@@ -378,57 +372,57 @@ def cache(tmp_path, monkeypatch):
 def test_weights_list(capfd, cache):
     (cache / "broken").mkdir(parents=True)
     (cache / "broken" / "config.json").write_text("{")
-    code, out, _ = run(capfd, "weights", "list")
+    code, out, _ = slyther(capfd, "weights", "list")
     assert code == 0 and "mamba-tasnet-m" in out and "damaged" in out
-    rows = [json.loads(line) for line in run(capfd, "weights", "list", "--json")[1].splitlines()]
+    rows = [json.loads(line) for line in slyther(capfd, "weights", "list", "--json")[1].splitlines()]
     assert {r["name"]: r["where"] for r in rows}["mamba-tasnet-m"] == "pull"
 
 
 def test_weights_show(capfd, cache):
-    code, out, _ = run(capfd, "weights", "show", "mamba-tasnet-m")
+    code, out, _ = slyther(capfd, "weights", "show", "mamba-tasnet-m")
     assert code == 0 and "GPL-3.0" in out
-    code, out, err = run(capfd, "weights", "show", "nobody", "--json")
+    code, out, err = slyther(capfd, "weights", "show", "nobody", "--json")
     assert code == 5 and "nobody" in one_line(err) and json.loads(out)["event"] == "error"
 
 
 def test_weights_pull_refuses(capfd, cache):
-    code, _, err = run(capfd, "weights", "pull", "nobody")
+    code, _, err = slyther(capfd, "weights", "pull", "nobody")
     assert code == 5 and "nobody" in one_line(err)
-    code, out, err = run(capfd, "weights", "pull", "mamba-tasnet-xs", "--offline", "-q")
+    code, out, err = slyther(capfd, "weights", "pull", "mamba-tasnet-xs", "--offline", "-q")
     assert code == 5 and not out and "offline" in one_line(err)
-    assert "GPL-3.0" in run(capfd, "weights", "pull", "mamba-tasnet-xs", "--offline")[2]
+    assert "GPL-3.0" in slyther(capfd, "weights", "pull", "mamba-tasnet-xs", "--offline")[2]
     assert not cache.exists()
 
 
 def test_weights_import_refuses(capfd, tmp_path):
-    code, _, err = run(capfd, "weights", "import", tmp_path)
+    code, _, err = slyther(capfd, "weights", "import", tmp_path)
     assert code == 5 and "SpeechBrain" in one_line(err)
 
 
 def test_doctor(capfd, cache):
-    code, out, err = run(capfd, "doctor")
+    code, out, err = slyther(capfd, "doctor")
     assert code in (0, 5)  # 5 while no weights lie in the checkout
     assert not err or (cpu.why_not and err.startswith("slyther: slow scan") and err.count("\n") == 1)
     assert "libsndfile" in out and "live backend" in out and "reference: can run" in out
-    report = json.loads(run(capfd, "doctor", "--json")[1])
+    report = json.loads(slyther(capfd, "doctor", "--json")[1])
     assert report["event"] == "doctor" and report["computing"]["live_backend"]["cpu"] in ("cpu", "reference")
 
 
 def test_doctor_flags_the_slow_path(capfd, cache, monkeypatch):
     monkeypatch.setenv("SLYTHER_SCAN", "reference")
-    code, out, _ = run(capfd, "doctor")
+    code, out, _ = slyther(capfd, "doctor")
     assert code in (0, 5) and "SLOW on the CPU" in out
     assert (cpu.why_not or "SLYTHER_SCAN=reference") in out
     monkeypatch.setenv("SLYTHER_SCAN", "magic")
-    code, out, _ = run(capfd, "doctor")
+    code, out, _ = slyther(capfd, "doctor")
     assert code == 6 and "magic" in out
 
 
 def test_bench_scan(capfd):
-    code, out, _ = run(
+    code, out, _ = slyther(
         capfd, "bench", "scan", "--length", "64", "--channels", "8", "--repeats", "1", "--json"
     )
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and rows[0]["backend"] == "reference" and all(r["gelem_per_s"] > 0 for r in rows)
-    code, out, _ = run(capfd, "bench", "scan", "--length", "64", "--channels", "8", "--repeats", "1")
+    code, out, _ = slyther(capfd, "bench", "scan", "--length", "64", "--channels", "8", "--repeats", "1")
     assert code == 0 and "reference" in out

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools import assert_near, stirred
 from torch import nn
 from torch.nn import functional as F
 
@@ -35,19 +36,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @cache
-def small(**config):
+def small_conmamba(**config):
     torch.manual_seed(0)
     sizes = {"d_model": 16, "n_layers": 2, "d_ffn": 24, "n_decoder_layers": 2, "n_heads": 2, "vocab": 11}
-    model = ConMamba(ConMambaConfig(**{**sizes, "max_positions": 6, **config})).eval()
+    model = ConMamba(ConMambaConfig(**{**sizes, "max_positions": 6, **config}))
     model.start_from_s4d()
-    for p in model.parameters():
-        if p.dim() == 1:  # ones and zeros would hide a mistake
-            p.data += 0.1 * torch.randn_like(p)
-    return model
-
-
-def close(a, b):
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    return stirred(model)
 
 
 @pytest.mark.parametrize("preset", COUNTS)
@@ -162,7 +156,7 @@ def test_published_start():
 @torch.no_grad()
 def test_an_encoder_layer_by_the_formula():
     """papers.md 2.2 with torch's own modules around the BiMamba."""
-    layer, x = small(kernel_size=7).transformer.encoder.layers[1], torch.randn(2, 9, 16)
+    layer, x = small_conmamba(kernel_size=7).transformer.encoder.layers[1], torch.randn(2, 9, 16)
     w, d = dict(layer.named_parameters()), 16
 
     def norm(name, y):
@@ -181,7 +175,7 @@ def test_an_encoder_layer_by_the_formula():
     u = F.glu(F.conv1d(u, w[f"{c}.bottleneck.0.weight"], w[f"{c}.bottleneck.0.bias"]), 1)
     u = F.conv1d(u, w[f"{c}.conv.weight"], w[f"{c}.conv.bias"], padding=3, groups=d).transpose(1, 2)
     y = y + linear(f"{c}.after_conv.2", F.gelu(norm(f"{c}.after_conv.0", u)))
-    close(layer(x), norm("norm2.norm", y + ffn("ffn_module2", y) / 2))
+    assert_near(layer(x), norm("norm2.norm", y + ffn("ffn_module2", y) / 2))
 
 
 @torch.no_grad()
@@ -208,7 +202,7 @@ def test_the_transformer_decoder_is_torchs():
     x, memory, lengths = torch.randn(3, 7, 16), torch.randn(3, 12, 16), torch.tensor([12, 5, 1])
     hidden = torch.arange(12) >= lengths[:, None]
     mask = nn.Transformer.generate_square_subsequent_mask(7)
-    close(ours(x, memory, lengths), theirs(x, memory, tgt_mask=mask, memory_key_padding_mask=hidden))
+    assert_near(ours(x, memory, lengths), theirs(x, memory, tgt_mask=mask, memory_key_padding_mask=hidden))
 
 
 @settings(max_examples=15, deadline=None)
@@ -220,15 +214,15 @@ def test_the_transformer_decoder_is_torchs():
 )
 @torch.no_grad()
 def test_a_padded_batch_gives_what_each_gives_alone(lengths, tokens, decoder, causal):
-    model = small(decoder=decoder, causal=causal)
+    model = small_conmamba(decoder=decoder, causal=causal)
     features, text = torch.randn(len(lengths), max(lengths), 80), torch.randint(11, (len(lengths), tokens))
     n = torch.tensor(lengths)
     memory, frames = model.encode(features, n), model.frontend.frames(n)
     logits = model.decode(text, memory, frames)
     for i, length in enumerate(lengths):
         alone = model.encode(features[i : i + 1, :length])
-        close(memory[i : i + 1, : frames[i]], alone)
-        close(logits[i : i + 1], model.decode(text[i : i + 1], alone))
+        assert_near(memory[i : i + 1, : frames[i]], alone)
+        assert_near(logits[i : i + 1], model.decode(text[i : i + 1], alone))
 
 
 @settings(max_examples=20, deadline=None)
@@ -241,7 +235,7 @@ def test_a_padded_batch_gives_what_each_gives_alone(lengths, tokens, decoder, ca
 @torch.no_grad()
 def test_stepwise_is_teacher_forced(decoder, frames, pieces, steps):
     """One cached memory for two beams that then swap and diverge; tokens beyond the position table."""
-    model = small(decoder=decoder)
+    model = small_conmamba(decoder=decoder)
     memory, text = torch.randn(1, frames, 16), torch.randint(11, (2, sum(steps)))
     state, got, row = model.start(iter(memory.split(pieces, 1))), [], torch.tensor([0, 0])
     state = state.select(row)
@@ -250,30 +244,30 @@ def test_stepwise_is_teacher_forced(decoder, frames, pieces, steps):
         got.append(logits if i % 2 == 0 else logits.flip(0))
         state = state.select(torch.tensor([1, 0]))
     assert state.position == sum(steps)
-    close(torch.cat(got, 1), model.decode(text, memory.expand(2, -1, -1)))
+    assert_near(torch.cat(got, 1), model.decode(text, memory.expand(2, -1, -1)))
 
 
 def test_the_memory_is_kept_once():
-    model, memory = small(decoder="transformer"), torch.randn(1, 50, 16)
+    model, memory = small_conmamba(decoder="transformer"), torch.randn(1, 50, 16)
     state = model.start(memory)
     many = state.select(torch.zeros(7, dtype=torch.long))
     assert all(a.keys is b.keys for a, b in zip(state.memory, many.memory, strict=True))
-    state = small(decoder="mamba").start(memory)
+    state = small_conmamba(decoder="mamba").start(memory)
     assert {s.ssm.shape for s in state.cross} == {(1, 32, 16)}  # whatever the memory's length
 
 
 def test_no_decoder():
-    model = small(decoder="none")
+    model = small_conmamba(decoder="none")
     with pytest.raises(TypeError, match="only CTC"):
         model.start(torch.zeros(1, 3, 16))
     assert not hasattr(model, "seq_lin")
     with pytest.raises(ValueError, match="at least one piece"):
-        small(decoder="mamba").start(iter([]))
+        small_conmamba(decoder="mamba").start(iter([]))
 
 
 @pytest.mark.parametrize("decoder", ["transformer", "mamba"])
 def test_every_parameter_learns_and_padding_does_not(decoder):
-    model = copy.deepcopy(small(decoder=decoder)).train()
+    model = copy.deepcopy(small_conmamba(decoder=decoder)).train()
     features = torch.randn(2, 40, 80, requires_grad=True)
     lengths, text = torch.tensor([40, 21]), torch.randint(1, 11, (2, 5))
     memory, frames = model.encode(features, lengths), model.frontend.frames(lengths)
@@ -297,12 +291,12 @@ def test_positions_go_on_beyond_the_table():
 @given(steps=st.lists(st.integers(1, 40), min_size=1, max_size=6), kernel=st.sampled_from([3, 31]))
 @torch.no_grad()
 def test_causal_encoder_stepped_is_full(steps, kernel):
-    encoder = small(causal=True, kernel_size=kernel).transformer.encoder
+    encoder = small_conmamba(causal=True, kernel_size=kernel).transformer.encoder
     x, states, out = torch.randn(2, sum(steps), 16), None, []
     for part in x.split(steps, 1):
         y, states = encoder.step(part, states)
         out.append(y)
-    close(torch.cat(out, 1), encoder(x))
+    assert_near(torch.cat(out, 1), encoder(x))
 
 
 @torch.no_grad()
@@ -310,14 +304,14 @@ def test_causal_does_not_look_ahead_and_the_other_does():
     x = torch.randn(1, 60, 16)
     changed = torch.cat([x[:, :30], torch.randn(1, 30, 16)], 1)
     for causal in (True, False):
-        encoder = small(causal=causal).transformer.encoder
+        encoder = small_conmamba(causal=causal).transformer.encoder
         same = torch.isclose(encoder(x), encoder(changed), atol=1e-6).all(-1)[0, :30]
         assert same.all() if causal else not same[0]
 
 
 def test_a_bidirectional_layer_cannot_step():
     with pytest.raises(TypeError, match="whole recording"):
-        small().transformer.encoder.step(torch.zeros(1, 3, 16), None)
+        small_conmamba().transformer.encoder.step(torch.zeros(1, 3, 16), None)
 
 
 def test_the_convolution_needs_an_odd_kernel():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools import stirred
 
 from slyther_cli.errors import DeviceError
 from slyther_cli.longform import recognition
@@ -21,17 +22,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @cache
-def small(n_layers=2, causal=False, kernel_size=31):
+def small_encoder(n_layers=2, causal=False, kernel_size=31):
     torch.manual_seed(n_layers)
     sizes = {"d_model": 16, "n_layers": n_layers, "d_ffn": 24, "vocab": 11, "kernel_size": kernel_size}
-    model = ConMamba(ConMambaConfig(**sizes, decoder="none", max_positions=1, causal=causal)).eval()
+    model = ConMamba(ConMambaConfig(**sizes, decoder="none", max_positions=1, causal=causal))
     model.start_from_s4d()
     model.normalize.glob_mean += 3
     model.normalize.glob_std *= 7
-    for p in model.parameters():
-        if p.dim() == 1:
-            p.data += 0.1 * torch.randn_like(p)
-    return model
+    return stirred(model)
 
 
 def sound(n):
@@ -61,7 +59,7 @@ def far(a, b):
     file=st.booleans(),
 )
 def test_swept_is_one_pass(tmp_path_factory, samples, blocks, tile, n_layers, kernel_size, file):
-    model, x = small(n_layers, kernel_size=kernel_size), sound(samples)
+    model, x = small_encoder(n_layers, kernel_size=kernel_size), sound(samples)
     plan = plan_recognition(model, samples, work_dir=tmp_path_factory.getbasetemp(), resume=file)
     assert plan.tape == ("file" if file else "memory") and plan.sweeps == n_layers + 1
     shares = []
@@ -75,7 +73,7 @@ def test_swept_is_one_pass(tmp_path_factory, samples, blocks, tile, n_layers, ke
 @settings(max_examples=15, deadline=None)
 @given(samples=st.integers(1, 50_000), cuts=st.lists(st.integers(0, 50_000), max_size=8))
 def test_live_is_one_pass(samples, cuts):
-    model, x = small(causal=True), sound(samples)
+    model, x = small_encoder(causal=True), sound(samples)
     live = LiveEncoder(model)
     parts = [live.push(block) for block in np.split(x, sorted(min(c, samples) for c in cuts))]
     assert far(torch.cat([*parts, live.flush()]), one_pass(model, x)) < 1e-5
@@ -87,7 +85,7 @@ def test_live_is_one_pass(samples, cuts):
 
 def test_live_keeps_pace():
     """A frame is there 30 ms and half an FFT after its centre, and nothing piles up."""
-    live, x = LiveEncoder(small(causal=True)), sound(16000 * 8)
+    live, x = LiveEncoder(small_encoder(causal=True)), sound(16000 * 8)
     given = 0
     for i in range(0, len(x), 80):
         given += len(live.push(x[i : i + 80]))
@@ -95,18 +93,18 @@ def test_live_keeps_pace():
         assert given == max(0, (heard - 200 - 480) // 640 + 1)
     assert sum(map(len, live.frontend.held)) < 20
     with pytest.raises(TypeError, match="needs a causal model"):
-        LiveEncoder(small())
+        LiveEncoder(small_encoder())
 
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_nothing_gives_nothing(causal):
-    model = small(causal=causal)
+    model = small_encoder(causal=causal)
     assert sum(map(len, encode_whole(model, lambda: iter([]), plan_recognition(model, 0)))) == 0
 
 
 def test_a_level_only_known_at_the_end_counts_from_the_start():
     """The clip below the loudest value: the reason for the first of the two readings."""
-    model, x = small(), sound(160 * 400)
+    model, x = small_encoder(), sound(160 * 400)
     reads = []
 
     def blocks():
@@ -124,7 +122,7 @@ def test_a_level_only_known_at_the_end_counts_from_the_start():
 def test_the_first_tiles_can_be_passed_over(tile, monkeypatch):
     """What a resumed job does in sweep 0; the front end's own grid need not fit the tiles."""
     monkeypatch.setattr(recognition, "FRONT", 64)
-    model, x = small(), sound(160 * 4 * 700 + 5)
+    model, x = small_encoder(), sound(160 * 4 * 700 + 5)
     every = list(recognition._entering(model, iter([x]), 0.0, tile, 0))
     assert [t.shape[1] for t in every[:-1]] == [tile] * (len(every) - 1)
     for first in (1, len(every) - 1, len(every)):
@@ -137,7 +135,7 @@ def test_the_first_tiles_can_be_passed_over(tile, monkeypatch):
 @given(killed=st.lists(st.integers(1, 60), min_size=1, max_size=3), n_layers=st.integers(1, 3))
 def test_a_killed_job_goes_on(tmp_path_factory, killed, n_layers):
     """Interrupted anywhere, with a tile of the convolution waiting for its neighbour."""
-    model, x = small(n_layers), sound(160 * 4 * 400)
+    model, x = small_encoder(n_layers), sound(160 * 4 * 400)
     plan = plan_recognition(model, len(x), work_dir=tmp_path_factory.mktemp("job"), resume=True)
 
     def run(stop_after):
@@ -166,7 +164,7 @@ def test_a_killed_job_goes_on(tmp_path_factory, killed, n_layers):
 
 def test_a_limit_too_small():
     with pytest.raises(DeviceError, match="too small"):
-        plan_recognition(small(), 16000, memory_limit=1 << 20, work_dir=Path("/tmp"))
+        plan_recognition(small_encoder(), 16000, memory_limit=1 << 20, work_dir=Path("/tmp"))
 
 
 PEAK = """

@@ -10,8 +10,8 @@ import soundfile as sf
 import tones
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools import run_command
 
-from slyther_cli.app import main
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.research.evaluation.recognition import (
     Item,
@@ -194,22 +194,19 @@ def test_peers_are_compared_with_the_first():
     assert found["value"] == pytest.approx(rows[1]["wer"]["value"] - rows[0]["wer"]["value"])
 
 
-def run(capfd, *args):
-    code = main(["eval", "transcribe", *map(str, args)])
-    out, err = capfd.readouterr()
-    assert "Traceback" not in err
-    return code, out, err
+def evaluate(capfd, *args):
+    return run_command(capfd, "eval", "transcribe", *args)
 
 
 def test_the_command_scores_a_model_of_known_answers(capfd):
     manifest = corpus([("ann", tones.SAID), ("bob", "hello deal"), ("bob", "abide all")])
-    code, out, err = run(capfd, "--manifest", manifest, "--model", "tones", "--by-length")
+    code, out, err = evaluate(capfd, "--manifest", manifest, "--model", "tones", "--by-length")
     lines = out.splitlines()
     assert code == 0 and lines[0].split()[:4] == ["speech", "joined", "system", "items"]
     assert [line.split()[1] for line in lines[1:]] == ["no", "1", "5", "20"]
     assert " 0.0 [0.0, 0.0] " in lines[1] and all("[" not in line for line in lines[2:])
     assert err == "slyther: of one recording there is no interval: it needs more than one\n"
-    code, out, _ = run(capfd, "--manifest", manifest, "--model", "tones", "--json", "--examples", 2)
+    code, out, _ = evaluate(capfd, "--manifest", manifest, "--model", "tones", "--json", "--examples", 2)
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["event"] for event in events] == ["example", "example", "summary"]
     assert all(event["heard"] == event["said"] for event in events[:-1])
@@ -222,7 +219,7 @@ def test_decoding_is_as_asked(capfd):
     sf.write("a.wav", tones.spoken("helo abide")[0], tones.RATE)
     Path("m.tsv").write_text("path\tspeaker\tsplit\ttranscript\na.wav\ta\ttest\thelo abide\n")
     for how in ((), ("--lm", "none"), ("--decode", "greedy"), ("--lm-weight", "3", "--beam", "20")):
-        code, out, _ = run(capfd, "--manifest", "m.tsv", "--model", "taught", "--json", *how)
+        code, out, _ = evaluate(capfd, "--manifest", "m.tsv", "--model", "taught", "--json", *how)
         assert code == 0 and json.loads(out.splitlines()[0])["heard"].split()[1] == "abide"
 
 
@@ -240,7 +237,7 @@ def test_decoding_is_as_asked(capfd):
 def test_wrong_use_is_one_line(capfd, args, code, told):
     manifest = corpus([("ann", "all")])
     args = args if "--model" in args else [*args, "--model", "tones"]
-    got, out, err = run(capfd, "--manifest", manifest, *args)
+    got, out, err = evaluate(capfd, "--manifest", manifest, *args)
     assert got == code and out == "" and err.count("\n") == 1 and told in err
 
 
@@ -248,13 +245,13 @@ def test_damaged_speech_is_an_error_not_a_better_rate(capfd):
     manifest = corpus([("ann", "all"), ("bob", "deal")])
     with open("bob-1.wav", "wb") as file:
         file.write(b"RIFF")
-    code, out, err = run(capfd, "--manifest", manifest, "--model", "tones")
+    code, out, err = evaluate(capfd, "--manifest", manifest, "--model", "tones")
     assert code == 3 and out == "" and "bob-1.wav" in err and err.count("\n") == 1
 
 
 def test_without_jiwer_it_says_how_to_get_it(capfd, monkeypatch):
     monkeypatch.setitem(sys.modules, "jiwer", None)
-    code, _, err = run(capfd, "--manifest", corpus([("ann", "all")]), "--model", "tones")
+    code, _, err = evaluate(capfd, "--manifest", corpus([("ann", "all")]), "--model", "tones")
     assert code == 2 and "pip install 'slyther-cli[eval]'" in err
     with pytest.raises(UsageError):
         evaluate_recognition([Fixed("all")], [])
@@ -263,7 +260,7 @@ def test_without_jiwer_it_says_how_to_get_it(capfd, monkeypatch):
 def test_pocketsphinx_hears_the_same(capfd):
     pytest.importorskip("pocketsphinx")
     manifest = corpus([("ann", "all")])
-    code, out, _ = run(
+    code, out, _ = evaluate(
         capfd, "--manifest", manifest, "--model", "tones", "--against", "pocketsphinx", "--json"
     )
     rows = json.loads(out.splitlines()[-1])["rows"]
@@ -300,18 +297,18 @@ def test_whisper_hears_the_same(capfd, monkeypatch):
         Path(name).mkdir()
         for file in ("model.bin", "config.json", "tokenizer.json"):
             Path(name, file).write_text("{}")
-    code, out, _ = run(capfd, *args, "whisper:tiny.en", "--json")
+    code, out, _ = evaluate(capfd, *args, "whisper:tiny.en", "--json")
     rows = json.loads(out.splitlines()[-1])["rows"]
     assert code == 0 and [row["system"] for row in rows] == ["tones", "whisper tiny.en"]
     assert rows[1]["wer"]["value"] == 100 and rows[1]["insertions"] == 1  # "all right" for "all"
     for folder, told in (("nowhere", "it has no model.bin"), ("broken", "unsupported model binary")):
-        code, out, err = run(capfd, *args, f"whisper:{folder}")
+        code, out, err = evaluate(capfd, *args, f"whisper:{folder}")
         assert code == 5 and out == "" and told in err and err.count("\n") == 1
 
 
 def test_without_faster_whisper_it_says_how_to_get_it(capfd, monkeypatch):
     monkeypatch.setattr(whisper_reference.importlib.util, "find_spec", lambda name: None)
-    code, _, err = run(
+    code, _, err = evaluate(
         capfd, "--manifest", corpus([("ann", "all")]), "--model", "none", "--against", "whisper:x"
     )
     assert code == 2 and "pip install faster-whisper" in err

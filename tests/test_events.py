@@ -49,7 +49,7 @@ def test_the_page_is_the_table():
 
 
 def test_a_job(capfd):
-    tones.make("a.wav")
+    tones.record("a.wav")
     sf.write("b.wav", np.zeros(8000, np.float32), 16000)
     Path("bad.wav").write_text("no sound")
     for command in ("separate", "transcribe"):

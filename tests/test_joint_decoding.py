@@ -282,8 +282,8 @@ def test_the_command_decodes_jointly(tmp_path, monkeypatch, capfd):
     tones.cache(tmp_path / "cache")
     with_decoder(tmp_path / "cache")
     with tones.at_home(tmp_path, monkeypatch, tmp_path / "cache"):
-        words = tones.make(text=f"{tones.SAID} {tones.SAID}")
-        code, out, _ = tones.run(
+        words = tones.record(text=f"{tones.SAID} {tones.SAID}")
+        code, out, _ = tones.transcribed(
             capfd, "talk.wav", "--model", "joint", "--decode", "joint", "-f", "json", "-q"
         )
         assert code == 0
@@ -299,7 +299,7 @@ def test_the_command_decodes_jointly(tmp_path, monkeypatch, capfd):
             (("--model", "joint", "--decode", "best"), "greedy, beam, joint"),
             (("--model", "joint", "--decode", "joint", "--lm", "upper.arpa"), "to be in upper case"),
         ):
-            code, out, err = tones.run(capfd, "talk.wav", *how)
+            code, out, err = tones.transcribed(capfd, "talk.wav", *how)
             assert code in (2, 4) and told in err
 
 
@@ -310,6 +310,6 @@ def test_words_end_at_the_seams(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(recogniser, "joint_stream", functools.partial(joint_stream, longest=60))
     with tones.at_home(tmp_path, monkeypatch, tmp_path / "cache"):
         said, quiet = tones.spoken("abide")[0], np.zeros(10_000, np.float32)
-        tones.make(x=np.concatenate([said, quiet] * 6))
-        code, out, _ = tones.run(capfd, "talk.wav", "--model", "joint", "--decode", "joint", "-q")
+        tones.record(x=np.concatenate([said, quiet] * 6))
+        code, out, _ = tones.transcribed(capfd, "talk.wav", "--model", "joint", "--decode", "joint", "-q")
         assert code == 0 and out.split() == ["abide"] * 6

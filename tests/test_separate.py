@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from tools import error_lines, files_in, run_command
 
 import slyther_cli
-from slyther_cli import app
 from slyther_cli.audio import level, sinks, wav
 from slyther_cli.audio.writer import StemGroup
 from slyther_cli.checkpoints import store
@@ -71,27 +71,16 @@ def voices(seconds=0.5, rate=8000, channels=1, seed=0):
     return np.stack([x * (1 - 0.1 * (i % 8)) for i in range(channels)], 1)
 
 
-def make(name="mix.wav", x=None, rate=8000, **how):
+def write_mixture(name="mix.wav", x=None, rate=8000, **how):
     x = voices(rate=rate) if x is None else x
     sf.write(name, x, rate, **({"subtype": "FLOAT"} if name.endswith(".wav") else {}) | how)
     return name
 
 
-def run(capfd, *args):
+def separate(capfd, *args):
     """(exit code, stdout lines, stderr) of `slyther separate`."""
-    code = app.main(["separate", *map(str, args)])
-    out, err = capfd.readouterr()
-    assert "Traceback" not in err
+    code, out, err = run_command(capfd, "separate", *args)
     return code, out.splitlines(), err
-
-
-def errors(err):
-    return [line for line in err.splitlines() if line.startswith("slyther: error: ")]
-
-
-def left(folder="."):
-    """All files below, as relative names; the hidden ones too."""
-    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
 
 
 def load(path):
@@ -103,10 +92,10 @@ def load(path):
 
 
 def test_files_come_out_like_they_went_in(capfd):
-    make("mix.wav", voices(0.7, 44100, 2), 44100)
-    code, out, err = run(capfd, "mix.wav", "-o", "out", "--subtype", "float", "--residual")
+    write_mixture("mix.wav", voices(0.7, 44100, 2), 44100)
+    code, out, err = separate(capfd, "mix.wav", "-o", "out", "--subtype", "float", "--residual")
     assert code == 0 and out == ["out/mix_s1.wav", "out/mix_s2.wav", "out/mix_residual.wav"]
-    assert left("out") == ["mix_residual.wav", "mix_s1.wav", "mix_s2.wav"]
+    assert files_in("out") == ["mix_residual.wav", "mix_s1.wav", "mix_s2.wav"]
     stems = [load(path) for path in out]
     mixture = load("mix.wav").mean(axis=1)
     assert all(
@@ -117,18 +106,18 @@ def test_files_come_out_like_they_went_in(capfd):
     for said in ("2 channels mixed down to one", "0.70 s of sound"):
         assert err.count(said) == 1
     assert "resampled" not in err
-    assert "resampled 44100 Hz -> 8000 Hz" in run(capfd, "mix.wav", "-o", "out", "--force", "-v")[2]
+    assert "resampled 44100 Hz -> 8000 Hz" in separate(capfd, "mix.wav", "-o", "out", "--force", "-v")[2]
 
 
 @pytest.mark.parametrize("name", ["two", "three", "live"])
 def test_stems_are_those_of_one_whole_pass(capfd, name):
-    make("mix.wav", voices(1.3))
-    assert run(capfd, "mix.wav", "-m", name, "--subtype", "float", "--clip", "none")[0] == 0
+    write_mixture("mix.wav", voices(1.3))
+    assert separate(capfd, "mix.wav", "-m", name, "--subtype", "float", "--clip", "none")[0] == 0
     model, config = store.load(name)
     heard = level.heard_by(model, lambda: [load("mix.wav")], 8000, level.MIXTURE_DB)
     with torch.inference_mode():
         wanted = heard.undo(model(torch.from_numpy(np.concatenate([*heard()]))[None])[0].numpy())
-    assert len(left("separated")) == config.config.get("n_speakers", 2) == len(wanted)
+    assert len(files_in("separated")) == config.config.get("n_speakers", 2) == len(wanted)
     for i, stem in enumerate(wanted):
         got = load(f"separated/mix_s{i + 1}.wav")
         assert np.abs(got - stem).max() < 1e-5 * max(1.0, np.abs(stem).max())
@@ -137,10 +126,10 @@ def test_stems_are_those_of_one_whole_pass(capfd, name):
 @pytest.mark.parametrize("model", ["two", "live"])
 def test_a_quieter_recording_gives_the_same_stems_only_quieter(capfd, model):
     x, factor = voices(1.0), np.float32(1e-3)
-    make("loud.wav", x)
-    make("soft.wav", x * factor)
+    write_mixture("loud.wav", x)
+    write_mixture("soft.wav", x * factor)
     how = ["-m", model, "--subtype", "float", "--clip", "none", "-q"]
-    assert run(capfd, "loud.wav", "soft.wav", *how)[0] == 0
+    assert separate(capfd, "loud.wav", "soft.wav", *how)[0] == 0
     for stem in ("s1", "s2"):
         loud, soft = load(f"separated/loud_{stem}.wav"), load(f"separated/soft_{stem}.wav")
         assert np.abs(loud).max() > 0 and np.abs(loud - soft / factor).max() < 1e-3 * np.abs(loud).max()
@@ -148,11 +137,11 @@ def test_a_quieter_recording_gives_the_same_stems_only_quieter(capfd, model):
 
 def test_an_offset_and_an_outlier_change_no_stem(capfd):
     x = voices(1.0)
-    make("good.wav", x)
+    write_mixture("good.wav", x)
     y = x + np.float32(0.05)
     y[2000] = 1e6
-    make("bad.wav", y)
-    code, _, err = run(capfd, "good.wav", "bad.wav", "--subtype", "float", "--residual")
+    write_mixture("bad.wav", y)
+    code, _, err = separate(capfd, "good.wav", "bad.wav", "--subtype", "float", "--residual")
     assert code == 0 and "bad.wav: 1 sample, at 0.25 s, is far louder than all the rest" in err
     far = np.abs(np.arange(8000) - 2000) > 1000
     for stem in ("s1", "s2"):
@@ -165,17 +154,17 @@ def test_an_offset_and_an_outlier_change_no_stem(capfd):
     [("wav", "16", "PCM_16"), ("wav", "24", "PCM_24"), ("wav", "float", "FLOAT"), ("flac", "24", "PCM_24")],
 )
 def test_formats(capfd, kind, bits, subtype):
-    make()
-    code, out, _ = run(capfd, "mix.wav", "--format", kind, "--subtype", bits)
+    write_mixture()
+    code, out, _ = separate(capfd, "mix.wav", "--format", kind, "--subtype", bits)
     assert code == 0 and [Path(p).suffix for p in out] == ["." + kind] * 2
     info = sf.info(out[0])
     assert (info.subtype, info.format, info.frames) == (subtype, kind.upper(), 4000)
 
 
 def test_clipping_is_told_and_shared_by_the_stems(capfd):
-    make("mix.wav", 40 * voices())
-    assert "all stems scaled by" in run(capfd, "mix.wav", "-o", "a")[2]
-    assert "clamped" in run(capfd, "mix.wav", "-o", "b", "--clip", "clamp")[2]
+    write_mixture("mix.wav", 40 * voices())
+    assert "all stems scaled by" in separate(capfd, "mix.wav", "-o", "a")[2]
+    assert "clamped" in separate(capfd, "mix.wav", "-o", "b", "--clip", "clamp")[2]
     peaks = [np.abs(load(f"a/mix_{s}.wav")).max() for s in ("s1", "s2")]
     assert max(peaks) > 0.99 > min(peaks)
 
@@ -183,26 +172,26 @@ def test_clipping_is_told_and_shared_by_the_stems(capfd):
 def test_one_channel(capfd):
     x = voices(0.3, channels=2)
     x[:, 1] = 0
-    make("mix.wav", x)
-    assert "silent throughout" in run(capfd, "mix.wav")[2]
-    assert "channel 1 of 2 is used" in run(capfd, "mix.wav", "--channel", 1, "--force")[2]
-    code, _, err = run(capfd, "mix.wav", "--channel", 3, "--force")
-    assert code == 4 and "no channel 3" in errors(err)[0]
-    assert run(capfd, "mix.wav", "--channel", "left", "--force")[0] in (2, 4)
+    write_mixture("mix.wav", x)
+    assert "silent throughout" in separate(capfd, "mix.wav")[2]
+    assert "channel 1 of 2 is used" in separate(capfd, "mix.wav", "--channel", 1, "--force")[2]
+    code, _, err = separate(capfd, "mix.wav", "--channel", 3, "--force")
+    assert code == 4 and "no channel 3" in error_lines(err)[0]
+    assert separate(capfd, "mix.wav", "--channel", "left", "--force")[0] in (2, 4)
 
 
 def test_standard_input(capfd, monkeypatch):
-    make("mix.flac")
+    write_mixture("mix.flac")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(open("mix.flac", "rb")))  # noqa: SIM115
-    code, out, err = run(capfd, "-", "--residual", "-v", "--work-dir", ".")
+    code, out, err = separate(capfd, "-", "--residual", "-v", "--work-dir", ".")
     assert code == 0 and out[0] == "separated/stdin_s1.wav" and "standard input: " in err
-    assert not [name for name in left() if "slyther-" in name]
+    assert not [name for name in files_in() if "slyther-" in name]
     stems = sum(load(p).astype(float) for p in out)
     assert np.abs(stems - load("mix.flac")).max() < 1e-4
     Path("empty").touch()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(open("empty", "rb")))  # noqa: SIM115
-    code, _, err = run(capfd, "-", "--force")
-    assert code == 4 and "standard input is empty" in errors(err)[0]
+    code, _, err = separate(capfd, "-", "--force")
+    assert code == 4 and "standard input is empty" in error_lines(err)[0]
 
 
 # Names
@@ -210,9 +199,9 @@ def test_standard_input(capfd, monkeypatch):
 
 def test_templates(capfd):
     Path("in").mkdir()
-    make("in/mix.flac")
+    write_mixture("in/mix.flac")
     template = "{model}/{parent}/{track}.{trackext}/{stem}.{ext}"
-    code, out, _ = run(capfd, "in", "-o", "out", "--filename", template)
+    code, out, _ = separate(capfd, "in", "-o", "out", "--filename", template)
     assert code == 0 and out[0] == "out/two/in/mix.flac/s1.wav"
     for bad in (
         "{track}.{ext}",
@@ -224,62 +213,62 @@ def test_templates(capfd):
         "{stem}.mp3",
         "{stem}.flac",
     ):
-        code, out, err = run(capfd, "in", "--filename", bad)
-        assert code == 2 and not out and len(errors(err)) == 1
+        code, out, err = separate(capfd, "in", "--filename", bad)
+        assert code == 2 and not out and len(error_lines(err)) == 1
     assert not Path("separated").exists()
-    code, out, err = run(capfd, "in", "-o", "-")
-    assert code == 2 and not out and "name a folder" in errors(err)[0] and not Path("-").exists()
+    code, out, err = separate(capfd, "in", "-o", "-")
+    assert code == 2 and not out and "name a folder" in error_lines(err)[0] and not Path("-").exists()
 
 
 def test_collisions_are_refused_before_anything_is_done(capfd):
     for folder in "ab":
         Path(folder).mkdir()
-        make(f"{folder}/mix.wav")
-    code, _, err = run(capfd, "a", "b", "--flat")
-    assert code == 2 and "same file" in errors(err)[0] and not Path("separated").exists()
-    assert run(capfd, "a", "b", "--filename", "{parent}_{track}_{stem}.{ext}")[0] == 0
-    make("a/mix_s1.wav")
+        write_mixture(f"{folder}/mix.wav")
+    code, _, err = separate(capfd, "a", "b", "--flat")
+    assert code == 2 and "same file" in error_lines(err)[0] and not Path("separated").exists()
+    assert separate(capfd, "a", "b", "--filename", "{parent}_{track}_{stem}.{ext}")[0] == 0
+    write_mixture("a/mix_s1.wav")
     for how in (["a/mix.wav", "a/mix_s1.wav"], ["a"]):
-        code, _, err = run(capfd, *how, "-o", "a", "--force")
-        assert code == 2 and "replace the input" in errors(err)[0]
+        code, _, err = separate(capfd, *how, "-o", "a", "--force")
+        assert code == 2 and "replace the input" in error_lines(err)[0]
 
 
 def test_results_below_the_input_folder_are_no_inputs(capfd):
-    make()
-    assert run(capfd, ".")[0] == 0
-    code, out, _ = run(capfd, ".", "--force")
+    write_mixture()
+    assert separate(capfd, ".")[0] == 0
+    code, out, _ = separate(capfd, ".", "--force")
     assert code == 0 and out == ["separated/mix_s1.wav", "separated/mix_s2.wav"]
-    code, out, _ = run(capfd, "./**/*.wav", "--force")
+    code, out, _ = separate(capfd, "./**/*.wav", "--force")
     assert code == 0 and out == ["separated/mix_s1.wav", "separated/mix_s2.wav"]
-    assert run(capfd, "./separated/mix_s1.wav", "-o", "separated")[0] == 0  # named: meant
+    assert separate(capfd, "./separated/mix_s1.wav", "-o", "separated")[0] == 0  # named: meant
 
 
 def test_recordings_below_the_output_folder_are_inputs(capfd):
     Path("in").mkdir()
-    make("in/mix.wav")
+    write_mixture("in/mix.wav")
     for named in ("in", "in/*.wav", "./in/mix.wav"):
-        code, out, _ = run(capfd, named, "-o", ".", "--force")
+        code, out, _ = separate(capfd, named, "-o", ".", "--force")
         assert code == 0 and out == ["mix_s1.wav", "mix_s2.wav"]
 
 
 def test_results_beside_the_recordings_are_no_inputs(capfd):
     Path("calls").mkdir()
-    make("calls/mix.wav")
-    assert run(capfd, "calls", "-o", "calls")[0] == 0
-    made = left()
+    write_mixture("calls/mix.wav")
+    assert separate(capfd, "calls", "-o", "calls")[0] == 0
+    made = files_in()
     for how in ("--skip-existing", "--resume"):
         for named in (["calls"], sorted(map(str, Path("calls").iterdir()))):
-            code, _, err = run(capfd, *named, "-o", "calls", how)
+            code, _, err = separate(capfd, *named, "-o", "calls", how)
             assert code == 0 and "calls/mix_s1.wav: the result of another recording, as are 1 more" in err
-    code, _, err = run(capfd, "calls", "-o", "calls")
-    assert code == 4 and "mix_s1.wav exists already" in errors(err)[0] and left() == made
-    make("calls/new.wav")
-    code, out, _ = run(capfd, "calls", "-o", "calls", "--skip-existing")
+    code, _, err = separate(capfd, "calls", "-o", "calls")
+    assert code == 4 and "mix_s1.wav exists already" in error_lines(err)[0] and files_in() == made
+    write_mixture("calls/new.wav")
+    code, out, _ = separate(capfd, "calls", "-o", "calls", "--skip-existing")
     assert code == 0 and {"calls/new_s1.wav", "calls/new_s2.wav"} <= set(out)
 
 
 def test_scratch_files_of_a_killed_run_are_replaced(capfd, monkeypatch):
-    make(x=voices(2.0))
+    write_mixture(x=voices(2.0))
     monkeypatch.setattr(sinks, "HELD", 0)
 
     def killed(group, sync_names):
@@ -289,44 +278,44 @@ def test_scratch_files_of_a_killed_run_are_replaced(capfd, monkeypatch):
         patch.setattr(StemGroup, "commit", killed)
         patch.setattr(StemGroup, "abort", lambda group: None)
         for _ in range(2):
-            assert run(capfd, "mix.wav", "-o", "out")[0] == 6
+            assert separate(capfd, "mix.wav", "-o", "out")[0] == 6
     there = sorted(p.name for p in Path("out").iterdir())
     assert len(there) == 2 and all(name.endswith(".part") for name in there)
-    assert run(capfd, "mix.wav", "-o", "out")[0] == 0
+    assert separate(capfd, "mix.wav", "-o", "out")[0] == 0
     assert sorted(p.name for p in Path("out").iterdir()) == ["mix_s1.wav", "mix_s2.wav"]
 
 
 def test_existing_results(capfd):
-    make()
-    assert run(capfd, "mix.wav")[0] == 0
-    before = {name: Path(name).stat().st_mtime_ns for name in left()}
-    code, out, err = run(capfd, "mix.wav")
-    assert code == 4 and not out and "--force" in errors(err)[0]
-    code, out, err = run(capfd, "mix.wav", "--skip-existing")
+    write_mixture()
+    assert separate(capfd, "mix.wav")[0] == 0
+    before = {name: Path(name).stat().st_mtime_ns for name in files_in()}
+    code, out, err = separate(capfd, "mix.wav")
+    assert code == 4 and not out and "--force" in error_lines(err)[0]
+    code, out, err = separate(capfd, "mix.wav", "--skip-existing")
     assert code == 0 and len(out) == 2 and "skipped" in err
-    assert before == {name: Path(name).stat().st_mtime_ns for name in left()}
+    assert before == {name: Path(name).stat().st_mtime_ns for name in files_in()}
     Path("separated/mix_s2.wav").unlink()
-    code, _, err = run(capfd, "mix.wav", "--skip-existing")
-    assert code == 4 and "not all" in errors(err)[0]
-    assert run(capfd, "mix.wav", "--force")[0] == 0
-    assert left() == sorted(before)
+    code, _, err = separate(capfd, "mix.wav", "--skip-existing")
+    assert code == 4 and "not all" in error_lines(err)[0]
+    assert separate(capfd, "mix.wav", "--force")[0] == 0
+    assert files_in() == sorted(before)
 
 
 # Models and devices
 
 
 def test_speakers_choose_the_model(capfd, models):
-    make()
-    assert len(run(capfd, "mix.wav", "--speakers", 3)[1]) == 3
-    assert len(run(capfd, "mix.wav", "--speakers", 2, "--force")[1]) == 2
-    code, _, err = run(capfd, "mix.wav", "--speakers", 5)
-    assert code == 5 and "5 speakers" in errors(err)[0] and "three (3)" in errors(err)[0]
-    code, _, err = run(capfd, "mix.wav", "--speakers", 3, "--model", models / "two")
-    assert code == 5 and "gives 2 speakers" in errors(err)[0]
+    write_mixture()
+    assert len(separate(capfd, "mix.wav", "--speakers", 3)[1]) == 3
+    assert len(separate(capfd, "mix.wav", "--speakers", 2, "--force")[1]) == 2
+    code, _, err = separate(capfd, "mix.wav", "--speakers", 5)
+    assert code == 5 and "5 speakers" in error_lines(err)[0] and "three (3)" in error_lines(err)[0]
+    code, _, err = separate(capfd, "mix.wav", "--speakers", 3, "--model", models / "two")
+    assert code == 5 and "gives 2 speakers" in error_lines(err)[0]
 
 
 def test_a_model_that_cannot_be_used(capfd, models, place):
-    make()
+    write_mixture()
     bad = place / "bad"
     for change, words in [
         ({"task": "transcribe"}, "transcribe"),
@@ -339,36 +328,38 @@ def test_a_model_that_cannot_be_used(capfd, models, place):
         config = json.loads((models / "two" / "config.json").read_text()) | change
         (bad / "config.json").write_text(json.dumps(config))
         (bad / "model.safetensors").write_bytes((models / "two" / "model.safetensors").read_bytes())
-        code, out, err = run(capfd, "mix.wav", "-m", bad)
-        assert code == 5 and not out and words in errors(err)[0] and len(err.splitlines()) == 1
+        code, out, err = separate(capfd, "mix.wav", "-m", bad)
+        assert code == 5 and not out and words in error_lines(err)[0] and len(err.splitlines()) == 1
     (bad / "config.json").write_bytes((models / "two" / "config.json").read_bytes())
     (bad / "model.safetensors").write_bytes(b"nonsense" * 100)
     for name in (bad, "nobody", "./nowhere", "mix.wav", "mamba-tasnet-xs"):
-        code, out, err = run(capfd, "mix.wav", "-m", name)
+        code, out, err = separate(capfd, "mix.wav", "-m", name)
         assert code == 5 and not out and len(err.splitlines()) == 1
     assert not Path("separated").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_devices(capfd):
-    make()
-    code, _, err = run(capfd, "mix.wav", "--device", "cuda")
-    assert code == 6 and "--device cpu" in errors(err)[0]
-    code, _, err = run(capfd, "mix.wav", "--device", "abacus")
-    assert code == 2 and "abacus" in errors(err)[0]
+    write_mixture()
+    code, _, err = separate(capfd, "mix.wav", "--device", "cuda")
+    assert code == 6 and "--device cpu" in error_lines(err)[0]
+    code, _, err = separate(capfd, "mix.wav", "--device", "abacus")
+    assert code == 2 and "abacus" in error_lines(err)[0]
     assert setup.pick_device("auto") == "cpu"
 
 
 def test_memory_limit(capfd):
-    make("mix.wav", voices(4))
-    assert run(capfd, "mix.wav", "-o", "memory", "--threads", 1)[0] == 0
+    write_mixture("mix.wav", voices(4))
+    assert separate(capfd, "mix.wav", "-o", "memory", "--threads", 1)[0] == 0
     limit = plan_separation(store.load("two")[0], 32_000).working_bytes + 1000
-    code, _, err = run(capfd, "mix.wav", "-o", "file", "--memory-limit", limit, "--work-dir", "work", "-v")
-    assert code == 0 and "work file" in err and not left("work")
+    code, _, err = separate(
+        capfd, "mix.wav", "-o", "file", "--memory-limit", limit, "--work-dir", "work", "-v"
+    )
+    assert code == 0 and "work file" in err and not files_in("work")
     for stem in ("s1", "s2"):
         assert Path(f"memory/mix_{stem}.wav").read_bytes() == Path(f"file/mix_{stem}.wav").read_bytes()
-    code, _, err = run(capfd, "mix.wav", "-o", "none", "--memory-limit", "10kB")
-    assert code == 6 and "--memory-limit" in errors(err)[0] and not Path("none").exists()
+    code, _, err = separate(capfd, "mix.wav", "-o", "none", "--memory-limit", "10kB")
+    assert code == 6 and "--memory-limit" in error_lines(err)[0] and not Path("none").exists()
 
 
 @pytest.mark.parametrize(
@@ -386,31 +377,31 @@ def test_a_failure_while_computing(capfd, monkeypatch, error, code):
                 raise error
 
     monkeypatch.setattr(longform, "separate_whole", fails)
-    make("a.wav")
-    make("b.wav", voices(0.25))
-    assert run(capfd, "a.wav", "-o", "alone")[0] == code
-    got, out, err = run(capfd, "a.wav", "b.wav")
-    assert got == (3 if code == 6 else 1) and len(out) == 2 and len(errors(err)) == 1
-    assert left("separated") == ["b_s1.wav", "b_s2.wav", FAILURES] and not Path("alone").exists()
+    write_mixture("a.wav")
+    write_mixture("b.wav", voices(0.25))
+    assert separate(capfd, "a.wav", "-o", "alone")[0] == code
+    got, out, err = separate(capfd, "a.wav", "b.wav")
+    assert got == (3 if code == 6 else 1) and len(out) == 2 and len(error_lines(err)) == 1
+    assert files_in("separated") == ["b_s1.wav", "b_s2.wav", FAILURES] and not Path("alone").exists()
 
 
 # Inputs of every kind
 
 
 def test_bad_inputs_do_not_stop_the_others(capfd):
-    bad = bad_recordings.make()
-    make("good.wav")
-    code, out, err = run(capfd, *bad, "good.wav", "-o", "out", "--strict")
+    bad = bad_recordings.write_bad_recordings()
+    write_mixture("good.wav")
+    code, out, err = separate(capfd, *bad, "good.wav", "-o", "out", "--strict")
     assert code == 3 and out == ["out/good_s1.wav", "out/good_s2.wav"]
-    assert len(errors(err)) == len(bad)  # the longest first, so not in their order
+    assert len(error_lines(err)) == len(bad)  # the longest first, so not in their order
     for words in bad.values():
-        assert any(words in line for line in errors(err)), words
-    assert left("out") == ["good_s1.wav", "good_s2.wav", FAILURES]
-    code, out, err = run(capfd, *bad, "-o", "none", "--json", "--strict")
+        assert any(words in line for line in error_lines(err)), words
+    assert files_in("out") == ["good_s1.wav", "good_s2.wav", FAILURES]
+    code, out, err = separate(capfd, *bad, "-o", "none", "--json", "--strict")
     told = [json.loads(line) for line in out]
     assert code == 4 and len([t for t in told if t["event"] == "error" and t["kind"] == "file"]) == len(bad)
     assert told[-1]["event"] == "summary" and told[-1]["failed"] == len(bad)
-    assert left("none") == [FAILURES]
+    assert files_in("none") == [FAILURES]
 
 
 @pytest.mark.parametrize(
@@ -430,9 +421,9 @@ def test_bad_inputs_do_not_stop_the_others(capfd):
     ],
 )
 def test_odd_inputs(capfd, x, rate, said):
-    make("odd.wav", x, rate)
-    code, out, err = run(capfd, "odd.wav", "--residual")
-    assert code == 0 and said in err and not errors(err)
+    write_mixture("odd.wav", x, rate)
+    code, out, err = separate(capfd, "odd.wav", "--residual")
+    assert code == 0 and said in err and not error_lines(err)
     for path in out:
         assert (
             len(load(path)) == len(x) and sf.info(path).samplerate == rate and np.isfinite(load(path)).all()
@@ -442,9 +433,9 @@ def test_odd_inputs(capfd, x, rate, said):
 
 
 def test_a_truncated_recording_is_done_as_far_as_it_goes(capfd):
-    make("whole.wav", voices(2), subtype="PCM_16")
+    write_mixture("whole.wav", voices(2), subtype="PCM_16")
     Path("cut.wav").write_bytes(Path("whole.wav").read_bytes()[:20_044])
-    code, out, err = run(capfd, "cut.wav")
+    code, out, err = separate(capfd, "cut.wav")
     assert code == 0 and len(load(out[0])) == 10_000 and "cut.wav: " in err
 
 
@@ -452,22 +443,22 @@ def test_a_truncated_recording_is_done_as_far_as_it_goes(capfd):
 
 
 def test_unwritable_outputs(capfd):
-    make()
+    write_mixture()
     Path("file").touch()
     Path("taken/mix_s2.wav").mkdir(parents=True)
     for folder in ("file", "file/below", "/proc/nowhere", "x" * 300):
-        code, out, err = run(capfd, "mix.wav", "-o", folder)
-        assert code == 4 and not out and len(errors(err)) == 1 and "cannot be written" in err
-    code, _, err = run(capfd, "mix.wav", "-o", "taken", "--force")
-    assert code == 4 and "is a folder" in errors(err)[0] and not left("taken")
+        code, out, err = separate(capfd, "mix.wav", "-o", folder)
+        assert code == 4 and not out and len(error_lines(err)) == 1 and "cannot be written" in err
+    code, _, err = separate(capfd, "mix.wav", "-o", "taken", "--force")
+    assert code == 4 and "is a folder" in error_lines(err)[0] and not files_in("taken")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_no_permission(capfd):
-    make()
+    write_mixture()
     Path("locked").mkdir(mode=0o500)
-    code, _, err = run(capfd, "mix.wav", "-o", "locked")
-    assert code == 4 and "permission" in errors(err)[0]
+    code, _, err = separate(capfd, "mix.wav", "-o", "locked")
+    assert code == 4 and "permission" in error_lines(err)[0]
 
 
 @pytest.mark.parametrize(
@@ -475,18 +466,18 @@ def test_no_permission(capfd):
 )
 def test_a_full_disk(capfd, how):
     """A limit on the size of files stands for it: the system refuses in the middle of the second input."""
-    make("a.wav", voices(0.25))
-    make("b.wav", voices(10))
-    make("c.wav", voices(0.25))
+    write_mixture("a.wav", voices(0.25))
+    write_mixture("b.wav", voices(10))
+    write_mixture("c.wav", voices(0.25))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (32_000, hard))
     try:
-        code, out, err = run(capfd, "a.wav", "b.wav", "c.wav", *how)
+        code, out, err = separate(capfd, "a.wav", "b.wav", "c.wav", *how)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert code == 3 and len(out) == 4 and len(errors(err)) == 1
-    assert "b_s1" in errors(err)[0] and "cannot be written" in errors(err)[0]
-    results = [Path(name).stem for name in left("separated") if name != FAILURES]
+    assert code == 3 and len(out) == 4 and len(error_lines(err)) == 1
+    assert "b_s1" in error_lines(err)[0] and "cannot be written" in error_lines(err)[0]
+    results = [Path(name).stem for name in files_in("separated") if name != FAILURES]
     assert results == ["a_s1", "a_s2", "c_s1", "c_s2"]
 
 
@@ -494,18 +485,18 @@ def test_no_space_is_called_so(capfd, monkeypatch):
     def full(file, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    make()
+    write_mixture()
     monkeypatch.setattr(wav, "write_all", full)
-    code, _, err = run(capfd, "mix.wav")
-    assert code == 4 and "no space left" in errors(err)[0] and not Path("separated").exists()
+    code, _, err = separate(capfd, "mix.wav")
+    assert code == 4 and "no space left" in error_lines(err)[0] and not Path("separated").exists()
 
 
 # How it speaks
 
 
 def test_json(capfd):
-    make()
-    code, out, err = run(capfd, "mix.wav", "gone.wav", "--json", "-q")
+    write_mixture()
+    code, out, err = separate(capfd, "mix.wav", "gone.wav", "--json", "-q")
     told = [json.loads(line) for line in out]
     assert code == 3 and len(err.splitlines()) == 1
     assert all(t["schema"] == 1 for t in told)
@@ -518,17 +509,17 @@ def test_json(capfd):
 
 
 def test_quiet_and_verbose(capfd):
-    make()
-    assert run(capfd, "mix.wav", "-q")[2] == ""
-    err = run(capfd, "mix.wav", "-v", "--force")[2]
+    write_mixture()
+    assert separate(capfd, "mix.wav", "-q")[2] == ""
+    err = separate(capfd, "mix.wav", "-v", "--force")[2]
     assert "model two" in err and "device cpu" in err and "sweeps" in err
 
 
 def test_dry_run(capfd):
-    make()
-    code, out, err = run(capfd, "mix.wav", "gone.wav", "--dry-run")
+    write_mixture()
+    code, out, err = separate(capfd, "mix.wav", "gone.wav", "--dry-run")
     assert code == 3 and out == ["separated/mix_s1.wav", "separated/mix_s2.wav"] and "sweeps" in err
-    assert left() == ["mix.wav"]
+    assert files_in() == ["mix.wav"]
 
 
 def test_progress_is_drawn_on_a_terminal_only(monkeypatch):
@@ -576,7 +567,7 @@ def test_how_far_a_job_is_comes_in_words_where_no_bar_can_be_drawn(monkeypatch):
 
 
 def test_api():
-    make()
+    write_mixture()
     events = []
     done, failed = slyther_cli.separate(["mix.wav", "gone.wav"], "out", "three", on_event=events.append)
     assert (done.status, failed.status) == ("done", "failed") and "gone.wav" in str(failed.error)
@@ -613,19 +604,19 @@ def test_what_counts_as_out_of_memory():
 
 
 def test_a_signal_while_computing(place):
-    make("long.wav", voices(120))
+    write_mixture("long.wav", voices(120))
     args = [sys.executable, "-m", "slyther_cli", "separate", "long.wav", "-m", "slow", "-o", "out"]
     running = subprocess.Popen(args, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 200  # importing torch takes a while on a busy machine
-    while len(left("out")) < 3 and running.poll() is None and time.monotonic() < end:
+    while len(files_in("out")) < 3 and running.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
-    assert len(left("out")) == 3  # the hidden halves, and the lock
+    assert len(files_in("out")) == 3  # the hidden halves, and the lock
     running.send_signal(signal.SIGTERM)
     _, err = running.communicate(timeout=90)
     told = [line for line in err.splitlines() if not line.startswith("slyther: slow scan")]
     assert told.pop(0) == "slyther: what is done is kept: the same command with --resume does the rest"
     assert running.returncode == 143 and told == ["slyther: stopped by a signal"]
-    assert left() == ["long.wav"] and not Path("out").exists()
+    assert files_in() == ["long.wav"] and not Path("out").exists()
 
 
 def test_speakers_are_matched_on_request(capfd, monkeypatch):
@@ -633,15 +624,15 @@ def test_speakers_are_matched_on_request(capfd, monkeypatch):
     from slyther_cli.separation import speakers
 
     times = np.arange(16_000) / 8000
-    make(x=np.concatenate([0.3 * np.sin(2 * np.pi * f * times) for f in (400, 3000, 400)]))
-    assert run(capfd, "mix.wav", "-o", "plain")[0] == 0
+    write_mixture(x=np.concatenate([0.3 * np.sin(2 * np.pi * f * times) for f in (400, 3000, 400)]))
+    assert separate(capfd, "mix.wav", "-o", "plain")[0] == 0
     asked = []
     monkeypatch.setattr(
         speakers, "embedder", lambda rate, device: lambda x: asked.append(len(x)) or np.eye(2)[0]
     )
-    assert run(capfd, "mix.wav", "-o", "same", "--match-speakers")[0] == 0  # one voice: nothing is moved
+    assert separate(capfd, "mix.wav", "-o", "same", "--match-speakers")[0] == 0  # one voice: nothing is moved
     assert asked and min(asked) >= 0.6 * 8000
     for stem in ("mix_s1.wav", "mix_s2.wav"):
         assert np.array_equal(sf.read(Path("plain", stem))[0], sf.read(Path("same", stem))[0])
-    code, _, err = run(capfd, "mix.wav", "-o", "three", "--match-speakers", "-m", "three")
-    assert code in (2, 5) and len(errors(err)) == 1
+    code, _, err = separate(capfd, "mix.wav", "-o", "three", "--match-speakers", "-m", "three")
+    assert code in (2, 5) and len(error_lines(err)) == 1

@@ -7,6 +7,7 @@ import speechbrain_reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools import assert_near, stirred
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,17 +19,9 @@ from slyther_cli.models.sepformer import Sepformer, SepformerConfig
 SMALL = {"n_filters": 16, "n_layers": 2, "n_heads": 4, "d_ffn": 24, "chunk": 6, "max_positions": 8}
 
 
-def small(**config):
+def small_sepformer(**config):
     torch.manual_seed(0)
-    model = Sepformer(SepformerConfig(**{**SMALL, **config})).eval()
-    for p in model.parameters():
-        if p.dim() == 1:  # ones and zeros would hide a mistake
-            p.data += 0.1 * torch.randn_like(p)
-    return model
-
-
-def close(a, b):
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    return stirred(Sepformer(SepformerConfig(**{**SMALL, **config})))
 
 
 def test_the_published_size_and_names():
@@ -62,7 +55,7 @@ def test_every_frame_is_in_two_chunks(frames, half):
 @torch.no_grad()
 def test_a_slow_build_from_the_description(skip, samples):
     """More chunks than rows in the position table, a length that is no multiple of the stride."""
-    model = small(skip_around_intra=skip)
+    model = small_sepformer(skip_around_intra=skip)
     p = dict(model.masknet.state_dict())
     d = 16
     angle = torch.arange(40.0)[:, None] / 10000 ** (torch.arange(0, d, 2) / d)
@@ -92,16 +85,16 @@ def test_a_slow_build_from_the_description(skip, samples):
     w = F.relu(F.conv1d(padded[:, None], model.encoder.conv1d.weight, stride=8))
     for i, one in enumerate(w):
         masks = dual_path_reference.masks(one.T, p, 6, 2, skip, 2, run("intra"), run("inter"))
-        close(model.masknet(w.transpose(1, 2))[i], masks)
+        assert_near(model.masknet(w.transpose(1, 2))[i], masks)
         stems = F.conv_transpose1d(one * masks.transpose(1, 2), model.decoder.weight, stride=8)
-        close(whole[i], stems[:, 0, :samples])
+        assert_near(whole[i], stems[:, 0, :samples])
 
 
 @speechbrain_reference.needed
 @torch.no_grad()
 def test_speechbrains_modules():
     with speechbrain_reference.modules("lobes.models.dual_path") as (dual_path,):
-        model = small(chunk=8, max_positions=2500)
+        model = small_sepformer(chunk=8, max_positions=2500)
 
         def transformer():
             return dual_path.SBTransformerBlock(
@@ -119,7 +112,7 @@ def test_speechbrains_modules():
         mixture = torch.randn(3, 8 * 77)
         w = encoder(mixture)
         theirs = torch.stack([decoder(w * mask) for mask in net.eval()(w)], 1)
-        close(model(mixture), theirs)
+        assert_near(model(mixture), theirs)
 
 
 @settings(max_examples=10, deadline=None)
@@ -127,12 +120,12 @@ def test_speechbrains_modules():
 @torch.no_grad()
 def test_any_length(samples, speakers):
     mixture = torch.randn(1, samples)
-    stems = small(n_speakers=speakers)(mixture)
+    stems = small_sepformer(n_speakers=speakers)(mixture)
     assert stems.shape == (1, speakers, samples) and stems.isfinite().all()
 
 
 def test_every_parameter_learns():
-    model = small().train()
+    model = small_sepformer().train()
     model.start_from_fourier()  # as training does
     model(torch.randn(1, 300)).square().sum().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []

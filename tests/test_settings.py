@@ -9,6 +9,7 @@ import sys
 import pytest
 import tones
 import typer
+from tools import slyther
 
 from slyther_cli import app
 from slyther_cli.commands import completing, settings
@@ -109,25 +110,20 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "config/slyther/slyther.toml"
 
 
-def run(capfd, *args):
-    code = app.main([str(a) for a in args])
-    return code, *capfd.readouterr()
-
-
 def test_the_users_file(home, capfd, tmp_path):
-    assert not run(capfd, "weights", "list")[1].startswith("{")
+    assert not slyther(capfd, "weights", "list")[1].startswith("{")
     home.write_text("json = true\n")
-    assert run(capfd, "weights", "list")[1].startswith('{"schema": 1')
-    assert not run(capfd, "weights", "list", "--no-json")[1].startswith("{")
-    assert not run(capfd, "--config", "none", "weights", "list")[1].startswith("{")
+    assert slyther(capfd, "weights", "list")[1].startswith('{"schema": 1')
+    assert not slyther(capfd, "weights", "list", "--no-json")[1].startswith("{")
+    assert not slyther(capfd, "--config", "none", "weights", "list")[1].startswith("{")
     (tmp_path / "other.toml").write_text("[weights.list]\njson = false\n")
-    assert not run(capfd, "--config", "other.toml", "weights", "list")[1].startswith("{")
+    assert not slyther(capfd, "--config", "other.toml", "weights", "list")[1].startswith("{")
 
 
 def test_the_file_by_a_variable(home, capfd, tmp_path, monkeypatch):
     (tmp_path / "other.toml").write_text("[weights.list]\njson = true\n")
     monkeypatch.setenv("SLYTHER_CONFIG", "other.toml")
-    assert run(capfd, "weights", "list")[1].startswith("{")
+    assert slyther(capfd, "weights", "list")[1].startswith("{")
 
 
 @pytest.mark.parametrize(
@@ -151,28 +147,28 @@ def test_the_file_by_a_variable(home, capfd, tmp_path, monkeypatch):
 )
 def test_what_the_file_cannot_say(capfd, tmp_path, text, words, home):
     (tmp_path / "s.toml").write_text(text, errors="surrogateescape")
-    code, out, err = run(capfd, "--config", "s.toml", "separate", "x.wav")
+    code, out, err = slyther(capfd, "--config", "s.toml", "separate", "x.wav")
     assert code == 2 and not out and len(err.splitlines()) == 1 and words in err and "s.toml" in err
-    assert run(capfd, "--config", "s.toml", "separate", "--help")[0] == 0
+    assert slyther(capfd, "--config", "s.toml", "separate", "--help")[0] == 0
 
 
 def test_no_such_file(capfd, home):
-    code, _, err = run(capfd, "--config", "nowhere.toml", "separate", "x.wav")
+    code, _, err = slyther(capfd, "--config", "nowhere.toml", "separate", "x.wav")
     assert code == 2 and "nowhere.toml" in err and len(err.splitlines()) == 1
 
 
 def test_an_error_names_the_variable(capfd, home, monkeypatch):
     monkeypatch.setenv("SLYTHER_THREADS", "many")
-    code, _, err = run(capfd, "separate", "x.wav")
+    code, _, err = slyther(capfd, "separate", "x.wav")
     assert code == 2 and "SLYTHER_THREADS" in err
 
 
 def test_the_command_line_puts_out_what_contradicts_it(capfd, home, monkeypatch):
     home.write_text("[separate]\nforce = true\nquiet = true\n")
-    code, _, err = run(capfd, "separate", "nowhere.wav", "--skip-existing", "-v")
+    code, _, err = slyther(capfd, "separate", "nowhere.wav", "--skip-existing", "-v")
     assert code == 4 and "nowhere.wav" in err
     monkeypatch.setenv("SLYTHER_SEPARATE_SKIP_EXISTING", "1")
-    assert run(capfd, "separate", "nowhere.wav")[0] == 2  # nobody to decide
+    assert slyther(capfd, "separate", "nowhere.wav")[0] == 2  # nobody to decide
 
 
 def test_a_job_by_settings_alone(home, capfd, tmp_path, monkeypatch, tmp_path_factory):
@@ -180,8 +176,8 @@ def test_a_job_by_settings_alone(home, capfd, tmp_path, monkeypatch, tmp_path_fa
         home.write_text(
             "threads = 1\n[transcribe]\nformat = 'srt,json'\noutput-dir = 'said'\nmodel = 'tones'\n"
         )
-        tones.make()
-        code, out, _ = run(capfd, "transcribe", "talk.wav")
+        tones.record()
+        code, out, _ = slyther(capfd, "transcribe", "talk.wav")
         assert code == 0 and out.split() == ["said/talk.srt", "said/talk.json"]
         assert json.loads((tmp_path / "said/talk.json").read_text())["text"].strip() == tones.SAID
 
@@ -211,7 +207,7 @@ def test_completion():
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(shell, capfd):
-    code, out, err = run(capfd, "completion", shell)
+    code, out, err = slyther(capfd, "completion", shell)
     assert code == 0 and not err and "_SLYTHER_COMPLETE" in out and "slyther" in out
     if shell == "bash":
         assert subprocess.run(["bash", "-n"], input=out, text=True).returncode == 0

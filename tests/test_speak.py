@@ -441,7 +441,7 @@ def test_the_time_is_that_of_the_clock_with_loading(voices, tmp_path, monkeypatc
 def test_the_recogniser_writes_down_the_prompt_and_listens(voices, tmp_path, monkeypatch, capsys):
     with tones.at_home(tmp_path, monkeypatch, tmp_path / "cache"):
         tones.save(tmp_path / "cache")
-        tones.make("prompt.wav", rate=44_100)
+        tones.record("prompt.wav", rate=44_100)
         base = ["hello abide", "-m", voices / "aligned", "--prompt", "prompt.wav", "-o", "a.wav"]
         assert speak(*base, "--retries", 1, "--json") == 0
         events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

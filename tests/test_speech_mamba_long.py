@@ -10,6 +10,7 @@ import soundfile as sf
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools import stirred
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
@@ -27,14 +28,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @cache
-def small(n_layers=2):
+def small_encoder(n_layers=2):
     torch.manual_seed(n_layers)
-    model = build("speech-mamba", SIZES | {"n_layers": n_layers, "vocab": 31}).eval()
+    model = build("speech-mamba", SIZES | {"n_layers": n_layers, "vocab": 31})
     model.start_from_s4d()
-    for p in model.parameters():
-        if p.dim() == 1:
-            p.data += 0.1 * torch.randn_like(p)
-    return model
+    return stirred(model)
 
 
 def sound(n):
@@ -51,7 +49,7 @@ def sound(n):
 )
 def test_by_tiles_is_one_pass(tmp_path_factory, samples, blocks, tile, n_layers, file):
     """Longer than the stored table of positions, too."""
-    model, x = small(n_layers), sound(samples)
+    model, x = small_encoder(n_layers), sound(samples)
     plan = plan_recognition(model, samples, work_dir=tmp_path_factory.getbasetemp())
     assert plan.sweeps == n_layers + 1 and plan.tape == "memory"
     plan = replace(plan, tape="file") if file else plan
@@ -84,7 +82,7 @@ def test_attention_by_pieces(seed, queries, lengths):
 
 
 def test_the_tapes_may_lie_in_files(tmp_path):
-    model, x = small(3), sound(16000 * 30)
+    model, x = small_encoder(3), sound(16000 * 30)
     plan = plan_recognition(model, len(x), work_dir=tmp_path)
     needs = plan.working_bytes
     filed = plan_recognition(model, len(x), work_dir=tmp_path, memory_limit=needs + 1)
@@ -101,7 +99,7 @@ def test_the_command(tmp_path, capsys, decode):
     config = full_config("speech-mamba", SIZES | {"n_layers": 1, "vocab": 31})
     alphabet = CharTokenizer(ends=True)
     store.save(
-        tmp_path / "m", small(1), name="m", architecture="speech-mamba", config=config,
+        tmp_path / "m", small_encoder(1), name="m", architecture="speech-mamba", config=config,
         task="transcribe", companions=alphabet.save,
     )  # fmt: skip
     sf.write(tmp_path / "x.wav", sound(16000 * (120 if decode == "greedy" else 30)), 16000)

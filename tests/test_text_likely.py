@@ -5,7 +5,7 @@ import pytest
 import tones
 from hypothesis import given
 from hypothesis import strategies as st
-from tones import make, run
+from tones import record, transcribed
 
 from slyther_cli.decode import speech_filter
 from slyther_cli.decode.segments import Segment, Segmenter
@@ -115,9 +115,9 @@ def test_the_command_tells_it_and_can_keep_them(tmp_path, monkeypatch, models, c
     with tones.at_home(tmp_path, monkeypatch, models):
         said, _ = tones.spoken("hello abide all")
         lonely, _ = tones.spoken("a")
-        make(x=np.concatenate([said, np.zeros(3 * RATE, np.float32), lonely, np.zeros(RATE, np.float32)]))
+        record(x=np.concatenate([said, np.zeros(3 * RATE, np.float32), lonely, np.zeros(RATE, np.float32)]))
         for model in ("tones", "live"):
-            code, out, err = run(capfd, "talk.wav", "-m", model)
+            code, out, err = transcribed(capfd, "talk.wav", "-m", model)
             assert code == 0 and out.split() == SAID
             assert "1 word was left out, the first at 5 s" in err
-            assert run(capfd, "talk.wav", "-m", model, "--all-words")[1].split() == [*SAID, "a"]
+            assert transcribed(capfd, "talk.wav", "-m", model, "--all-words")[1].split() == [*SAID, "a"]

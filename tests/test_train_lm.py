@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools import run_command
 
-from slyther_cli.app import main
 from slyther_cli.decode.arpa import load_language_model
 from slyther_cli.decode.ngram import UNKNOWN
 from slyther_cli.research.language import kneser_ney, mixture
@@ -29,11 +29,8 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(capfd, *args):
-    code = main(["train", "lm", *map(str, args)])
-    out, err = capfd.readouterr()
-    assert "Traceback" not in err
-    return code, out, err
+def train_lm(capfd, *args):
+    return run_command(capfd, "train", "lm", *args)
 
 
 def manifest(rows, name="m.tsv"):
@@ -87,7 +84,7 @@ def test_the_command_learns_text_and_train_transcripts_only(capfd):
     table = manifest(
         [("train", "A DOG RAN"), ("dev", "A SECRET DEV SENTENCE WAS WRITTEN"), ("test", "HIDDEN")]
     )
-    code, out, err = run(capfd, "a.txt", "--manifest", table, "-o", "lm.bin", "--arpa", "lm.arpa")
+    code, out, err = train_lm(capfd, "a.txt", "--manifest", table, "-o", "lm.bin", "--arpa", "lm.arpa")
     assert code == 0 and out == "lm.bin\n"
     assert "a.txt: 3 sentences, 9 words, 1 left out" in err and "100.0% unknown" not in err
     model = load_language_model("lm.bin")
@@ -100,7 +97,7 @@ def test_the_command_learns_text_and_train_transcripts_only(capfd):
 
 def test_json_tells_what_is_in_the_model(capfd):
     table = manifest([("train", "A DOG RAN"), ("train", "THE DOG SAT"), ("dev", "A DOG SAT THERE")])
-    code, out, _ = run(capfd, "--manifest", table, "-o", "lm.bin", "--order", "2", "--json")
+    code, out, _ = train_lm(capfd, "--manifest", table, "-o", "lm.bin", "--order", "2", "--json")
     events = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and [event["event"] for event in events] == ["text", "summary"]
     report = events[-1]
@@ -116,10 +113,10 @@ def test_size_and_rare_words(capfd):
         " ".join(f"{w[0]}{'abcdefghij'[int(d)]}" for w in r.split() for d in w[1:]) for r in rows
     )
     Path("a.txt").write_text(text)
-    assert run(capfd, "a.txt", "-o", "big.bin", "-q")[0] == 0
-    assert run(capfd, "a.txt", "-o", "small.bin", "--max-size", "3000B", "-q")[0] == 0
+    assert train_lm(capfd, "a.txt", "-o", "big.bin", "-q")[0] == 0
+    assert train_lm(capfd, "a.txt", "-o", "small.bin", "--max-size", "3000B", "-q")[0] == 0
     assert Path("small.bin").stat().st_size <= 3000 < Path("big.bin").stat().st_size
-    assert run(capfd, "a.txt", "-o", "rare.bin", "--least-word-count", "30", "-q")[0] == 0
+    assert train_lm(capfd, "a.txt", "-o", "rare.bin", "--least-word-count", "30", "-q")[0] == 0
     rare, big = load_language_model("rare.bin"), load_language_model("big.bin")
     assert big.knows("xa") and len(rare.words) < len(big.words)
     assert rare.score(UNKNOWN, ())[0] > big.score(UNKNOWN, ())[0]
@@ -169,23 +166,23 @@ def test_the_command_weighs_texts(capfd):
     Path("near.txt").write_text("A dog sat.\nThe dog ran there.\n")
     Path("far.txt").write_text("Stocks fell again today.\n" * 40)
     table = manifest([("train", "THE DOG SAT"), ("dev", "A DOG RAN"), ("dev", "THE DOG SAT THERE")])
-    code, _, err = run(capfd, "near.txt", "far.txt", "--manifest", table, "-o", "lm.bin", "--mix")
+    code, _, err = train_lm(capfd, "near.txt", "far.txt", "--manifest", table, "-o", "lm.bin", "--mix")
     assert code == 0 and load_language_model("lm.bin").knows("stocks")
     weights = {
         line.split()[2].rstrip(":"): float(line.split()[3]) for line in err.splitlines() if "weight" in line
     }
     assert weights["near.txt"] > 10 * weights["far.txt"]
-    code, out, err = run(capfd, "near.txt", "-o", "x.bin", "--mix")
+    code, out, err = train_lm(capfd, "near.txt", "-o", "x.bin", "--mix")
     assert code == 2 and out == "" and "name a manifest" in err
 
 
 def test_the_command_blends_models(capfd):
     Path("books.txt").write_text("The ship sailed home.\n" * 9)
     table = manifest([("train", "P I T T"), ("train", "ENTER FOUR"), ("dev", "P I T")])
-    assert run(capfd, "--manifest", table, "-o", "spoken.bin", "-q")[0] == 0
+    assert train_lm(capfd, "--manifest", table, "-o", "spoken.bin", "-q")[0] == 0
     perplexity = []
     for more in ((), ("--blend", "spoken.bin:0.5")):
-        code, out, _ = run(
+        code, out, _ = train_lm(
             capfd, "books.txt", "--manifest", table, "-o", "lm.bin", "--force", "--json", *more
         )
         assert code == 0
@@ -222,7 +219,7 @@ def test_wrong_use_is_one_line(capfd, args, code, told):
     Path("empty.txt").write_text("\n. .\n")
     Path("binary.txt").write_bytes(b"\0\1\2" * 50)
     Path("latin.txt").write_bytes("déjà vu\n".encode("latin1"))
-    got, out, err = run(capfd, *args)
+    got, out, err = train_lm(capfd, *args)
     assert got == code and out == "" and err.count("slyther: error: ") == 1 and told in err
     assert not Path("lm.bin").exists() and Path("a.txt").read_text() == "The cat sat.\n"
 
@@ -231,8 +228,8 @@ def test_what_is_there_is_left_unless_told(capfd):
     Path("a.txt").write_text("The cat sat.\n")
     Path("lm.bin").write_text("mine")
     for args in (["-o", "lm.bin"], ["-o", "new.bin", "--arpa", "lm.bin"]):
-        code, out, err = run(capfd, "a.txt", *args)
+        code, out, err = train_lm(capfd, "a.txt", *args)
         assert code == 3 and out == "" and "lm.bin is there already: --force replaces it" in err
     assert Path("lm.bin").read_text() == "mine" and not Path("new.bin").exists()
-    assert run(capfd, "a.txt", "-o", "lm.bin", "--force", "-q")[0] == 0
+    assert train_lm(capfd, "a.txt", "-o", "lm.bin", "--force", "-q")[0] == 0
     assert load_language_model("lm.bin").knows("cat")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import tones
-from tones import run
+from tones import transcribed
 
 from slyther_cli.decode.words import Word
 from slyther_cli.separation import job as separation
@@ -140,7 +140,7 @@ def leaking(place, monkeypatch):
 
 
 def test_what_leaks_is_written_once_and_who_begins_is_s1(capfd, leaking):
-    code, out, err = run(capfd, "talk.wav", "--separate", "--json")
+    code, out, err = transcribed(capfd, "talk.wav", "--separate", "--json")
     rows = [e for e in map(json.loads, out.splitlines()) if e["event"] == "segment"]
     said = {"S1": [], "S2": []}
     for row in rows:
@@ -151,13 +151,13 @@ def test_what_leaks_is_written_once_and_who_begins_is_s1(capfd, leaking):
     assert [row["speaker"] for row in rows] == ["S1", "S2", "S1", "S2"]
     assert "8 words were left out of a voice" in err
     for form in ("txt", "srt", "vtt", "tsv", "json"):
-        code, out, _ = run(capfd, "talk.wav", "--separate", "-f", form)
+        code, out, _ = transcribed(capfd, "talk.wav", "--separate", "-f", form)
         often = 3 if form == "json" else 1  # in the whole text, in a segment, in its words
         assert code == 0 and all(out.count(word) == often for word in ("bead", "deal", "dial", "abide"))
 
 
 def test_with_words_left_out_of_json_the_rule_is_the_same(capfd, leaking):
-    _, out, _ = run(capfd, "talk.wav", "--separate", "--json", "--word_timestamps", "False")
+    _, out, _ = transcribed(capfd, "talk.wav", "--separate", "--json", "--word_timestamps", "False")
     rows = [e for e in map(json.loads, out.splitlines()) if e["event"] == "segment"]
     assert [row["text"].strip() for row in rows] == list(leaking) and "words" not in rows[0]
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 import tones
-from tones import left, make, run
+from tones import record, transcribed
+from tools import files_in, from_file_as_stdin
 
 from slyther_cli.errors import UsageError
 from slyther_cli.longform import journal
@@ -50,7 +51,7 @@ def test_each_channel_is_a_speaker(capfd):
         assert [(s["start"], s["end"], s["text"]) for s in alone.segments] == [
             (s["start"], s["end"], s["text"]) for s in mine
         ]
-    code, out, err = run(capfd, "call.wav", "--channel", "each", "-f", "srt", "-o", "-")
+    code, out, err = transcribed(capfd, "call.wav", "--channel", "each", "-f", "srt", "-o", "-")
     assert code == 0 and out.index("[S1] all deal") < out.index("[S2] dial") < out.index("[S1] bad bead hide")
     assert "channel 1 of 2 is used" in err and "channel 2 of 2 is used" in err
 
@@ -63,15 +64,15 @@ def test_three_channels_one_of_them_silent():
 
 
 def test_one_channel_has_no_labels():
-    make(text="all deal")
+    record(text="all deal")
     (each,), (plain,) = transcribe("talk.wav", channel="each"), transcribe("talk.wav")
     assert each.text == plain.text == "all deal" and "speaker" not in each.segments[0]
 
 
 def test_standard_input_is_kept_for_the_second_channel(capfd, monkeypatch):
     call()
-    tones.stdin(monkeypatch, "call.wav")
-    code, out, err = run(capfd, "-", "--channel", "each")
+    from_file_as_stdin(monkeypatch, "call.wav")
+    code, out, err = transcribed(capfd, "-", "--channel", "each")
     assert code == 0 and "bad bead hide" in out and "hello bad" in out
     assert "one after the other, so it is read to its end first" in err
 
@@ -95,12 +96,12 @@ def test_goes_on_in_the_second_channel(capfd, monkeypatch):
 
     monkeypatch.setattr(recogniser, "encode_whole", stopped)
     kept = (*how, "-o", "out", "--resume", "--work-dir", "work")
-    assert run(capfd, *kept)[0] == 130 and not left("out")
-    assert any(name.endswith("/s1.jsonl") for name in left("work"))
-    code, _, err = run(capfd, *kept)
-    assert code == 0 and "went on from the work" in err and not left("work") and len(calls) == 3
-    assert run(capfd, *how, "-o", "plain", "-q")[0] == 0
-    for name in left("plain"):
+    assert transcribed(capfd, *kept)[0] == 130 and not files_in("out")
+    assert any(name.endswith("/s1.jsonl") for name in files_in("work"))
+    code, _, err = transcribed(capfd, *kept)
+    assert code == 0 and "went on from the work" in err and not files_in("work") and len(calls) == 3
+    assert transcribed(capfd, *how, "-o", "plain", "-q")[0] == 0
+    for name in files_in("plain"):
         assert Path("out", name).read_bytes() == Path("plain", name).read_bytes()
 
 
@@ -108,7 +109,7 @@ def test_what_does_not_go_together(capfd):
     call()
     with pytest.raises(UsageError, match="leave out --channel each"):
         transcribe("call.wav", channel="each", separate=True)
-    assert run(capfd, "call.wav", "--channel", "every")[0] == 2
-    code, out, _ = run(capfd, "call.wav", "--channel", "each", "--dry-run", "--json")
+    assert transcribed(capfd, "call.wav", "--channel", "every")[0] == 2
+    code, out, _ = transcribed(capfd, "call.wav", "--channel", "each", "--dry-run", "--json")
     plan = next(e for e in map(json.loads, out.splitlines()) if e["event"] == "plan")
     assert code == 0 and "each of 2 channels is heard for itself" in plan["lines"]

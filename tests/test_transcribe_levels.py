@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 import tones
-from tones import RATE, SAID, make, run
+from tones import RATE, SAID, record, transcribed
+from tools import from_file_as_stdin
 
 from slyther_cli.synthesis import prompt
 
@@ -51,10 +52,11 @@ CHANGES = {
 @pytest.mark.parametrize("model", ["tones", "live"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_words_and_times_are_the_same(capfd, change, model):
-    make("good.wav", x=said())
-    make("bad.wav", x=CHANGES[change](said()))
+    record("good.wav", x=said())
+    record("bad.wav", x=CHANGES[change](said()))
     good, bad = (
-        json.loads(run(capfd, name, "-m", model, "-f", "json", "-q")[1]) for name in ("good.wav", "bad.wav")
+        json.loads(transcribed(capfd, name, "-m", model, "-f", "json", "-q")[1])
+        for name in ("good.wav", "bad.wav")
     )
     assert good["text"] == bad["text"] == " " + SAID
     assert [(s["start"], s["end"]) for s in good["segments"]] == [
@@ -63,8 +65,8 @@ def test_words_and_times_are_the_same(capfd, change, model):
 
 
 def test_an_outlier_is_reported(capfd):
-    make(x=with_outlier(said()))
-    code, out, err = run(capfd, "talk.wav")
+    record(x=with_outlier(said()))
+    code, out, err = transcribed(capfd, "talk.wav")
     assert code == 0 and out == SAID + "\n" and "2 samples, the first at 0.12 s" in err
 
 
@@ -73,14 +75,14 @@ def test_a_stream_is_heard_at_any_level(capfd, monkeypatch, gain):
     file = io.BytesIO()
     sf.write(file, said() * gain, RATE, format="WAV", subtype="FLOAT")
     Path("talk.wav").write_bytes(file.getvalue())
-    tones.stdin(monkeypatch, "talk.wav")
-    assert run(capfd, "-", "-m", "live", "-q")[1] == SAID + "\n"
+    from_file_as_stdin(monkeypatch, "talk.wav")
+    assert transcribed(capfd, "-", "-m", "live", "-q")[1] == SAID + "\n"
 
 
 def test_a_quiet_channel_is_heard_beside_a_loud_one(capfd):
     quiet = np.concatenate([said() * np.float32(1e-3), np.zeros(len(said()), np.float32)])
-    make(x=np.stack([quiet, np.roll(quiet * np.float32(3e3), len(said()))], 1))
-    assert run(capfd, "talk.wav", "--channel", "each", "-f", "srt", "-q")[1].count(SAID) == 2
+    record(x=np.stack([quiet, np.roll(quiet * np.float32(3e3), len(said()))], 1))
+    assert transcribed(capfd, "talk.wav", "--channel", "each", "-f", "srt", "-q")[1].count(SAID) == 2
 
 
 def test_a_prompt_is_the_same_at_any_level():

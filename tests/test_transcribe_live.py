@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 import tones
-from tones import SAID, errors, left, run, stdin
+from tones import SAID, transcribed
+from tools import error_lines, files_in, from_file_as_stdin
 
 from slyther_cli.jobs.setup import choose_model
 from slyther_cli.transcription import recogniser, writer
@@ -64,10 +65,10 @@ def test_live_is_what_the_file_gives(capfd, monkeypatch, rate, how):
     x, _ = tones.spoken(SAID, rate)
     x = np.concatenate([x, np.zeros(2 * rate, np.float32), x])
     Path("talk.wav").write_bytes(as_wav(x, rate))
-    whole = run(capfd, "talk.wav", "-m", "live", "-f", "json", *how)[1]
-    stdin(monkeypatch, "talk.wav")
-    code, out, err = run(capfd, "-", "-m", "live", "-f", "json", "-v", *how)
-    assert code == 0 and "words come while the sound does" in err and left() == ["talk.wav"]
+    whole = transcribed(capfd, "talk.wav", "-m", "live", "-f", "json", *how)[1]
+    from_file_as_stdin(monkeypatch, "talk.wav")
+    code, out, err = transcribed(capfd, "-", "-m", "live", "-f", "json", "-v", *how)
+    assert code == 0 and "words come while the sound does" in err and files_in() == ["talk.wav"]
     assert json.loads(whole)["text"] == f" {SAID} {SAID}"
     assert json.loads(out)["text"] == json.loads(whole)["text"]
     times = [[(s["start"], s["end"]) for s in json.loads(t)["segments"]] for t in (out, whole)]
@@ -104,7 +105,7 @@ def test_words_come_while_the_sound_does(capfd, monkeypatch):
     heard: list = []
     thread = threading.Thread(target=speak)
     thread.start()
-    code, out, _ = run(capfd, "-", "-m", "live", "--json", "-q")
+    code, out, _ = transcribed(capfd, "-", "-m", "live", "--json", "-q")
     thread.join()
     assert code == 0 and heard == [[SAID]]
     assert [told["text"] for told in events(out, "segment")] == [" " + SAID]
@@ -117,13 +118,13 @@ def test_raw_samples(capfd, monkeypatch):
     x, _ = tones.spoken(SAID)
     Path("raw").write_bytes((x * 30_000).astype("<i2").tobytes())
     for model in ("live", "tones"):
-        stdin(monkeypatch, "raw")
-        assert run(capfd, "-", "-m", model, "--raw", 16000)[:2] == (0, SAID + "\n")
-    code, _, err = run(capfd, "talk.wav", "--raw", 16000)
-    assert code == 2 and "standard input" in errors(err)[0]
-    stdin(monkeypatch, "raw")
-    code, _, err = run(capfd, "-", "-m", "live")  # no header
-    assert code == 4 and "not a sound file" in errors(err)[0]
+        from_file_as_stdin(monkeypatch, "raw")
+        assert transcribed(capfd, "-", "-m", model, "--raw", 16000)[:2] == (0, SAID + "\n")
+    code, _, err = transcribed(capfd, "talk.wav", "--raw", 16000)
+    assert code == 2 and "standard input" in error_lines(err)[0]
+    from_file_as_stdin(monkeypatch, "raw")
+    code, _, err = transcribed(capfd, "-", "-m", "live")  # no header
+    assert code == 4 and "not a sound file" in error_lines(err)[0]
 
 
 def test_a_stream_without_end_does_not_grow(models):
@@ -170,7 +171,7 @@ def interrupted(monkeypatch, capfd, number, *how, heard=SAID):
 
     thread = threading.Thread(target=speak)
     thread.start()
-    result = run(capfd, "-", "-m", "live", *how)
+    result = transcribed(capfd, "-", "-m", "live", *how)
     thread.join()
     pipe.end()
     return result
@@ -179,7 +180,7 @@ def interrupted(monkeypatch, capfd, number, *how, heard=SAID):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_stream_and_keeps_what_was_heard(capfd, monkeypatch, number, code):
     got, out, err = interrupted(monkeypatch, capfd, number, "-f", "txt,json", "-o", "out")
-    assert got == code and "stopped" in err and left("out") == ["-.json", "-.txt"]
+    assert got == code and "stopped" in err and files_in("out") == ["-.json", "-.txt"]
     assert out.split() == ["out/-.txt", "out/-.json"]
     assert Path("out/-.txt").read_text() == SAID + "\n"  # no pause has ended it
     assert json.loads(Path("out/-.json").read_text())["text"] == " " + SAID
@@ -192,20 +193,20 @@ def test_standard_output_is_whole_too(capfd, monkeypatch):
 
 def test_stopped_before_anything_was_heard(capfd, monkeypatch):
     code, out, _ = interrupted(monkeypatch, capfd, signal.SIGINT, "-o", "out", heard="")
-    assert code == 130 and not out and not left()
+    assert code == 130 and not out and not files_in()
 
 
 def test_stopped_while_computing(capfd, monkeypatch):
     """What had become final is kept."""
     x = np.concatenate([tones.spoken(SAID)[0], np.zeros(2 * RATE, np.float32), tones.spoken("all")[0]])
     Path("talk.wav").write_bytes(as_wav(x))
-    stdin(monkeypatch, "talk.wav")
+    from_file_as_stdin(monkeypatch, "talk.wav")
 
     def fails(self, samples):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(recogniser.TextStream, "flush", fails)
-    code, out, _ = run(capfd, "-", "-m", "live", "-o", "out")
+    code, out, _ = transcribed(capfd, "-", "-m", "live", "-o", "out")
     assert code == 130 and out == "out/-.txt\n" and Path(out.strip()).read_text() == SAID + "\n"
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 import tones
-from tones import left, run
+from tones import transcribed
+from tools import files_in
 
 EVERY = 600  # seconds between two clicks of the long file
 
@@ -45,7 +46,7 @@ def clicks(name, seconds, every, rate):
 def test_clicks_are_where_they_are(capfd, seconds, every, rate, model):
     """No more than 40 ms off, at the end as at the start: times are counted in samples."""
     starts = clicks("clicks.flac", seconds, every, rate)
-    code, out, _ = run(capfd, "clicks.flac", "-m", model, "-f", "json", "--memory-limit", "200MB")
+    code, out, _ = transcribed(capfd, "clicks.flac", "-m", model, "-f", "json", "--memory-limit", "200MB")
     heard = json.loads(out)["segments"]
     assert code == 0 and [one["text"] for one in heard] == [" a"] * len(starts)
     off = [one["start"] - start for one, start in zip(heard, starts, strict=True)]
@@ -91,7 +92,7 @@ def silence(place, seconds, *options):
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"text": "", "segments": [], "language": "en"}
-    assert not left()  # neither tape nor copy of stdin
+    assert not files_in()  # neither tape nor copy of stdin
     peak = int(done.stderr.split("peak ")[1])
     print(peak >> 20, "MB", options, file=sys.stderr)
     return peak

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import tones
 import torch
-from tones import SAID, errors, left, make, run, stdin
+from tones import SAID, record, transcribed
+from tools import error_lines, files_in, from_file_as_stdin
 
 from slyther_cli.checkpoints import store
 from slyther_cli.jobs.locks import FAILURES
@@ -59,7 +60,7 @@ def test_speakers_are_told_apart(capfd, monkeypatch):
     x = np.zeros((6 * RATE, 2), np.float32)
     x[: len(one), 0], x[4 * RATE : 4 * RATE + len(one), 0] = one, one
     x[2 * RATE : 2 * RATE + len(two), 1] = two
-    make(x=x.sum(axis=1))
+    record(x=x.sum(axis=1))
 
     def known(model, blocks, plan, on_progress=None, **more):
         assert sum(map(len, blocks())) == 3 * RATE * 2 * 8000 // RATE
@@ -68,10 +69,10 @@ def test_speakers_are_told_apart(capfd, monkeypatch):
 
     monkeypatch.setattr("slyther_cli.longform.separate_whole", known)
     monkeypatch.setattr("slyther_cli.separation.job.at_source_rate", lambda stems, reader: iter([x.T]))
-    code, out, _ = run(capfd, "talk.wav", "--separate", "-f", "srt", "--work-dir", "work")
+    code, out, _ = transcribed(capfd, "talk.wav", "--separate", "-f", "srt", "--work-dir", "work")
     cues = [block.split("\n")[2] for block in out.strip().split("\n\n")]
-    assert code == 0 and cues == ["[S1] hello all", "[S2] deal", "[S1] hello all"] and not left("work")
-    told = run(capfd, "talk.wav", "--separate", "--json", "-q")[1]
+    assert code == 0 and cues == ["[S1] hello all", "[S2] deal", "[S1] hello all"] and not files_in("work")
+    told = transcribed(capfd, "talk.wav", "--separate", "--json", "-q")[1]
     assert [(t["speaker"], t["id"]) for t in events(told, "segment")] == [("S1", 0), ("S2", 1), ("S1", 2)]
     shares = [t["fraction"] for t in events(told, "progress")]
     assert shares == sorted(shares)
@@ -79,17 +80,17 @@ def test_speakers_are_told_apart(capfd, monkeypatch):
 
 def test_separation_for_real(capfd):
     """A separator of random weights: the command runs through, and fails as separate does."""
-    make()
-    code, _, err = run(capfd, "talk.wav", "--separate", "-o", "out", "-v")
-    assert code == 0 and left("out") == ["talk.txt"] and "separated first, by two" in err
-    assert "digital silence" not in err + run(capfd, "talk.wav", "--dry-run", "--separate")[2]
+    record()
+    code, _, err = transcribed(capfd, "talk.wav", "--separate", "-o", "out", "-v")
+    assert code == 0 and files_in("out") == ["talk.txt"] and "separated first, by two" in err
+    assert "digital silence" not in err + transcribed(capfd, "talk.wav", "--dry-run", "--separate")[2]
     for how, words in [
         (("--separate", "--separate-model", "nobody"), "nobody"),
         (("--separate", "--separate-model", "tones"), "transcribe"),
         (("--separate-model", "two"), "--separate"),
     ]:
-        code, out, err = run(capfd, "talk.wav", *how)
-        assert code in (2, 5) and not out and words in errors(err)[0]
+        code, out, err = transcribed(capfd, "talk.wav", *how)
+        assert code in (2, 5) and not out and words in error_lines(err)[0]
 
 
 # Coverage
@@ -99,12 +100,12 @@ def test_a_transcript_that_ends_too_soon_is_reported(capfd):
     said = tones.spoken(SAID)[0]
     hum = (0.3 * np.sin(2 * np.pi * 100 * np.arange(40 * RATE) / RATE)).astype(np.float32)  # no letter
     for rest, expected in [(hum, True), (0.001 * hum, False), (hum[: 5 * RATE], False), (0 * hum, False)]:
-        make(x=np.concatenate([said, rest]))
-        code, out, err = run(capfd, "talk.wav")
+        record(x=np.concatenate([said, rest]))
+        code, out, err = transcribed(capfd, "talk.wav")
         assert code == 0 and out == SAID + "\n"
         assert ("the last word ends at 0:03, but sound as loud" in err) == expected, err
-    make(x=hum)
-    assert "no words were heard" in run(capfd, "talk.wav")[2]
+    record(x=hum)
+    assert "no words were heard" in transcribed(capfd, "talk.wav")[2]
 
 
 def test_coverage_does_not_mind_blocks():
@@ -120,16 +121,16 @@ def test_coverage_does_not_mind_blocks():
 
 
 def test_bad_inputs_do_not_stop_the_others(capfd):
-    bad = bad_recordings.make()
-    make("good.wav")
-    code, out, err = run(capfd, *bad, "good.wav", "-o", "out", "--strict")
+    bad = bad_recordings.write_bad_recordings()
+    record("good.wav")
+    code, out, err = transcribed(capfd, *bad, "good.wav", "-o", "out", "--strict")
     assert code == 3 and out == "out/good.txt\n"
-    assert len(errors(err)) == len(bad)  # the longest first, so not in their order
+    assert len(error_lines(err)) == len(bad)  # the longest first, so not in their order
     for words in bad.values():
-        assert any(words in line for line in errors(err)), words
-    assert left("out") == ["good.txt", FAILURES] and Path("out/good.txt").read_text() == SAID + "\n"
-    code, out, err = run(capfd, *bad, "-o", "none", "--json", "--strict")
-    assert code == 4 and len(events(out, "error")) == len(bad) and left("none") == [FAILURES]
+        assert any(words in line for line in error_lines(err)), words
+    assert files_in("out") == ["good.txt", FAILURES] and Path("out/good.txt").read_text() == SAID + "\n"
+    code, out, err = transcribed(capfd, *bad, "-o", "none", "--json", "--strict")
+    assert code == 4 and len(events(out, "error")) == len(bad) and files_in("none") == [FAILURES]
 
 
 def music(seconds):
@@ -161,9 +162,9 @@ def music(seconds):
 )
 @pytest.mark.parametrize("model", ["tones", "taught", "live"])
 def test_odd_inputs(capfd, x, rate, model):
-    make("odd.wav", x=x, rate=rate)
-    code, out, err = run(capfd, "odd.wav", "-f", "json", "-m", model)
-    assert code == 0 and not errors(err)
+    record("odd.wav", x=x, rate=rate)
+    code, out, err = transcribed(capfd, "odd.wav", "-f", "json", "-m", model)
+    assert code == 0 and not error_lines(err)
     ends = [s["end"] for s in json.loads(out)["segments"]]
     assert ends == sorted(ends) and all(end <= len(x) / rate + 1e-3 for end in ends)
 
@@ -171,43 +172,43 @@ def test_odd_inputs(capfd, x, rate, model):
 def test_channels(capfd):
     x = np.zeros((len(tones.spoken(SAID)[0]), 2), np.float32)
     x[:, 1] = tones.spoken(SAID)[0]
-    make(x=x)
-    assert run(capfd, "talk.wav", "--channel", 2)[1] == SAID + "\n"
-    assert run(capfd, "talk.wav", "--channel", 1)[1] == ""
-    assert "silent throughout" in run(capfd, "talk.wav")[2]
-    code, _, err = run(capfd, "talk.wav", "--channel", 3)
-    assert code == 4 and "no channel 3" in errors(err)[0]
-    assert run(capfd, "talk.wav", "--channel", "left")[0] == 2
+    record(x=x)
+    assert transcribed(capfd, "talk.wav", "--channel", 2)[1] == SAID + "\n"
+    assert transcribed(capfd, "talk.wav", "--channel", 1)[1] == ""
+    assert "silent throughout" in transcribed(capfd, "talk.wav")[2]
+    code, _, err = transcribed(capfd, "talk.wav", "--channel", 3)
+    assert code == 4 and "no channel 3" in error_lines(err)[0]
+    assert transcribed(capfd, "talk.wav", "--channel", "left")[0] == 2
 
 
 # Outputs that cannot be written
 
 
 def test_unwritable_outputs(capfd):
-    make()
+    record()
     Path("file").touch()
     Path("taken/talk.srt").mkdir(parents=True)
     for folder in ("file", "file/below", "/proc/nowhere", "x" * 300):
-        code, out, err = run(capfd, "talk.wav", "-o", folder)
-        assert code == 4 and not out and len(errors(err)) == 1 and "cannot be written" in err
-    code, _, err = run(capfd, "talk.wav", "-o", "taken", "-f", "all", "--force")
-    assert code == 4 and "no ordinary file" in errors(err)[0] and not left("taken")
+        code, out, err = transcribed(capfd, "talk.wav", "-o", folder)
+        assert code == 4 and not out and len(error_lines(err)) == 1 and "cannot be written" in err
+    code, _, err = transcribed(capfd, "talk.wav", "-o", "taken", "-f", "all", "--force")
+    assert code == 4 and "no ordinary file" in error_lines(err)[0] and not files_in("taken")
 
 
 def test_a_full_disk(capfd):
     """A limit on the size of files stands for it: the system refuses in the middle of the second input."""
-    make("a.wav")
-    make("b.wav", text=" ".join([SAID] * 20))
-    make("c.wav")
+    record("a.wav")
+    record("b.wav", text=" ".join([SAID] * 20))
+    record("c.wav")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))
     try:
-        code, out, err = run(capfd, "a.wav", "b.wav", "c.wav", "-o", "out", "-f", "srt,json")
+        code, out, err = transcribed(capfd, "a.wav", "b.wav", "c.wav", "-o", "out", "-f", "srt,json")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert code == 3 and len(out.splitlines()) == 4 and len(errors(err)) == 1
-    assert "b.json" in errors(err)[0] and "cannot be written" in errors(err)[0]
-    assert left("out") == ["a.json", "a.srt", "c.json", "c.srt", FAILURES]
+    assert code == 3 and len(out.splitlines()) == 4 and len(error_lines(err)) == 1
+    assert "b.json" in error_lines(err)[0] and "cannot be written" in error_lines(err)[0]
+    assert files_in("out") == ["a.json", "a.srt", "c.json", "c.srt", FAILURES]
 
 
 # Stopped, and gone on with
@@ -225,20 +226,20 @@ def test_a_failure_while_computing(capfd, monkeypatch, error, code):
             raise error
 
     monkeypatch.setattr(recogniser, "encode_whole", fails)
-    make("a.wav", text="all")
-    make("b.wav")
-    assert run(capfd, "a.wav", "-o", "alone")[0] == code
-    got, out, err = run(capfd, "a.wav", "b.wav", "-o", "out")
-    assert got == (3 if code == 6 else 1) and out == "out/b.txt\n" and len(errors(err)) == 1
-    assert left("out") == ["b.txt", FAILURES] and not left("alone")
+    record("a.wav", text="all")
+    record("b.wav")
+    assert transcribed(capfd, "a.wav", "-o", "alone")[0] == code
+    got, out, err = transcribed(capfd, "a.wav", "b.wav", "-o", "out")
+    assert got == (3 if code == 6 else 1) and out == "out/b.txt\n" and len(error_lines(err)) == 1
+    assert files_in("out") == ["b.txt", FAILURES] and not files_in("alone")
 
 
 def test_resume(capfd, monkeypatch):
     """Killed in the middle of a sweep: the same command goes on, and gives the same files."""
     monkeypatch.setattr(journal, "EVERY", 0.0)
-    make(text=" ".join([SAID] * 10))
+    record(text=" ".join([SAID] * 10))
     how = ("talk.wav", "-f", "all", "--memory-limit", "1GB")
-    assert run(capfd, *how, "-o", "plain")[0] == 0
+    assert transcribed(capfd, *how, "-o", "plain")[0] == 0
     stops = [2]
     whole = recogniser.encode_whole
 
@@ -252,31 +253,31 @@ def test_resume(capfd, monkeypatch):
         yield from whole(model, blocks, plan, progress, tile=24, **more)
 
     monkeypatch.setattr(recogniser, "encode_whole", killed)
-    assert run(capfd, *how, "-o", "out", "--resume", "--work-dir", "work")[0] == 130
-    assert not left("out") and any(name.endswith("/tape") for name in left("work"))
-    code, _, err = run(capfd, *how, "-o", "out", "--resume", "--work-dir", "work")
-    assert code == 0 and "went on from the work" in err and not left("work")
-    for name in left("plain"):
+    assert transcribed(capfd, *how, "-o", "out", "--resume", "--work-dir", "work")[0] == 130
+    assert not files_in("out") and any(name.endswith("/tape") for name in files_in("work"))
+    code, _, err = transcribed(capfd, *how, "-o", "out", "--resume", "--work-dir", "work")
+    assert code == 0 and "went on from the work" in err and not files_in("work")
+    for name in files_in("plain"):
         assert Path("out", name).read_bytes() == Path("plain", name).read_bytes()
-    assert "skipped" in run(capfd, *how, "-o", "out", "--resume", "--work-dir", "work")[2]
-    code, out, err = run(capfd, "talk.wav", "--resume", "--work-dir", "work")  # to stdout
-    assert code == 0 and out.split() == SAID.split() * 10 and not left("work")
-    stdin(monkeypatch, "talk.wav")
-    code, _, err = run(capfd, "-", "--resume")
-    assert code == 4 and "needs a file" in errors(err)[0]
-    assert "it began anew" in run(capfd, "talk.wav", "-m", "live", "--resume")[2]
+    assert "skipped" in transcribed(capfd, *how, "-o", "out", "--resume", "--work-dir", "work")[2]
+    code, out, err = transcribed(capfd, "talk.wav", "--resume", "--work-dir", "work")  # to stdout
+    assert code == 0 and out.split() == SAID.split() * 10 and not files_in("work")
+    from_file_as_stdin(monkeypatch, "talk.wav")
+    code, _, err = transcribed(capfd, "-", "--resume")
+    assert code == 4 and "needs a file" in error_lines(err)[0]
+    assert "it began anew" in transcribed(capfd, "talk.wav", "-m", "live", "--resume")[2]
 
 
 def test_a_signal_while_computing(place, models):
-    make(x=np.zeros(RATE * 1200, np.float32), subtype="PCM_16")
+    record(x=np.zeros(RATE * 1200, np.float32), subtype="PCM_16")
     args = [sys.executable, "-m", "slyther_cli", "transcribe", "talk.wav", "-m", "tones", "-o", "out"]
     running = subprocess.Popen(args, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 200  # importing torch takes a while on a busy machine
-    while not left("out") and running.poll() is None and time.monotonic() < end:
+    while not files_in("out") and running.poll() is None and time.monotonic() < end:
         time.sleep(0.02)
-    assert len(left("out")) == 1  # hidden
+    assert len(files_in("out")) == 1  # hidden
     running.send_signal(signal.SIGTERM)
     _, err = running.communicate(timeout=90)
     going_on = "slyther: what is done is kept: the same command with --resume does the rest\n"
     assert running.returncode == 143 and err == going_on + "slyther: stopped by a signal\n"
-    assert left() == ["talk.wav"]
+    assert files_in() == ["talk.wav"]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tones
 import torch
-from tones import left, make, run
+from tones import record, transcribed
+from tools import error_lines, files_in
 
 from slyther_cli.checkpoints import store
 from slyther_cli.jobs import resume
@@ -66,70 +67,70 @@ def stop_at(monkeypatch, module, name, whole, call, share, **tile):
 def test_goes_on_where_it_was_killed(capfd, monkeypatch, stage):
     import slyther_cli.longform as longform
 
-    make(text=" ".join([tones.SAID] * 6))
+    record(text=" ".join([tones.SAID] * 6))
     whole, separate = recogniser.encode_whole, longform.separate_whole
     stop_at(monkeypatch, recogniser, "encode_whole", whole, 0, 0, tile=24)
-    assert run(capfd, *HOW, "-o", "plain", "-q")[0] == 0
+    assert transcribed(capfd, *HOW, "-o", "plain", "-q")[0] == 0
     if stage == "separating":
         stop_at(monkeypatch, longform, "separate_whole", separate, 1, 0.5)
     else:
         call = 1 if stage == "the first voice" else 2
         stop_at(monkeypatch, recogniser, "encode_whole", whole, call, 0.6, tile=24)
     kept = (*HOW, "-o", "out", "--resume", "--work-dir", "work")
-    assert run(capfd, *kept)[0] == 130
-    there = left("work")
-    assert not left("out") and any(name.endswith("/tape") for name in there)
+    assert transcribed(capfd, *kept)[0] == 130
+    there = files_in("work")
+    assert not files_in("out") and any(name.endswith("/tape") for name in there)
     assert any(name.endswith("/s1.jsonl") for name in there) == (stage == "the second voice")
     monkeypatch.setattr(longform, "separate_whole", separate)
     heard = stop_at(monkeypatch, recogniser, "encode_whole", whole, 0, 0, tile=24)
-    code, _, err = run(capfd, *kept)
-    assert code == 0 and "went on from the work" in err and not left("work")
+    code, _, err = transcribed(capfd, *kept)
+    assert code == 0 and "went on from the work" in err and not files_in("work")
     assert len(heard) == (1 if stage == "the second voice" else 2)
-    assert left("plain") == left("out")
-    for name in left("plain"):
+    assert files_in("plain") == files_in("out")
+    for name in files_in("plain"):
         assert Path("out", name).read_bytes() == Path("plain", name).read_bytes()
-    assert "skipped" in run(capfd, *kept)[2]
+    assert "skipped" in transcribed(capfd, *kept)[2]
 
 
 def test_work_of_another_job_is_not_taken(capfd, monkeypatch):
-    make()
+    record()
     stop_at(monkeypatch, recogniser, "encode_whole", recogniser.encode_whole, 2, 0)
     kept = (*HOW, "-o", "out", "--resume", "--work-dir", "work")
-    assert run(capfd, *kept)[0] == 130
+    assert transcribed(capfd, *kept)[0] == 130
     for more in (("--decode", "beam"), ("--channel", "1")):
-        code, _, err = run(capfd, *kept, *more)
-        assert code == 4 and "another recording, model or options" in tones.errors(err)[0]
-    make(text="all deal")
-    code, _, err = run(capfd, *kept)
-    assert code == 4 and "another recording, model or options" in tones.errors(err)[0]
+        code, _, err = transcribed(capfd, *kept, *more)
+        assert code == 4 and "another recording, model or options" in error_lines(err)[0]
+    record(text="all deal")
+    code, _, err = transcribed(capfd, *kept)
+    assert code == 4 and "another recording, model or options" in error_lines(err)[0]
 
 
 def test_work_under_another_language_model_is_not_taken(capfd, monkeypatch, models):
     """The file has the same name, and other content; or the model's own settings have changed."""
-    make()
+    record()
     lm = shutil.copy(models / "taught" / "lm.bin", "lm.bin")
     stop_at(monkeypatch, recogniser, "encode_whole", recogniser.encode_whole, 2, 0)
     kept = (*HOW, "-o", "out", "--resume", "--work-dir", "work", "--lm", lm)
-    assert run(capfd, *kept)[0] == 130
+    assert transcribed(capfd, *kept)[0] == 130
     train(["all deal"], 2).save("lm.bin")
-    code, _, err = run(capfd, *kept)
-    assert code == 4 and "another recording, model or options" in tones.errors(err)[0]
+    code, _, err = transcribed(capfd, *kept)
+    assert code == 4 and "another recording, model or options" in error_lines(err)[0]
     shutil.copy(models / "taught" / "lm.bin", "lm.bin")
     config = models / "tones" / "config.json"
     text = config.read_text()
     config.write_text(json.dumps(json.loads(text) | {"word_lead_ms": 40}))
     try:
-        code, _, err = run(capfd, *kept)
+        code, _, err = transcribed(capfd, *kept)
     finally:
         config.write_text(text)
-    assert code == 4 and "another recording, model or options" in tones.errors(err)[0]
-    code, _, err = run(capfd, *kept)
-    assert code == 0 and "went on from the work" in err and not left("work")
+    assert code == 4 and "another recording, model or options" in error_lines(err)[0]
+    code, _, err = transcribed(capfd, *kept)
+    assert code == 0 and "went on from the work" in err and not files_in("work")
 
 
 def test_killed_while_the_work_of_a_finished_job_is_removed(capfd, monkeypatch):
     """Before the facts go, the job is done again from what is kept; after it, nothing is."""
-    make()
+    record()
     kept = (*HOW, "-o", "out", "--resume", "--work-dir", "work")
     remove = KeptVoices.remove
 
@@ -138,12 +139,12 @@ def test_killed_while_the_work_of_a_finished_job_is_removed(capfd, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(KeptVoices, "remove", killed)
-    assert run(capfd, *kept)[0] == 130
+    assert transcribed(capfd, *kept)[0] == 130
     monkeypatch.setattr(KeptVoices, "remove", remove)
-    first = {name: Path("out", name).read_bytes() for name in left("out") if name.startswith("talk")}
-    assert len(first) == 5 and left("work")
-    code, _, err = run(capfd, *kept)
-    assert code == 0 and "went on from the work" in err and not left("work")
+    first = {name: Path("out", name).read_bytes() for name in files_in("out") if name.startswith("talk")}
+    assert len(first) == 5 and files_in("work")
+    code, _, err = transcribed(capfd, *kept)
+    assert code == 0 and "went on from the work" in err and not files_in("work")
     assert {name: Path("out", name).read_bytes() for name in first} == first
     facts = next(Path("work").glob("*"), None)
     assert facts is None
@@ -152,8 +153,8 @@ def test_killed_while_the_work_of_a_finished_job_is_removed(capfd, monkeypatch):
     (folder / "s1.jsonl").write_text("of another job")
     assert not resume.is_unfinished("talk.wav", [Path("out", "talk.txt")], Path("work"))
     how = ("talk.wav", "--separate", "-o", "out", "--resume", "--work-dir", "work", "--force")
-    code, _, err = run(capfd, *how)
-    assert code == 0 and "went on" not in err and not left("work")
+    code, _, err = transcribed(capfd, *how)
+    assert code == 0 and "went on" not in err and not files_in("work")
     assert Path("out/talk.txt").read_bytes() == first["talk.txt"]
 
 

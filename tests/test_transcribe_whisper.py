@@ -1,7 +1,8 @@
 """`slyther transcribe` as those write it who come from whisper."""
 
 import pytest
-from tones import left, make, run
+from tones import record, transcribed
+from tools import files_in
 
 from slyther_cli.commands.whisper import note, own_model, sift
 from slyther_cli.errors import UsageError
@@ -51,18 +52,18 @@ def test_a_model_of_that_name_is_used(models):
 
 
 def test_one_note_and_on(capfd):
-    make(text="all deal")
+    record(text="all deal")
     how = ["--model", "small", "--fp16", "False", "--temperature", "0", "--initial_prompt", "Hello there",
            "--vad_filter", "True", "--compute_type", "int8", "--beam_size", "5", "--task", "transcribe",
            "--language", "en", "--output_dir", "out", "--output_format", "srt"]  # fmt: skip
-    code, out, err = run(capfd, "talk.wav", *how)
-    assert code == 0 and out == "out/talk.srt\n" and left("out") == ["talk.srt"]
+    code, out, err = transcribed(capfd, "talk.wav", *how)
+    assert code == 0 and out == "out/talk.srt\n" and files_in("out") == ["talk.srt"]
     assert err.splitlines()[0] == (
         "slyther: there is no --fp16, --temperature, --initial_prompt, --vad_filter, --compute_type: ignored"
         "; "
         "small is a model of whisper: slyther's own is used"
     )
     assert err.count("ignored") == 1
-    code, _, err = run(capfd, "talk.wav", *how, "-q", "--force")
+    code, _, err = transcribed(capfd, "talk.wav", *how, "-q", "--force")
     assert code == 0 and not err
-    assert run(capfd, "talk.wav", "-o", "out2")[2].count("ignored") == 0 and note([], None) is None
+    assert transcribed(capfd, "talk.wav", "-o", "out2")[2].count("ignored") == 0 and note([], None) is None

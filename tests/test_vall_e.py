@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools import assert_near
 from torch import nn
 from torch.nn import functional as F
 
@@ -33,10 +34,6 @@ def batch(n_symbols: list[int], n_frames: list[int], seed: int = 0) -> Batch:
     symbols = torch.randint(1, 20, (len(n_symbols), max(n_symbols)), generator=g)
     codes = torch.randint(0, 12, (len(n_symbols), 3, max(n_frames)), generator=g)
     return Batch(symbols, torch.tensor(n_symbols), codes, torch.tensor(n_frames))
-
-
-def close(a, b):
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_the_published_size():
@@ -87,7 +84,7 @@ def test_a_slow_build_from_the_description():
     hidden[:4, :4] = False  # text sees all of the text, no speech
     y = slow(network.ar_decoder, x, hidden, None)[4:]
     whole = network.after_text(network.ar_decoder, text[None], one.n_symbols, said[None], one.n_frames)
-    close(whole[0], y)
+    assert_near(whole[0], y)
 
     level = torch.tensor([1])
     x = sum(network.nar_audio_embeddings[k](codes[k]) for k in (0, 1))
@@ -95,7 +92,7 @@ def test_a_slow_build_from_the_description():
     x = torch.cat([text + positions(4), x + positions(7)])
     y = slow(network.nar_decoder, x, None, 1)[4:]
     logits = network.next_logits(text[None], one.codes, level, torch.tensor([2]))
-    close(logits[0], network.nar_predict_layers[1](y))
+    assert_near(logits[0], network.nar_predict_layers[1](y))
 
 
 @settings(max_examples=10, deadline=None)

@@ -75,8 +75,8 @@ def test_fewer_bits(place, tmp_path, monkeypatch, capfd, to, share):
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (small, place / "a")]
     assert sizes[0] < (share + 0.2) * sizes[1]
     with tones.at_home(tmp_path, monkeypatch, place):
-        tones.make()
-        assert tones.run(capfd, "talk.wav", "-m", str(small))[1].split() == tones.SAID.split()
+        tones.record()
+        assert tones.transcribed(capfd, "talk.wav", "-m", str(small))[1].split() == tones.SAID.split()
 
 
 def test_a_part_in_fewer_bits(place, tmp_path, capfd):
@@ -111,8 +111,11 @@ def test_what_cannot_be_shrunk(place, tmp_path, capsys):
 def test_an_average_of_equals_transcribes_as_they_do(place, tmp_path, monkeypatch, capfd):
     average([place / "a", place / "a", place / "a"], tmp_path / "same")
     with tones.at_home(tmp_path, monkeypatch, place):
-        tones.make()
-        assert tones.run(capfd, "talk.wav", "-m", str(tmp_path / "same"))[1].split() == tones.SAID.split()
+        tones.record()
+        assert (
+            tones.transcribed(capfd, "talk.wav", "-m", str(tmp_path / "same"))[1].split()
+            == tones.SAID.split()
+        )
 
 
 def test_what_has_no_average(place, tmp_path, capsys):

@@ -5,16 +5,14 @@ must be a gap of silence.
 """
 
 import contextlib
-import io
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 import soundfile as sf
 import torch
+from tools import run_command
 
-from slyther_cli import app
 from slyther_cli.checkpoints import store
 from slyther_cli.decode.tokens import CharTokenizer
 from slyther_cli.models import registry
@@ -132,7 +130,7 @@ def at_home(folder, monkeypatch, models):
 # The command
 
 
-def make(name="talk.wav", text=SAID, rate=16_000, x=None, **how):
+def record(name="talk.wav", text=SAID, rate=16_000, x=None, **how):
     """A recording of ``text``; (start, end) of its words in seconds."""
     said, words = spoken(text, rate)
     x = said if x is None else x
@@ -140,22 +138,6 @@ def make(name="talk.wav", text=SAID, rate=16_000, x=None, **how):
     return words
 
 
-def run(capfd, *args):
+def transcribed(capfd, *args):
     """(exit code, stdout, stderr) of `slyther transcribe`."""
-    code = app.main(["transcribe", *map(str, args)])
-    out, err = capfd.readouterr()
-    assert "Traceback" not in err
-    return code, out, err
-
-
-def errors(err):
-    return [line for line in err.splitlines() if line.startswith("slyther: error: ")]
-
-
-def left(folder="."):
-    """All files below, as relative names; the hidden ones too."""
-    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
-
-
-def stdin(monkeypatch, name):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(open(name, "rb")))  # noqa: SIM115
+    return run_command(capfd, "transcribe", *args)
