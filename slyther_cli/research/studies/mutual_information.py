@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from slyther_cli.errors import InputError, ModelError, UsageError
 from slyther_cli.models import registry
+from slyther_cli.models.hubert_ctc import HubertCtc
 from slyther_cli.research.studies.mine import Mine, MineConfig
 from slyther_cli.research.training.data import read_mono, read_table
 
@@ -75,9 +76,8 @@ def untrained(model: Any, architecture: str, config: dict[str, Any]) -> Any:
     """Such a network as its training begins with; only the features' mean and deviation are ``model``'s."""
     torch.manual_seed(0)
     fresh: Any = registry.build(architecture, config)
-    if hasattr(fresh, "start_from_s4d"):
+    if registry.ARCHITECTURES[architecture].task == "transcribe":  # not a HuBERT, which starts so anyway
         fresh.start_from_s4d()
-    if hasattr(fresh, "normalize"):
         fresh.normalize.load_state_dict(model.normalize.state_dict())
     return fresh.eval()
 
@@ -87,9 +87,7 @@ class Listener:
 
     def __init__(self, model: Any):
         self.model = model
-        layers = layers_of(model)
-        top = getattr(model, "top_layers", None)  # of a recogniser on a HuBERT
-        self.layers = [*layers, *(top() if top else [])]
+        self.layers = [*layers_of(model), *(model.top_layers() if isinstance(model, HubertCtc) else [])]
 
     @torch.no_grad()
     def __call__(self, samples: np.ndarray) -> tuple[Tensor, Tensor]:

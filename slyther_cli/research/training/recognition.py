@@ -300,7 +300,7 @@ def phones_for_letters(
 ) -> tuple[Any, dict[str, Any]]:
     """A network that writes letters -> the same one with an output layer for phones, and its settings. What
     tells a phone is at first what told the letters that often spell it; blank stays blank."""
-    if hasattr(model, "seq_lin") or not isinstance(letters, CharTokenizer):
+    if model.has_decoder or not isinstance(letters, CharTokenizer):
         raise UsageError('[text] units = "phones" beside start_from: of a model of letters without a decoder')
     rows = [[BLANK], *(letters.encode(SPELT[phone]) for phone in PHONES)]
     rows += rows[1:]  # at a word's start, and within it
