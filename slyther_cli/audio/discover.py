@@ -191,6 +191,9 @@ def output_paths(
     """One path below ``folder`` for each stem; the field ``{stem}`` takes the stem's name.
 
     Raises UsageError as :func:`render_template` does, and when two stems get the same path.
+
+    >>> [str(p) for p in output_paths("{track}_{stem}.{ext}", "out", ["s1", "s2"], track="a", ext="wav")]
+    ['out/a_s1.wav', 'out/a_s2.wav']
     """
     paths = [Path(folder) / render_template(template, stem=stem, **fields) for stem in stems]
     if len(set(paths)) < len(paths):

@@ -361,7 +361,11 @@ def check_new(target: Path, force: bool) -> None:
 
 
 def parse_size(text: str | None) -> int | None:
-    """Bytes in "1GB", "500 MB", "1.5g", "2GiB", "1000000". Raises typer.BadParameter."""
+    """Bytes of a text. Raises typer.BadParameter.
+
+    >>> parse_size("1.5 GB"), parse_size("2GiB"), parse_size("1000000")
+    (1500000000, 2147483648, 1000000)
+    """
     if text is None:
         return None
     found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([kmgt]?i?)b?\s*", text.lower())

@@ -56,6 +56,10 @@ def align(
     in that token, ``score`` the mean log-probability of the token on them.
     Raises InputError if the tokens do not fit: more of them than frames (a repeated token needs a
     blank before it), or no possible path. ValueError for arrays that do not belong together.
+
+    >>> log_probs = np.log([[0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.9, 0.05, 0.05], [0.1, 0.1, 0.8]])
+    >>> [(token.id, token.start, token.end) for token in align(log_probs, [1, 2])]
+    [(1, 0, 2), (2, 3, 4)]
     """
     tokens = np.asarray(tokens, np.int64)
     if log_probs.ndim != 2 or tokens.ndim != 1:

@@ -25,6 +25,11 @@ class GreedyDecoder:
 
     A token's ``start`` and ``end`` are the frames of its run, its ``score`` the highest log-probability
     in the run (exact however the run is cut by feeds).
+
+    >>> decoder = GreedyDecoder()
+    >>> log_probs = np.log([[0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.9, 0.05, 0.05], [0.1, 0.1, 0.8]])
+    >>> [(token.id, token.start, token.end) for token in [*decoder.push(log_probs), *decoder.flush()]]
+    [(1, 0, 2), (2, 3, 4)]
     """
 
     def __init__(self) -> None:

@@ -25,7 +25,11 @@ CHUNK = 2**16
 
 
 def timestamp(seconds: float, *, hours: bool, mark: str) -> str:
-    """``seconds`` as [HH:]MM:SS<mark>mmm, rounded to milliseconds; hours always, or from one hour on."""
+    """``seconds`` as [HH:]MM:SS<mark>mmm, rounded to milliseconds; hours always, or from one hour on.
+
+    >>> timestamp(3725.5, hours=True, mark=",")
+    '01:02:05,500'
+    """
     milliseconds = round(seconds * 1000.0)
     if milliseconds < 0:
         raise ValueError(f"negative time: {seconds}")

@@ -44,6 +44,9 @@ def normalise(text: str, case: str = "lower") -> str:
     (DON'T) and before the few words clipped in front ('TIS, 'EM), quotation marks go; hyphens part words,
     "&" is "and"; accents are dropped (café, cafe). Numbers are left alone: digits stay digits, with
     their inner points, commas and colons (3.5, 1,000, 10:30). ``case``: "lower", "upper" or "keep".
+
+    >>> normalise("“Don’t,” she said - twice!")
+    "don't she said twice"
     """
     if case not in CASES:
         raise ValueError(f"case must be one of {CASES}, not {case!r}")

@@ -77,6 +77,9 @@ def normalise(text: str, letter_a: str = "ay") -> Normalised:
 
     ``letter_a``: what a letter A that is said by its name becomes. "ay" is not taken for the article;
     recognisers write "a".
+
+    >>> normalise("Dr. Lee paid $3.50 at 9:45.").text
+    'doctor lee paid three dollars and fifty cents at nine forty five.'
     """
     text, dropped = _plain_characters(text)
     text = re.sub(r"\s*\n\s*", "\n", re.sub(r"[^\S\n]+", " ", text)).strip()

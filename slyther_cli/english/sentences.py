@@ -47,7 +47,11 @@ class Sentence(NamedTuple):
 
 def split_sentences(text: str, longest: int = LONGEST) -> Iterator[Sentence]:
     """The sentences of a text, none longer than ``longest`` characters; joined, they are its words. The
-    ">" of quoted lines goes."""
+    ">" of quoted lines goes.
+
+    >>> [sentence.text for sentence in split_sentences("Mr. Hale rang at 9 a.m. and left. Why?")]
+    ['Mr. Hale rang at 9 a.m. and left.', 'Why?']
+    """
     for paragraph in _PARAGRAPH.split(_HEADING.sub(r"\n\n\1\n\n", _QUOTED.sub("", text))):
         line = " ".join(paragraph.split())
         if not line:

@@ -95,7 +95,11 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 def part(inputs: Sequence[Input], shard: tuple[int, int]) -> list[Input]:
     """Of N parts the I-th: every N-th input by name, so that the parts of the same inputs are disjoint, make
-    up all of them, and differ by one input at most."""
+    up all of them, and differ by one input at most.
+
+    >>> part(["c.wav", "a.wav", "b.wav"], parse_shard("2/2"))
+    ['b.wav']
+    """
     index, count = shard
     mine = set(sorted(map(str, inputs))[index - 1 :: count])
     return [item for item in inputs if str(item) in mine]

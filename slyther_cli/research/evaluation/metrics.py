@@ -100,7 +100,11 @@ def bootstrap_interval(
 
 def edits(reference: Sequence, hypothesis: Sequence) -> int:
     """The fewest insertions, deletions and substitutions that turn one sequence into the other
-    (Levenshtein): of words for the word error rate, of characters for the character error rate."""
+    (Levenshtein): of words for the word error rate, of characters for the character error rate.
+
+    >>> edits("the cat sat".split(), "a cat sat down".split())
+    2
+    """
     row = list(range(len(hypothesis) + 1))
     for i, wanted in enumerate(reference, 1):
         corner, row[0] = row[0], i
