@@ -1,0 +1,124 @@
+"""Spoken words as people write them: "nine forty five a m" becomes "9:45 a.m.", the inverse of ``normalise``.
+
+:func:`written` takes a sequence of words, :class:`Writer` a stream. Every written token tells which spoken
+words it stands for, so that their times are kept; no token holds a blank. What is ambiguous stays in words:
+"one or two", "a hundred", "nine eleven", numbers below ten by themselves. The rules are in
+``written_times`` and ``written_amounts``.
+
+No library does it. text2num (MIT) writes cardinals well, but "19 84", "20 26" and "a 100", and tells no
+spans; NeMo's and WeTextProcessing's rules need pynini.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from slyther_cli.english.written_amounts import plain, with_unit
+from slyther_cli.english.written_context import STARTS, VOCABULARY, Kinds, Match, is_number
+from slyther_cli.english.written_numbers import END, NUMERALS, Words, year
+from slyther_cli.english.written_times import by_digit, clock, date, day_of_month, standing_year
+
+LOOKAHEAD = 48
+"""Words that are seen at once: a stream holds back that many at most, and mostly two or three."""
+_LEFT = 3  # words before a number that rules may look at
+_MARKS = ",.;:?!…"
+"""What ends a number, and is kept; so is "'s"."""
+
+
+class Written(NamedTuple):
+    """A token of the text. ``start``, ``stop``: the spoken words it stands for, counted from the first."""
+
+    text: str
+    start: int
+    stop: int
+
+
+def written(words: Sequence[str]) -> list[Written]:
+    """The tokens of ``words``, without gap or overlap. Words that are no part of a number stay as they are.
+
+    A word that ends with a mark of punctuation ends a number, too, and the mark is kept.
+    """
+    writer = Writer()
+    return writer.push(words) + writer.flush()
+
+
+class Writer:
+    """Writes a stream of words. A word is held back while it may begin a number whose end is not known yet:
+    until a word follows that belongs to none, and for ``LOOKAHEAD`` words at most."""
+
+    def __init__(self) -> None:
+        self._at = -_LEFT  # the number of the first word below; there are always some that are done
+        self._words = [""] * _LEFT  # as they came
+        self._begin_phrase()
+
+    def push(self, words: Iterable[str]) -> list[Written]:
+        """The tokens that these words complete."""
+        done: list[Written] = []
+        for word in words:
+            core = _core(word)
+            self._words.append(word)
+            self._cores.append(core.lower())
+            if core != word:
+                done += self.flush()
+        return done + self._take(final=False)
+
+    def flush(self) -> list[Written]:
+        """What is held back. No number goes on after this: so a pause or another speaker can part numbers."""
+        done = self._take(final=True)
+        self._begin_phrase()
+        return done
+
+    def _begin_phrase(self) -> None:
+        self._cores = [""] * _LEFT  # in small letters, without marks
+        self._kinds = [""] * _LEFT  # what became of the words that are done
+        self._ahead = 0  # up to here, words held may belong to numbers
+
+    def _take(self, final: bool) -> list[Written]:
+        done: list[Written] = []
+        words, cores, kinds, first = self._words, self._cores, self._kinds, self._at
+        at, size, ahead = _LEFT, len(cores), self._ahead
+        while at < size:
+            core = cores[at]
+            found = None
+            if core in STARTS:
+                limit = min(size, at + LOOKAHEAD)
+                ahead = max(ahead, at)
+                while ahead < limit and cores[ahead] in VOCABULARY:
+                    ahead += 1
+                if ahead == size < at + LOOKAHEAD and not final:
+                    break
+                found = _find([*cores[at - _LEFT : min(ahead + 1, limit)], *END], _LEFT, kinds[-_LEFT:])
+            if found:
+                kind, tokens = found
+                for text, length in tokens:
+                    last = words[at + length - 1]
+                    mark = last[len(_core(last)) :]
+                    text += mark.removeprefix(".") if text.endswith(".") else mark
+                    done.append(Written(text, first + at, first + at + length))
+                    kinds += [kind] * length
+                    at += length
+            else:
+                done.append(Written(words[at], first + at, first + at + 1))
+                kinds.append("kept" if core in NUMERALS else "")
+                at += 1
+        over = at - _LEFT
+        del words[:over], cores[:over], kinds[:over]
+        self._at, self._ahead = first + over, ahead - over
+        return done
+
+
+def _core(word: str) -> str:
+    """A word without its marks."""
+    core = word.rstrip(_MARKS)
+    base = core.removesuffix("'s")
+    return base if base.lower() in NUMERALS else core
+
+
+def _find(w: Words, i: int, kinds: Kinds) -> Match | None:
+    """What ``w[i]`` and the words after it are written as; None if ``w[i]`` stays as it is."""
+    if found := by_digit(w, i) or date(w, i) or day_of_month(w, i):
+        return found
+    if is_number(w[i - 1]) and not (kinds[-1] == "year" and year(w, i)):
+        return None  # number words in a row, not understood together, all stay; but years follow years
+    return clock(w, i, kinds) or standing_year(w, i, kinds) or with_unit(w, i, kinds) or plain(w, i, kinds)
