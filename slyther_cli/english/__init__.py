@@ -1,7 +1,8 @@
 """English text as it is said: for speech synthesis, and to compare transcripts.
 
 ``normalise`` writes numbers, money, dates and abbreviations in words (``amounts``, ``numbers``, ``times``
-are its rules); ``sentences`` splits a text; ``markup`` removes tags; ``phonemes`` turns words into the
+are its rules); ``written`` writes them
+back in figures; ``sentences`` splits a text; ``markup`` removes tags; ``phonemes`` turns words into the
 symbols that a voice reads, by the ``dictionary``, the user's ``pronunciations`` or ``letter_rules``. This
 file imports nothing.
 """

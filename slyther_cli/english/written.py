@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from slyther_cli.english.written_amounts import plain, with_unit
-from slyther_cli.english.written_context import STARTS, VOCABULARY, Kinds, Match, is_number
+from slyther_cli.english.written_context import AS_SAID, STARTS, VOCABULARY, Kinds, Match, is_number
 from slyther_cli.english.written_numbers import END, NUMERALS, Words, year
 from slyther_cli.english.written_times import by_digit, clock, date, day_of_month, standing_year
 
@@ -93,8 +93,11 @@ class Writer:
                 kind, tokens = found
                 for text, length in tokens:
                     last = words[at + length - 1]
-                    mark = last[len(_core(last)) :]
-                    text += mark.removeprefix(".") if text.endswith(".") else mark
+                    if text == AS_SAID:
+                        text = last
+                    else:
+                        mark = last[len(_core(last)) :]
+                        text += mark.removeprefix(".") if text.endswith(".") else mark
                     done.append(Written(text, first + at, first + at + length))
                     kinds += [kind] * length
                     at += length

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from slyther_cli.english.times import MONTHS
 from slyther_cli.english.written_context import (
+    AS_SAID,
     CENTS,
     COUNTED,
     MEASURES,
@@ -14,6 +16,7 @@ from slyther_cli.english.written_context import (
     Match,
     coordinated,
     is_elliptical,
+    is_number,
     is_plural,
     joins,
     runs_on,
@@ -70,7 +73,7 @@ def amount(w: Words, i: int) -> Amount | None:
         text, stop = found
         value = float(text.replace(",", "")) if text.count(".") == 1 else 0.0
         scale = w[stop] if w[stop] in LARGE else ""
-        return Amount(sign + text, value, stop, stop + len([*scale][:1]), scale)
+        return Amount(sign + text, value, stop, stop + bool(scale), scale)
     if w[i] == "zero":
         return Amount("0", 0, i + 1, i + 1)
     number = cardinal(w, i)
@@ -112,7 +115,7 @@ def with_unit(w: Words, i: int, kinds: Kinds) -> Match | None:
     if not more:
         return None
     sign = more[0][0][0] if more[0][0][0] in PARTS else ""
-    return "number", [*_tokens(first, i, before=sign), (w[first.end], 1), *more]
+    return "number", [*_tokens(first, i, before=sign), (AS_SAID, 1), *more]
 
 
 def _tokens(a: Amount, i: int, *, before: str = "", behind: str = "", more: int = 0) -> list[tuple[str, int]]:
@@ -149,7 +152,7 @@ def _percent(w: Words, i: int) -> int:
 
 
 def _money(w: Words, i: int, a: Amount) -> list[tuple[str, int]] | None:
-    """Pounds only where they cannot be a weight: with pence, in millions, as notes."""
+    """With cents. Pounds only where they cannot be a weight: with pence, in millions, as notes."""
     sign, unit, k = MONEY[w[a.end]], w[a.end], a.end
     plain = not a.scale and "." not in a.text and not a.bare
     if a.bare and (not unit.endswith("s") or w[i - 1] in ("half", "of", "like", "quarter")):
@@ -158,12 +161,8 @@ def _money(w: Words, i: int, a: Amount) -> list[tuple[str, int]] | None:
         return None
     if plain and (cents := _cents(w, k + 1, sign)):
         return [(f"{sign}{a.text}.{cents.value:02d}", cents.stop - i)]
-    sure = (
-        a.scale
-        or w[k + 1] == "sterling"
-        or (unit == "pound" and w[k + 1] in ("note", "notes", "coin", "coins"))
-    )
-    if sign == "£" and not sure:
+    behind = ("sterling", "note", "notes", "coin", "coins")
+    if sign == "£" and not a.scale and w[k + 1] not in behind:
         return None
     return _tokens(a, i, before=sign, more=1)
 
@@ -189,8 +188,9 @@ def plain(w: Words, i: int, kinds: Kinds) -> Match | None:
     if rank := ordinal(w, i):
         written = rank.value >= 10 and not rank.bare and _is_rank(w, i, rank.stop)
         return ("number", [(f"{rank.value:,}{ending(rank.value)}", rank.stop - i)]) if written else None
-    after = (w[i - 1] in _UNITS_WITH_PARTS and kinds[-2] == "kept") or (w[i - 1] in ORDINALS and kinds[-1])
-    found = None if after else amount(w, i)  # "six pounds ten", "may ninth sixty two"
+    after = w[i - 1] in _UNITS_WITH_PARTS and kinds[-2] == "kept"  # "six pounds ten"
+    after = after or ((w[i - 1] in ORDINALS or w[i - 1] in MONTHS) and kinds[-1] == "year")  # "may ninth ten"
+    found = None if after else amount(w, i)
     if not found or found.bare or runs_on(w, found.end):
         return None
     if "." in found.text:
@@ -218,7 +218,7 @@ def _is_rank(w: Words, i: int, stop: int) -> bool:
 
 def _depends(w: Words, i: int, a: Amount) -> bool:
     """Whether a number is half of what is said: "ten to one", "ten or twelve thousand", "ten past two"."""
-    if w[a.end] in ("past", "til", "till") and a.value <= 29:
+    if w[a.end] in ("past", "after", "till") and is_number(w[a.end + 1]):
         return True
     if not joins(w, i, a.end):
         return False
@@ -226,4 +226,6 @@ def _depends(w: Words, i: int, a: Amount) -> bool:
     if not other:
         return False
     small = other.value < 10 and not _measured(w, a.end + 1, amount(w, a.end + 1) or a)
-    return small or (is_elliptical(w, a.value, a.end + 1) and not other.scale)
+    return (small and not runs_on(w, other.stop)) or (
+        is_elliptical(w, a.value, a.end + 1) and not other.scale
+    )

@@ -19,6 +19,8 @@ from slyther_cli.english.written_numbers import (
 Match = tuple[str, list[tuple[str, int]]]
 """A kind, and tokens: each a text and the number of words that it stands for. Kinds: "year", "time" and
 "number"; "kept" is what becomes of number words that stay."""
+AS_SAID = ""
+"""The text of a token of one word that stays as it is."""
 Kinds = list[str]
 """What became of the three words before."""
 
@@ -50,10 +52,11 @@ FRACTIONS = word_set(
     "tenth tenths twelfths twentieths hundredths thousandths"
 )
 _PARTS_OF_ONE = frozenset(f for f in FRACTIONS if f.endswith("s")) | {"half"}
-_COORDINATING = word_set("or to and nor in by of point times plus minus over versus")
-_STARTING = word_set("a an the oh o minus plus point zero")
+_COORDINATING = word_set("or to and nor in by of after past till point times plus minus over versus")
+_STARTING = word_set("a an oh o minus plus point zero")
 _FOLLOWING = word_set(
-    "hundred and m p am pm of or to in at this morning afternoon evening night per cent percent"
+    "hundred the and past after till m p am pm "
+    "of or to in at this morning afternoon evening night per cent percent"
 )
 
 STARTS = (NUMERALS - {"hundred", *SCALES}) | frozenset(ORDINALS) | frozenset(MONTHS) | _STARTING

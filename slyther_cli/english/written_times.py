@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from slyther_cli.english.times import MONTHS
-from slyther_cli.english.written_context import COUNTED, Kinds, Match, is_number, is_plural, runs_on
+from slyther_cli.english.written_context import AS_SAID, COUNTED, Kinds, Match, is_number, is_plural, runs_on
 from slyther_cli.english.written_numbers import (
     OH,
     UNITS,
@@ -14,6 +14,7 @@ from slyther_cli.english.written_numbers import (
     below_hundred,
     decade,
     digits,
+    ending,
     ordinal,
     word_set,
     year,
@@ -24,6 +25,7 @@ _BEFORE_YEARS = word_set(
     "spring autumn fall winter the and between through olympics election"
 )
 _BEFORE_OLD_YEARS = word_set("in since year circa") | frozenset(MONTHS)
+_BEFORE_PRICES = word_set("for cost costs costing pay paid price only just")
 _BEFORE_CLOCKS = word_set("at by until till since before after from between")
 _PLACES = word_set("live lives lived living resides located situated address house stands based")
 _BEFORE_DATES = word_set(
@@ -66,41 +68,48 @@ def _year_of_date(w: Words, i: int) -> Found | None:
 
 
 def date(w: Words, i: int) -> Match | None:
-    """ "march third nineteen ninety". Verbs and modals are months only where it is plain: "on may first"."""
+    """ "march third (to fifth) (nineteen ninety)", "march nineteen ninety". "may" and "march" are often other
+    words, so that early days need "on" or the like before them, or a year."""
     if w[i] not in MONTHS:
         return None
+    month = (w[i].capitalize(), 1)
     the = w[i + 1] == "the"
     day = ordinal(w, i + 1 + the)
-    if day and day.value <= 31:
-        last = ordinal(w, day.stop + 1) if w[day.stop] in ("to", "through", "and", "or") else None
-        if last and not day.value < last.value <= 31:
-            last = None
-        stop = last.stop if last else day.stop
-        when = _year_of_date(w, stop)
-        early = day.value < 4 and (w[i] in _AMBIGUOUS_MONTHS or w[i - 1] == "in")
-        unclear = early or (the and w[i] in ("may", "march"))
-        if not when and ((unclear and w[i - 1] not in _BEFORE_DATES) or w[stop] in _AFTER_ORDINALS):
-            return None
-        comma = "," if when else ""
-        tokens = [(w[i].capitalize(), 1), (f"{day.value}{'' if last else comma}", day.stop - i - 1)]
-        if last:
-            tokens += [(w[day.stop], 1), (f"{last.value}{comma}", last.stop - day.stop - 1)]
-    else:
-        number = below_hundred(w, i + 1)
-        when = _year_of_date(w, number.stop) if number and number.value <= 31 else None
-        if not number or not when:
-            return None
-        stop = number.stop
-        tokens = [(w[i].capitalize(), 1), (f"{number.value},", stop - i - 1)]
+    if not day or day.value > 31:
+        return _month_and_year(w, i)
+    last = ordinal(w, day.stop + 1) if w[day.stop] in ("to", "through", "and", "or") else None
+    if last and not day.value < last.value <= 31:
+        last = None
+    stop = last.stop if last else day.stop
+    when = _year_of_date(w, stop)
+    early = day.value < 4 and (w[i] in _AMBIGUOUS_MONTHS or w[i - 1] == "in")
+    unclear = early or (the and w[i] in ("may", "march"))
+    plain = w[i - 1] in _BEFORE_DATES or not (w[i - 1] or w[stop])  # or nothing else is said
+    if not when and ((unclear and not plain) or w[stop] in _AFTER_ORDINALS):
+        return None
+    comma = "," if when else ""
+    tokens = [month, (f"{day.value}{'' if last else comma}", day.stop - i - 1)]
+    if last:
+        tokens += [(AS_SAID, 1), (f"{last.value}{comma}", last.stop - day.stop - 1)]
     return "year", tokens + ([(str(when.value), when.stop - stop)] if when else [])
 
 
+def _month_and_year(w: Words, i: int) -> Match | None:
+    """ "june nineteen nineteen eighty", "june nineteen eighty"."""
+    month = (w[i].capitalize(), 1)
+    day = below_hundred(w, i + 1)
+    if day and day.value <= 31 and (when := _year_of_date(w, day.stop)):
+        return "year", [month, (f"{day.value},", day.stop - i - 1), (str(when.value), when.stop - day.stop)]
+    when = _year_of_date(w, i + 1)
+    if not when or (when.value == 2000 and w[i] in ("may", "march")):
+        return None
+    return "year", [month, (str(when.value), when.stop - i - 1)]
+
+
 def day_of_month(w: Words, i: int) -> Match | None:
-    """ "the third of march": 3 March; with a year also "third of march" and "three march". The fourth of
-    July is a holiday, unless it has a year."""
-    the = w[i] == "the"
-    rank = ordinal(w, i + the)
-    day = rank or below_hundred(w, i + the)
+    """ "(the) third of march" behind "the" or before a year; before a year also "seven may"."""
+    rank = ordinal(w, i)
+    day = rank or below_hundred(w, i)
     if not day or day.value > 31:
         return None
     of = w[day.stop] == "of"
@@ -108,9 +117,10 @@ def day_of_month(w: Words, i: int) -> Match | None:
     if month not in MONTHS:
         return None
     when = _year_of_date(w, stop)
-    if not when and not (the and rank and of and (day.value, month) != (4, "july")):
+    if not when and not (rank and of and w[i - 1] == "the"):
         return None
-    tokens = [(str(day.value), day.stop + of - i), (month.capitalize(), 1)]
+    tokens = [(f"{day.value}{ending(day.value) if rank else ''}", day.stop - i)]
+    tokens += [(AS_SAID, 1)] * of + [(month.capitalize(), 1)]
     return "year", tokens + ([(str(when.value), when.stop - stop)] if when else [])
 
 
@@ -142,22 +152,29 @@ def clock(w: Words, i: int, kinds: Kinds) -> Match | None:
         return None
     if hour.value > 12:
         return ("time", [(shown, stop - i)]) if w[i - 1] == "at" else None
-    part = w[stop] in ("tonight", "sharp") or w[stop : stop + 2] == ["at", "night"]
-    part = part or (
-        w[stop] in ("in", "this") and {"morning", "afternoon", "evening"} & set(w[stop + 1 : stop + 3])
-    )
+    known = _is_part_of_day(w, stop) or _is_clock_context(w, i, hour.value, minute.value)
+    known = known or (w[i - 1] in ("to", "and", "or", "until", "till") and kinds[-2] == "time")
+    return ("time", [(shown, stop - i)]) if known else None
+
+
+def _is_part_of_day(w: Words, i: int) -> bool:
+    if w[i] in ("in", "this"):
+        return not {"morning", "afternoon", "evening"}.isdisjoint(w[i + 1 : i + 3])
+    return w[i] in ("tonight", "sharp") or w[i : i + 2] == ["at", "night"]
+
+
+def _is_clock_context(w: Words, i: int, hour: int, minute: int) -> bool:
+    """Whether the words before ``i`` make a time of two numbers."""
     before = w[i - 1]
-    even = minute.value in (15, 30, 45)
-    plain = before in _BEFORE_CLOCKS and w[i - 2] not in _PLACES and (hour.value, minute.value) != (9, 11)
-    plain = plain or (before in ("around", "about") and even)
-    plain = plain or (
-        minute.value % 5 == 0 and (before == "it's" or w[i - 2 : i] in (["it", "is"], ["it", "was"]))
-    )
-    plain = plain or (before in ("to", "and", "or", "until", "till") and kinds[-2] == "time")
-    return ("time", [(shown, stop - i)]) if part or plain else None
+    if before in _BEFORE_CLOCKS:
+        return w[i - 2] not in _PLACES and (hour, minute) != (9, 11)
+    if before in ("around", "about"):
+        return minute in (15, 30, 45)
+    return minute % 5 == 0 and (before == "it's" or w[i - 2 : i] in (["it", "is"], ["it", "was"]))
 
 
 def standing_year(w: Words, i: int, kinds: Kinds) -> Match | None:
+    """Decades, and years where they are no counts ("fifteen twenty minutes") and no prices."""
     if ten := decade(w, i):
         if ten.value >= 2000 and w[i - 1] not in ("the", "early", "late", "mid"):
             return None
@@ -166,7 +183,8 @@ def standing_year(w: Words, i: int, kinds: Kinds) -> Match | None:
     if not found or w[i + 1] in ("hundred", "thousand") or w[found.stop] in COUNTED:
         return None
     century, rest = divmod(found.value, 100)
-    known = w[i - 1] in _BEFORE_YEARS or w[i - 1] in MONTHS or kinds[-1] == "year"
+    span = w[found.stop] in ("to", "and", "or", "through") and year(w, found.stop + 1)
+    known = span or w[i - 1] in _BEFORE_YEARS or w[i - 1] in MONTHS or kinds[-1] == "year"
     if century < 13:
         known = w[i - 1] in _BEFORE_OLD_YEARS
     elif century < 16:
@@ -177,6 +195,7 @@ def standing_year(w: Words, i: int, kinds: Kinds) -> Match | None:
         known = w[found.stop] != "vision"
     else:
         known = known or rest % 10 != 0
-    if not known or (is_number(w[found.stop]) and century < 16):
+    price = w[i - 1] in _BEFORE_PRICES and rest in (49, 50, 95, 97, 98, 99)
+    if not known or price or (is_number(w[found.stop]) and century < 16):
         return None
     return "year", [(str(found.value), found.stop - i)]
