@@ -97,7 +97,8 @@ def _group(w: Words, i: int) -> Found | None:
 
 def cardinal(w: Words, i: int) -> Number | None:
     """From 1 to 999 trillion: "three hundred and twelve", "two thousand eight", "a hundred and one"."""
-    total, limit, j, scales = 0, 10**15, i, []
+    scales: list[str] = []
+    total, limit, j = 0, 10**15, i
     if w[i] in ("a", "an") and w[i + 1] != "hundred" and w[i + 1] not in SCALES:
         return None
     while limit > 1:
@@ -168,6 +169,7 @@ def year(w: Words, i: int) -> Found | None:
     if not century:
         whole = cardinal(w, i) if w[i : i + 2] == ["two", "thousand"] else None
         return Found(whole.value, whole.stop) if whole and whole.year else None
+    found: Found | None
     if w[i + 1] in OH and w[i + 2] in UNITS:
         found = Found(UNITS[w[i + 2]], i + 3)
     elif w[i + 1] == "hundred":
