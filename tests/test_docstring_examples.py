@@ -15,6 +15,7 @@ MODULES = (
     "english.markup",
     "english.normalise",
     "english.sentences",
+    "english.written",
     "jobs.inputs",
     "models.registry",
     "research.evaluation.metrics",

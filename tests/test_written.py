@@ -136,7 +136,7 @@ one and a half kilometers and twelve miles | one and a half kilometers and 12 mi
 five feet ten inches | 5 feet 10 inches
 sixteen thousand or two fifths | 16,000 or two fifths
 He paid three hundred dollars. | He paid $300.
-At nine thirty a m. | At 9:30 a.m.
+At nine thirty a m. Twenty men came. | At 9:30 a.m. 20 men came.
 March third, nineteen ninety: | March 3, 1990:
 Twelve, thirteen, fourteen. | 12, 13, 14.
 TWENTY FIVE MEN | 25 MEN

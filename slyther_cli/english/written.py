@@ -38,6 +38,9 @@ def written(words: Sequence[str]) -> list[Written]:
     """The tokens of ``words``, without gap or overlap. Words that are no part of a number stay as they are.
 
     A word that ends with a mark of punctuation ends a number, too, and the mark is kept.
+
+    >>> [token.text for token in written("at nine forty five a m on may second".split())]
+    ['at', '9:45', 'a.m.', 'on', 'May', '2']
     """
     writer = Writer()
     return writer.push(words) + writer.flush()
