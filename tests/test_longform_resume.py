@@ -558,7 +558,7 @@ def test_another_recording_or_model_or_other_options_are_refused_by_the_command(
     store.save(folder / "new", model, name="m2", task="separate", architecture="mamba-tasnet", config=MODEL)
     for options, exit_code, words in [
         (["--channel", "1"], 4, "other options (channel mix, now 1)"),
-        (["--subtype", "24"], 4, "other options (subtype PCM_16, now PCM_24)"),
+        (["--subtype", "24"], 4, "other options (subtype 16, now 24)"),
         (["-m", folder / "new"], 4, "another model (name m, now m2)"),
     ]:
         code, said = command.run("never", "--resume", *options, work="refusing")

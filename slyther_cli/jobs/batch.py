@@ -153,6 +153,7 @@ class Batch:
     def run(self, named: list[str]) -> list[Result]:
         """All inputs; a result each, in their order. Raises what stops all of them."""
         o, given = self.options, self.options.given()
+        self.outputs(Path("/folder/track.wav"))  # a template that is always wrong is wrong before the first
         inputs = self._inputs(named)
         outputs: dict[Input, Outputs | SlytherError] = {}
         for source in inputs:

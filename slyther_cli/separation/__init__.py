@@ -1,4 +1,5 @@
 """Separation: recordings in, one sound file a speaker out.
 
-``job`` separates recordings; ``live`` separates sound as it comes. This file imports nothing.
+``job`` separates recordings; ``live`` separates sound as it comes; ``options`` are what
+users may ask for. This file imports nothing.
 """

@@ -36,7 +36,7 @@ from slyther_cli.jobs.batch import Batch
 from slyther_cli.jobs.estimate import cost
 from slyther_cli.jobs.locks import part_name
 from slyther_cli.jobs.options import Paths, takes
-from slyther_cli.jobs.results import Result, SeparationResult
+from slyther_cli.jobs.results import SeparationResult
 from slyther_cli.jobs.setup import choose_model, count_speakers, out_of_memory, pick_device, sample_rate
 from slyther_cli.jobs.work import Outputs, Turn, nobody
 from slyther_cli.separation.balance import Balance
@@ -95,10 +95,6 @@ class Separation(Batch):
 
     options: SeparateOptions
     model: Any = None
-
-    def run(self, named: list[str]) -> list[Result]:
-        self.outputs(Path("/folder/track.wav"))  # a template that is always wrong is wrong before the first
-        return super().run(named)
 
     def outputs(self, source: Input) -> Outputs:
         o = self.options

@@ -27,7 +27,7 @@ from slyther_cli.jobs.batch import Batch
 from slyther_cli.jobs.estimate import cost
 from slyther_cli.jobs.locks import part_name
 from slyther_cli.jobs.options import RecordingOptions
-from slyther_cli.jobs.results import Result, TranscriptionResult
+from slyther_cli.jobs.results import TranscriptionResult
 from slyther_cli.jobs.setup import pick_device, sample_rate
 from slyther_cli.jobs.work import Outputs, Turn, nobody
 from slyther_cli.separation.job import Separation
@@ -62,10 +62,6 @@ class Transcription(Batch):
         shared = self.options.of(RecordingOptions)
         stems = SeparateOptions(filename="{stem}.{ext}", subtype="float", clip="none", **shared)
         return Separation(config=self.separator, output_dir=None, options=stems, tell=nobody)
-
-    def run(self, named: list[str]) -> list[Result]:
-        self.outputs(Path("/folder/track.wav"))  # a template that is always wrong is wrong before the first
-        return super().run(named)
 
     def outputs(self, source: Input) -> Outputs:
         folder, fields, template = self.output_dir, self.fields(source, str(source)), self.options.filename
