@@ -46,9 +46,9 @@ _OF_SECONDS = word_set(
     "segment sprint countdown silence head"
 )
 _RULERS = word_set(
-    "henry louis charles george edward richard william james philip francis frederick napoleon john paul "
-    "pius leo benedict gregory clement innocent urban boniface julius peter nicholas ivan otto ferdinand "
-    "leopold"
+    "henry louis lewis charles george edward richard william james philip francis frederick napoleon john "
+    "paul pius leo benedict gregory clement innocent urban boniface julius peter nicholas ivan otto "
+    "ferdinand leopold"
 )
 
 
