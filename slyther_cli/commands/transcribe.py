@@ -84,6 +84,14 @@ def transcribe(
             rich_help_panel=opt.MODEL,
         ),
     ] = None,
+    plain: Annotated[
+        bool,
+        typer.Option(
+            "--plain",
+            help="Write words as they are recognised: lower case, no punctuation, numbers in words.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = False,
     all_words: Annotated[
         bool,
         typer.Option(

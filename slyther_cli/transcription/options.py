@@ -60,6 +60,8 @@ class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
     ``formats``       of "txt", "srt", "vtt", "tsv", "json", "all"; byte for byte as whisper writes them.
     ``beside``        without an output folder, put results beside their inputs.
     ``language``      "en" or None: the models know English.
+    ``plain``         words as they are recognised: in small letters, without marks, numbers in words. Else a
+                      recogniser that names a model for it (``transcription.readable``) writes sentences.
     ``words``         whether json has the words of a segment, with their times.
     ``separate``      pull two speakers apart first, and label what each says "S1", "S2".
     ``separate_model``  name or folder of another separation model.
@@ -71,6 +73,7 @@ class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
     formats: Sequence[str] = ("txt",)
     beside: bool = False
     language: str | None = None
+    plain: bool = False
     words: bool = True
     separate: bool = False
     separate_model: str | os.PathLike[str] | None = None

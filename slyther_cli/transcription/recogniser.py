@@ -250,16 +250,17 @@ class Recogniser:
         )
 
     def _text(self, delay: float | None = None) -> TextStream:
-        return TextStream(self.decoder(delay), self.word_stream(), self._segmenter())
+        return TextStream(self.decoder(delay), self.word_stream(), self.segmenter())
 
     def phrase(self, words: Iterator[Word], likely: Likely) -> Iterator[Segment]:
         """Words of one voice into segments, as :meth:`segments` makes them."""
-        segmenter = self._segmenter()
+        segmenter = self.segmenter()
         for word in words:
             yield from likely.of(segmenter.push([word]))
         yield from likely.of(segmenter.flush())
 
-    def _segmenter(self) -> Segmenter:
+    def segmenter(self) -> Segmenter:
+        """A new one, for one voice."""
         width, lines = self.layout.max_line_width or WIDTH, self.layout.max_line_count or LINES
         return Segmenter(self.rate, pause=PAUSE, max_line_width=width, max_line_count=lines)
 

@@ -35,6 +35,7 @@ from slyther_cli.separation.options import SeparateOptions
 from slyther_cli.transcription.coverage import Coverage
 from slyther_cli.transcription.multi_speaker import ByChannel, KeptVoices, Separated, voices
 from slyther_cli.transcription.options import LayoutOptions, SearchOptions, TranscribeOptions
+from slyther_cli.transcription.readable import Readable, punctuation_of
 from slyther_cli.transcription.writer import Row, Sink, Stop, row_of
 
 Event = dict[str, Any]
@@ -53,6 +54,7 @@ class Transcription(Batch):
     separator: ModelConfig | None = None
     keep: bool
     recogniser: Any = None
+    readable: Any = None
 
     @cached_property
     def separating(self) -> Separation | None:
@@ -107,6 +109,9 @@ class Transcription(Batch):
         if self.separating is not None:
             self.separating.load()
         self.recogniser = Recogniser(self.config, device, self.options, self.options)
+        punctuation = None if self.options.plain else punctuation_of(self.config)
+        if punctuation is not None:
+            self.readable = Readable(punctuation, self.recogniser.segmenter)
         self.device = device
 
     @cached_property
@@ -137,6 +142,8 @@ class Transcription(Batch):
         assert reader.frames is not None and reader.source_frames is not None
         plan = self.recogniser.plan(reader.frames, **self.planning(name, paths))
         lines = (*plan.describe(), *self.recogniser.describe())
+        if self.readable is not None:
+            lines = (*lines, self.readable.describe())
         apart: Separated | ByChannel | None = None
         if self.separating is not None:
             apart = Separated(file, self.separating)
@@ -189,7 +196,7 @@ class Transcription(Batch):
         """The segments of a voice; what was left out is counted in ``others``."""
         likely = self.recogniser.likely()
         others.append(likely)
-        for segment in self.recogniser.phrase(words, likely):
+        for segment in self._read(self.recogniser.phrase(words, likely)):
             yield self._row(segment, coverage)
 
     def _rows(
@@ -197,8 +204,12 @@ class Transcription(Batch):
     ) -> Generator[Row]:
         how = {"job": job, "likely": likely}
         with closing(self._segments(reader, plan, coverage, progress, **how)) as segments:
-            for segment in segments:
+            for segment in self._read(segments):
                 yield self._row(segment, coverage)
+
+    def _read(self, segments: Iterator[Segment]) -> Iterator[Segment]:
+        """As people write them, where the recogniser names a model for that and nobody wants them plain."""
+        return segments if self.readable is None else self.readable(segments)
 
     def _segments(
         self, reader: AudioReader, plan: Any, coverage: Coverage, progress: Any, **how: Any
