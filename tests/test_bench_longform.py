@@ -16,7 +16,7 @@ from slyther_cli.models import registry
 from slyther_cli.research.evaluation.metrics import assign, si_snr_matrix
 from slyther_cli.research.studies import longform_quality as quality
 from slyther_cli.research.studies.longform_cost import measure_memory
-from slyther_cli.research.studies.longform_recordings import recording, speakers, track
+from slyther_cli.research.studies.longform_recordings import Pairs, recording, speakers, track
 
 
 class Oracle:
@@ -79,29 +79,29 @@ def test_scores_are_those_of_the_definition_and_swaps_are_seen():
 
 def test_a_recording_is_the_beginning_of_a_longer_one(tmp_path):
     manifest = corpus(tmp_path, each=3)
-    names, short = recording(manifest, "test", 1, 20, RATE, 0)
-    again, longer = recording(manifest, "test", 1, 45, RATE, 0)
+    names, short = recording(Pairs(manifest), 1, 20, RATE)
+    again, longer = recording(Pairs(manifest), 1, 45, RATE)
     assert names == again == ["cleo", "dan"] and np.array_equal(longer[:, : 20 * RATE], short)
-    assert not np.array_equal(recording(manifest, "test", 1, 20, RATE, 1)[1], short)
+    assert not np.array_equal(recording(Pairs(manifest, seed=1), 1, 20, RATE)[1], short)
     active = np.abs(longer).reshape(2, -1, RATE // 10).max(2) > 1e-3
     for a, b in [(1, 1), (1, 0), (0, 1)]:  # overlaps and turns
         assert ((active[0] == a) & (active[1] == b)).mean() > 0.02
     with pytest.raises(InputError, match="pairs"):
-        recording(manifest, "test", 2, 20, RATE, 0)
+        recording(Pairs(manifest), 2, 20, RATE)
 
 
 def test_pairs_of_one_sex(tmp_path):
     manifest = corpus(tmp_path, each=2)
     found = {}
     for pair in range(2):
-        names, voices = recording(manifest, "test", pair, 20, RATE, 0, same_sex=True)
+        names, voices = recording(Pairs(manifest, same_sex=True), pair, 20, RATE)
         assert len({SPEAKERS[name][1] for name in names}) == 1 and np.abs(voices).max(1).all()
         found |= dict.fromkeys(names)
     assert set(found) == {"ann", "bob", "cleo", "dan"}
     with pytest.raises(InputError, match="2 pairs of speakers of one sex"):
-        recording(manifest, "test", 2, 20, RATE, 0, same_sex=True)
+        recording(Pairs(manifest, same_sex=True), 2, 20, RATE)
     with pytest.raises(InputError, match="0 pairs of speakers of one sex"):
-        recording(corpus(tmp_path / "untold", sex=False), "test", 0, 20, RATE, 0, same_sex=True)
+        recording(Pairs(corpus(tmp_path / "untold", sex=False), same_sex=True), 0, 20, RATE)
 
 
 def test_chapters_are_read_in_their_order(tmp_path):

@@ -13,6 +13,7 @@ from slyther_cli.app import main
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.models import registry
+from slyther_cli.research.evaluation.examples import Examples
 from slyther_cli.research.evaluation.separation import (
     SCORES,
     conditions,
@@ -54,10 +55,12 @@ def manifest(tmp_path_factory):
     return corpus(tmp_path_factory.mktemp("corpus"), splits=("test",))
 
 
-def run(model, manifest, tmp_path, **kwargs):
-    return evaluate_separation(
-        model, [manifest], **{"examples": 8, "seconds": 0.6, "cache": tmp_path / "cache", **kwargs}
+def run(model, manifest, tmp_path, *, examples=8, seconds=0.6, split="test", seed=0, **how):
+    cache = tmp_path / "cache"
+    drawn = Examples(
+        manifests=[manifest], split=split, count=examples, seconds=seconds, seed=seed, cache=cache
     )
+    return evaluate_separation(model, drawn, **how)
 
 
 def test_nothing_gained_is_zero(manifest, tmp_path):

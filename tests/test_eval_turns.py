@@ -1,6 +1,7 @@
 """People who take turns: conversations made of them, and the share of them in the wrong stem."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.models import registry
 from slyther_cli.research.evaluation import turns as scoring
+from slyther_cli.research.evaluation.examples import Examples
 from slyther_cli.research.evaluation.turns import score_turns
 from slyther_cli.research.training.data import SpeechPool
 from slyther_cli.research.training.mixing import Mixer, MixingConfig
@@ -105,8 +107,8 @@ def test_stems_in_pieces_give_the_same():
 
 def test_men_and_women_are_parted_by_band(manifest, tmp_path):
     events = []
-    how = {"examples": 12, "seconds": 12.0, "cache": tmp_path, "on_event": events.append}
-    report = scoring.evaluate_turns(Bands(), [manifest], **how)
+    drawn = Examples(manifests=[manifest], count=12, seconds=12.0, cache=tmp_path)
+    report = scoring.evaluate_turns(Bands(), drawn, on_event=events.append)
     unlike, alike = (report["groups"][g] for g in ("different sex", "same sex"))
     assert unlike["wrong"]["mean"] == 0 == unlike["failing"] and unlike["leakage_db"]["median"] < -20
     assert alike["wrong"]["mean"] > 0.3 and alike["failing"] == alike["examples"] > 0
@@ -117,17 +119,17 @@ def test_men_and_women_are_parted_by_band(manifest, tmp_path):
     for event in events:
         assert event["wrong"] == (0 if event["group"] == "different sex" else pytest.approx(0.45, abs=0.2))
     with pytest.raises(UsageError):
-        scoring.evaluate_turns(Bands(), [manifest], seconds=0.5, cache=tmp_path)
+        scoring.evaluate_turns(Bands(), replace(drawn, seconds=0.5))
 
 
 def test_long_ones_are_separated_segment_by_segment(manifest, tmp_path, monkeypatch):
     torch.manual_seed(0)
     model = registry.build("mamba-tasnet", TINY)
-    how = {"examples": 2, "seconds": 5.0, "cache": tmp_path}
-    whole = scoring.evaluate_turns(model, [manifest], **how)
+    drawn = Examples(manifests=[manifest], count=2, seconds=5.0, cache=tmp_path)
+    whole = scoring.evaluate_turns(model, drawn)
     monkeypatch.setattr(scoring, "ONE_PASS_S", 1.0)
     monkeypatch.setattr(scoring, "stems_of", None)
-    assert scoring.evaluate_turns(model, [manifest], **how) == whole
+    assert scoring.evaluate_turns(model, drawn) == whole
 
 
 def test_the_command(manifest, tmp_path, capsys, monkeypatch):

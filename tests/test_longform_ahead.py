@@ -264,8 +264,8 @@ def test_a_tape_goes_to_the_device_then_the_host_then_a_file(monkeypatch, tmp_pa
 
     def planned(gpu, host, limit=None, device="cuda", **more):
         free.update(gpu=gpu, host=host)
-        options = {"memory_limit": limit, "work_dir": tmp_path, "resume": False, **more}
-        return planning.swept(0, 50 * 2048, 8, slot, working, device=torch.device(device), **options)
+        limits = planning.Limits(memory_limit=limit, work_dir=tmp_path, **more)
+        return planning.swept(0, 50 * 2048, 8, slot, working, torch.device(device), limits)
 
     if limited:  # of the device and of the host each; and what is not there cannot be had
         assert planned(1 << 40, 1 << 40, need + tape).tape == "device"

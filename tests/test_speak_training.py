@@ -16,7 +16,7 @@ from slyther_cli.checkpoints.voice import read_voice, write_voice
 from slyther_cli.english.phonemes import ALPHABETS, spell
 from slyther_cli.errors import InputError, ModelError
 from slyther_cli.models.vall_sampling import Voice
-from slyther_cli.research.training.codec_dataset import SpokenCodes, at_level
+from slyther_cli.research.training.codec_dataset import Encoding, SpokenCodes, at_level
 from slyther_cli.research.training.phone_times import parse_phones, symbol_durations
 
 
@@ -63,7 +63,7 @@ def test_symbols_last_as_long_as_their_phones():
 
 def test_codes_are_made_once_and_only_of_what_fits(tmp_path: Path):
     manifest, codec = speech(tmp_path), tiny_codec(tmp_path / "codec")
-    settings = ([manifest], "train", codec, "key", "arpabet", True, tmp_path / "cache")
+    settings = ([manifest], "train", Encoding(codec, "key", tmp_path / "cache"), "arpabet", True)
     first = SpokenCodes(*settings)
     assert len(first.items) == 5 and first.left_out == 0
     for item in first.items:

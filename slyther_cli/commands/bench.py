@@ -158,6 +158,7 @@ def longform(
     if "quality" in chosen and manifest is None:
         raise typer.BadParameter("quality needs speech: name a --manifest")
     from slyther_cli.research.studies import longform_cost
+    from slyther_cli.research.studies.longform_recordings import Pairs
 
     def tell(row: dict[str, Any]) -> None:
         if as_json:
@@ -177,9 +178,9 @@ def longform(
         elif part == "speed":
             new = longform_cost.measure_speed(model, asked("10,60"), runs, threads, tell)
         else:
-            new = _quality(
-                model, manifest, split, asked("10,60,600,3600"), windows, pairs, same_sex, seed, threads, tell
-            )
+            assert manifest is not None
+            chosen_pairs = Pairs(manifest, split, pairs, same_sex, seed)
+            new = _quality(model, chosen_pairs, asked("10,60,600,3600"), windows, threads, tell)
         rows += new
         if not as_json:
             for line in output.table(*_longform_table(part, [r for r in new if not r.get("problem")])):
@@ -188,9 +189,7 @@ def longform(
         raise typer.Exit(1)
 
 
-def _quality(
-    model, manifest, split, lengths, windows, pairs, same_sex, seed, threads, tell
-) -> list[dict[str, Any]]:
+def _quality(model, pairs, lengths, windows, threads, tell) -> list[dict[str, Any]]:
     import torch
 
     from slyther_cli.checkpoints import store
@@ -198,18 +197,8 @@ def _quality(
 
     torch.set_num_threads(threads)
     network = store.load(model, expect_task="separate")[0]
-    return measure(
-        network,
-        model,
-        manifest,
-        split=split,
-        lengths=lengths,
-        windows=parse_seconds(windows) if windows else [],
-        pairs=pairs,
-        same_sex=same_sex,
-        seed=seed,
-        on_row=tell,
-    )
+    chosen = parse_seconds(windows) if windows else []
+    return measure(network, model, pairs, lengths=lengths, windows=chosen, on_row=tell)
 
 
 def _longform_table(part: str, rows: list[dict[str, Any]]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:

@@ -88,7 +88,8 @@ def efficiency(
         else:
             output.words(f"slyther: {row['kind']}, {row['seconds']:g} s: {row['wall_seconds']:.2f} s")
 
-    rows = study.measure(task.value, sizes.value, max_seconds, repeats, where, threads, limit, tell, asked)
+    how = {"repeats": repeats, "device": where, "threads": threads, "memory_limit": limit}
+    rows = study.measure(task.value, sizes.value, max_seconds, asked, tell, **how)
     done = [row for row in rows if not row["problem"]]
     found = {
         what: study.crossover(rows, key)

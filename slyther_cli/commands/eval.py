@@ -154,6 +154,7 @@ def separate(
     from slyther_cli.jobs.setup import choose_model, pick_device
     from slyther_cli.research.evaluation import separation as evaluate
     from slyther_cli.research.evaluation import turns as turn_taking
+    from slyther_cli.research.evaluation.examples import Examples
     from slyther_cli.separation.job import DEFAULT_MODEL
 
     config = choose_model("separate", model, DEFAULT_MODEL)
@@ -173,10 +174,14 @@ def separate(
             score = turn_taking.evaluate_turns if turns else evaluate.evaluate_separation
             matched: dict[str, Any] = {"match_speakers": True} if match_speakers else {}
             how_many, how_long = (TURNS, TURNS_SECONDS) if turns else (EXAMPLES, SECONDS)
-            report = around | matched | score(
-                network, manifest or [], split, examples or how_many, seconds or how_long, seed, mixing,
-                on_event=tell, **matched,
-            )  # fmt: skip
+            chosen = Examples(
+                manifests=manifest or [],
+                split=split,
+                count=examples or how_many,
+                seconds=seconds or how_long,
+                seed=seed,
+            )
+            report = around | matched | score(network, chosen, mixing, on_event=tell, **matched)
     finally:
         tell.bar.clear()
     if as_json:

@@ -38,10 +38,10 @@ def codec(
     import torch
 
     from slyther_cli.checkpoints import store
-    from slyther_cli.checkpoints.places import cache_dir
     from slyther_cli.jobs.setup import pick_device
     from slyther_cli.models.codec import Codec
     from slyther_cli.research.evaluation.codec import evaluate_codec, stoi_measure
+    from slyther_cli.research.evaluation.examples import Examples
 
     if threads:
         torch.set_num_threads(threads)
@@ -52,17 +52,8 @@ def codec(
         output.words("slyther: no STOI: pip install pystoi")
     tell = ExampleTeller(as_json, quiet, "listening", "{index}/{examples}")
     try:
-        report = evaluate_codec(
-            network.eval().to(where),
-            manifest,
-            split,
-            examples,
-            seconds,
-            seed,
-            cache_dir() / "training",
-            where,
-            tell,
-        )
+        chosen = Examples(manifests=manifest, split=split, count=examples, seconds=seconds, seed=seed)
+        report = evaluate_codec(network.eval().to(where), chosen, where, tell)
     finally:
         tell.bar.clear()
     if as_json:

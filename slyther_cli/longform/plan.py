@@ -73,24 +73,27 @@ def one_pass(samples: int, frames: int, work_dir: Path | None) -> Plan:
     return Plan(samples, frames, 1, TILE, "none", 0, 0, Path(work_dir or temporary_folder()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a plan must keep to. ``memory_limit``: bytes beside the idle process, of the host and of a GPU
+    each; None: half of what is free. ``work_dir``: of a tape in a file. ``resume``: the tape must be in one.
+    ``held``: bytes of the file that a killed run left, which need no more room."""
+
+    memory_limit: int | None = None
+    work_dir: Path | None = None
+    resume: bool = False
+    held: int = 0
+
+
 def swept(
-    samples: int,
-    frames: int,
-    layers: int,
-    slot: int,
-    working: int,
-    *,
-    device: torch.device,
-    memory_limit: int | None,
-    work_dir: Path | None,
-    resume: bool,
-    held: int = 0,
+    samples: int, frames: int, layers: int, slot: int, working: int, device: torch.device, limits: Limits
 ) -> Plan:
     """The plan of ``layers`` bidirectional layers: ``slot`` floats of tape a tile, ``working`` bytes beside
     the tape. The tape's place is the first that has room: a GPU's memory, the host's, a file; with ``resume``
     a file. Errors: see :func:`slyther_cli.longform.plan_separation`.
     """
-    folder, cuda = Path(work_dir or temporary_folder()), device.type == "cuda"
+    folder, cuda = Path(limits.work_dir or temporary_folder()), device.type == "cuda"
+    memory_limit, resume = limits.memory_limit, limits.resume
     tiles = -(-frames // TILE)
     tape_bytes = taken = 4 * slot * tiles
     if cuda:  # tiles on their way, and memory that is taken by the chunk
@@ -107,7 +110,7 @@ def swept(
         if taken <= room and not resume and (where == "memory" or working + taken <= free):
             return replace(plan, tape=where)
     disk = tape_bytes + (min(tape_bytes, max(GAP_BYTES, 8 * slot)) if resume else 0)
-    _check_disk(folder, disk, held)
+    _check_disk(folder, disk, limits.held)
     return replace(plan, disk_bytes=disk)
 
 

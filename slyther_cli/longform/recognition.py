@@ -26,6 +26,7 @@ from slyther_cli.longform.plan import (
     BASE_BYTES,
     COPIES_OF_WEIGHTS,
     FLOATS_PER_CHANNEL,
+    Limits,
     Plan,
     count_weights,
     one_pass,
@@ -211,11 +212,8 @@ def plan_recognition(
         channels, base = 4 * c.d_model + c.d_ffn, BASE_BYTES
     base += scan_bytes(c.d_model, device)
     working = base + 4 * (COPIES_OF_WEIGHTS * weights + TILE * channels * FLOATS_PER_CHANNEL)
-    return swept(
-        samples, frames, c.n_layers, slot, working,
-        device=device,
-        memory_limit=memory_limit, work_dir=work_dir, resume=resume, held=held,
-    )  # fmt: skip
+    limits = Limits(memory_limit=memory_limit, work_dir=work_dir, resume=resume, held=held)
+    return swept(samples, frames, c.n_layers, slot, working, device, limits)
 
 
 def _entering(

@@ -18,7 +18,7 @@ from slyther_cli.errors import InputError
 from slyther_cli.layers.filterbank import Encoder
 from slyther_cli.longform.journal import Journal
 from slyther_cli.longform.networks import SeparationNetwork
-from slyther_cli.longform.plan import PIECE, Plan, one_pass, swept, working_bytes
+from slyther_cli.longform.plan import PIECE, Limits, Plan, one_pass, swept, working_bytes
 from slyther_cli.longform.prefetch import open_tape
 from slyther_cli.longform.sample_counter import Counted
 from slyther_cli.longform.sweep import TILE, sweep, tape_floats
@@ -51,11 +51,9 @@ def plan_separation(
     if c.causal:
         return one_pass(samples, frames, work_dir)
     layers = model.masknet.mamba_net.layers
-    return swept(
-        samples, frames, len(layers), tape_floats(layers, c.d_model), working_bytes(model),
-        device=model.decoder.weight.device,
-        memory_limit=memory_limit, work_dir=work_dir, resume=resume, held=held,
-    )  # fmt: skip
+    limits = Limits(memory_limit=memory_limit, work_dir=work_dir, resume=resume, held=held)
+    slot, device = tape_floats(layers, c.d_model), model.decoder.weight.device
+    return swept(samples, frames, len(layers), slot, working_bytes(model), device, limits)
 
 
 @torch.inference_mode()

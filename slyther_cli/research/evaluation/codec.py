@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 from slyther_cli.models.codec import Codec
+from slyther_cli.research.evaluation.examples import Examples
 from slyther_cli.research.evaluation.metrics import bootstrap_interval
 from slyther_cli.research.training.codec import Segments
-from slyther_cli.research.training.data import SpeechPool
 from slyther_cli.research.training.losses import si_snr
 from slyther_cli.research.training.spectral import MelDistance
 
@@ -34,31 +33,23 @@ def stoi_measure() -> Callable[..., float] | None:
 
 
 def evaluate_codec(
-    codec: Codec,
-    manifests: Sequence[Path],
-    split: str,
-    examples: int,
-    seconds: float,
-    seed: int,
-    cache: Path,
-    device: str,
-    on_event: Callable[[dict[str, Any]], None],
+    codec: Codec, examples: Examples, device: str, on_event: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Encode and decode ``examples`` pieces of ``seconds`` of the split's speakers, at -25 dB.
+    """Encode and decode ``examples``, at -25 dB.
 
     -> "codebooks": for each number of codebooks its kbit/s and the means of STOI (None without pystoi),
     SI-SNR in dB and mel distance in nats, with STOI's 95 % interval over the examples; "encode" and "decode":
     seconds of sound a second of CPU time (of the wall clock on a GPU), all codebooks, one example at a time.
     ``on_event`` gets the "example" events. Raises :class:`InputError`.
     """
-    pool = SpeechPool(list(manifests), split, codec.sample_rate, cache)
-    drawn, stoi = Segments(pool, seed), stoi_measure()
+    pool = examples.pool(codec.sample_rate)
+    drawn, stoi = Segments(pool, examples.seed), stoi_measure()
     mel = MelDistance(codec.sample_rate).to(device)
-    samples = int(seconds * codec.sample_rate) // codec.hop * codec.hop
+    samples = int(examples.seconds * codec.sample_rate) // codec.hop * codec.hop
     counts = codebook_counts(codec)
     rows: dict[int, list[list[float]]] = {k: [] for k in counts}
     spent = {"encode": 0.0, "decode": 0.0}
-    for i in range(examples):
+    for i in range(examples.count):
         x = torch.from_numpy(drawn.draw(i, samples))[None].to(device)
         codes = _timed(codec.encode, x, spent, "encode")
         for k in counts:
@@ -68,13 +59,12 @@ def evaluate_codec(
                 y = codec.decode(codes[:, :k])
             heard = float("nan") if stoi is None else float(stoi(_numpy(x), _numpy(y), codec.sample_rate))
             rows[k].append([heard, float(si_snr(y, x)), float(mel(y, x))])
-        on_event(
-            {"event": "example", "index": i + 1, "examples": examples, "si_snr": rows[counts[-1]][-1][1]}
-        )
+        scored = {"index": i + 1, "examples": examples.count, "si_snr": rows[counts[-1]][-1][1]}
+        on_event({"event": "example", **scored})
     table = []
     for k in counts:
         values = np.array(rows[k])
-        low, high = (None, None) if stoi is None else bootstrap_interval(values[:, 0].tolist(), seed)
+        low, high = (None, None) if stoi is None else bootstrap_interval(values[:, 0].tolist(), examples.seed)
         table.append(
             {
                 "codebooks": k,
@@ -86,9 +76,9 @@ def evaluate_codec(
                 "mel": float(values[:, 2].mean()),
             }
         )
-    heard_seconds = examples * samples / codec.sample_rate
+    heard_seconds = examples.count * samples / codec.sample_rate
     speeds = {name: heard_seconds / value for name, value in spent.items()}
-    return {"codebooks": table, **speeds, "examples": examples, "speakers": len(pool.speakers)}
+    return {"codebooks": table, **speeds, "examples": examples.count, "speakers": len(pool.speakers)}
 
 
 def _timed(call: Callable[[Any], Any], x: Any, spent: dict[str, float], name: str) -> Any:

@@ -20,6 +20,7 @@ import torch
 from slyther_cli.audio.highpass import filtered
 from slyther_cli.audio.level import MIXTURE_DB, heard_by
 from slyther_cli.errors import InputError, ModelError, UsageError
+from slyther_cli.research.evaluation.examples import Examples
 from slyther_cli.research.evaluation.metrics import (
     assign,
     bootstrap_interval,
@@ -93,43 +94,36 @@ def conditions(
 
 def evaluate_separation(
     model,
-    manifests: Sequence[Path],
-    split: str = "test",
-    examples: int = 300,
-    seconds: float = 4.0,
-    seed: int = 0,
+    examples: Examples,
     mixing: MixingConfig | None = None,
     *,
-    cache: Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Event:
-    """Score ``model`` on mixtures of the speakers of ``split``, the same ones for the same ``seed``.
+    """Score ``model`` on mixtures of as many speakers as it separates.
 
-    ``examples`` mixtures of ``seconds``; of as many speakers as the model separates; ``mixing``: of what
-    :func:`conditions` says, or of voices alone. Stems are compared with what the microphone hears of each
-    voice, without the noise. ``cache``: folder for
-    the resampled speech. ``on_event`` gets an "example" after each. Returns what :func:`summarise` does, and
-    how the mixtures were made; with ``conditions(alone=True)`` the groups are "all", "women" and "men", each
-    {"examples", "apart_db": {"mean", "low", "high"}, "in_both": the share with less than 10 dB}. Raises
-    :class:`InputError`: the speech cannot be used. :class:`UsageError`: numbers without a meaning.
+    ``mixing``: of what :func:`conditions` says, or of voices alone. Stems are compared with what the
+    microphone hears of each voice, without the noise. ``on_event`` gets an "example" after each. Returns what
+    :func:`summarise` does, and how the mixtures were made; with ``conditions(alone=True)`` the groups are
+    "all", "women" and "men", each {"examples", "apart_db": {"mean", "low", "high"}, "in_both": the share with
+    less than 10 dB}. Raises :class:`InputError`: the speech cannot be used. :class:`UsageError`: numbers
+    without a meaning.
     """
-    from slyther_cli.checkpoints.places import cache_dir
-
-    if examples < 1 or seconds < 0.1:
+    count, seconds, seed = examples.count, examples.seconds, examples.seed
+    if count < 1 or seconds < 0.1:
         raise UsageError("to evaluate takes one example or more, of 0.1 s or more")
     rate, n = model.config.sample_rate, model.config.n_speakers
-    pool = SpeechPool(manifests, split, rate, cache or cache_dir() / "training")
+    pool = examples.pool(rate)
     mixer = Mixer(pool, mixing or conditions(), n, seed)
-    made = {"split": split, "seconds_each": seconds, "seed": seed, "speakers": len(pool.speakers)}
+    made = {"split": examples.split, "seconds_each": seconds, "seed": seed, "speakers": len(pool.speakers)}
     if mixer.config.alone == 1:
-        return {**made, **_score_alone(model, mixer, examples, seconds, on_event)}
+        return {**made, **_score_alone(model, mixer, count, seconds, on_event)}
 
     def mixtures() -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
-        for index in range(examples):
+        for index in range(count):
             who = mixer.speakers(index)
             yield "+".join(who), group_of(pool, who), *mixer.example(index, round(seconds * rate))
 
-    scores = _score(model, mixtures(), rate, examples, on_event)
+    scores = _score(model, mixtures(), rate, count, on_event)
     return {**made, **summarise(scores, seed)}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,12 @@ import numpy as np
 from slyther_cli.audio.level import MIXTURE_DB, heard_by
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.longform import plan_separation, separate_whole
+from slyther_cli.research.evaluation.examples import Examples
 from slyther_cli.research.evaluation.metrics import assign, bootstrap_interval, rounded
 from slyther_cli.research.evaluation.separation import ALL, LIMIT_DB, conditions, group_of, stems_of
-from slyther_cli.research.training.data import SpeechPool
 from slyther_cli.research.training.mixing import Mixer, MixingConfig
 
 Event = dict[str, Any]
-EXAMPLES, SECONDS = 40, 95.0
 FRAME_S = 0.05
 HEARD_DB = 40.0  # a voice is heard in frames no further than this below its loudest
 LONE_S = 0.5  # the shortest stretch of one voice whose leakage is measured
@@ -42,20 +40,14 @@ class TurnScore:
 
 def evaluate_turns(
     model,
-    manifests: Sequence[Path],
-    split: str = "test",
-    examples: int = EXAMPLES,
-    seconds: float = SECONDS,
-    seed: int = 0,
+    examples: Examples,
     mixing: MixingConfig | None = None,
     *,
     match_speakers: bool = False,
-    cache: Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Event:
-    """Score ``model`` on conversations of speakers of ``split``, in turns of one utterance; the same ones for
-    the same ``seed``. ``mixing``: ``conditions(taking_turns=True)``, or with more. ``match_speakers``: as
-    ``separation.separate`` has it.
+    """Score ``model`` on conversations, in turns of one utterance. ``mixing``:
+    ``conditions(taking_turns=True)``, or with more. ``match_speakers``: as ``separation.separate`` has it.
 
     Returns {"split", "seconds_each", "seed", "speakers", "examples", "groups": {"all" | a group: {"examples",
     "wrong": {"mean", "low", "high"}, "failing": how many conversations have more than a quarter of it,
@@ -63,25 +55,24 @@ def evaluate_turns(
     "example" after each. Raises :class:`InputError`: the speech cannot be used. :class:`UsageError`: numbers
     without a meaning, nobody is ever heard alone.
     """
-    from slyther_cli.checkpoints.places import cache_dir
-
-    if examples < 1 or seconds < 1:
+    count, seconds, seed = examples.count, examples.seconds, examples.seed
+    if count < 1 or seconds < 1:
         raise UsageError("to evaluate turns takes one example or more, of 1 s or more")
     rate, n = model.config.sample_rate, model.config.n_speakers
-    pool = SpeechPool(manifests, split, rate, cache or cache_dir() / "training")
+    pool = examples.pool(rate)
     mixer = Mixer(pool, mixing or conditions(taking_turns=True), n, seed)
     samples, scores = round(seconds * rate), []
-    for index in range(examples):
+    for index in range(count):
         who = mixer.speakers(index, samples)
         mixture, sources = mixer.example(index, samples)
         stems = _stems(model, mixture, match_speakers)
         scores.append(score_turns("+".join(who), sources, stems, rate, group_of(pool, who)))
         if on_event is not None:
             so_far = float(np.mean([s.wrong for s in scores]))
-            about = {"event": "example", "index": index + 1, "examples": examples}
+            about = {"event": "example", "index": index + 1, "examples": count}
             on_event(about | vars(scores[-1]) | {"mean": so_far})
-    made = {"split": split, "seconds_each": seconds, "seed": seed, "speakers": len(pool.speakers)}
-    return {**made, "examples": examples, "groups": _by_group(scores, seed)}
+    made = {"split": examples.split, "seconds_each": seconds, "seed": seed, "speakers": len(pool.speakers)}
+    return {**made, "examples": count, "groups": _by_group(scores, seed)}
 
 
 def score_turns(

@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from slyther_cli.errors import SlytherError, UsageError
@@ -80,14 +80,12 @@ def measure(
     task: str,
     sizes: str = "equal",
     max_seconds: float = 16,
-    repeats: int = 3,
-    device: str = "cpu",
-    threads: int = 1,
-    memory_limit: int = 0,
-    on_row: Callable[[Row], None] | None = None,
     lengths: Sequence[float] = (),
+    on_row: Callable[[Row], None] | None = None,
+    **how: Any,
 ) -> list[Row]:
     """One row for every length, ``lengths`` or 1, 2, 4 .. s up to ``max_seconds``, and network, Mamba first.
+    ``how``: ``repeats``, ``device``, ``threads`` and ``memory_limit`` of a :class:`Job`.
 
     Keys: those of :class:`Job`; ``architecture``, ``parameters``, ``tokens``, ``cpu_seconds``,
     ``wall_seconds``, ``extra_bytes``, ``problem`` ("", or why there are no figures). Raises UsageError:
@@ -95,7 +93,8 @@ def measure(
     """
     if task not in PAIRS or sizes not in SIZES:
         raise UsageError(f"to measure takes one of {', '.join(PAIRS)}, in one of {', '.join(SIZES)}")
-    if not all(1 <= s <= 1 << 20 for s in (max_seconds, *lengths)) or min(repeats, threads) < 1:
+    like = Job(task, KINDS[0], sizes, max_seconds, **how)
+    if not all(1 <= s <= 1 << 20 for s in (max_seconds, *lengths)) or min(like.repeats, like.threads) < 1:
         raise UsageError("to measure takes sounds of 1 s or more, repeats and threads of 1 or more")
     rows: list[Row] = []
     given_up: set[str] = set()
@@ -103,8 +102,8 @@ def measure(
         for kind in KINDS:
             if kind in given_up:
                 continue
-            job = Job(task, kind, sizes, seconds, repeats, device, threads, memory_limit)
-            row = {**asdict(job), "problem": "", **in_fresh_process(__name__, asdict(job), threads)}
+            job = asdict(replace(like, kind=kind, seconds=seconds))
+            row = {**job, "problem": "", **in_fresh_process(__name__, job, like.threads)}
             if row["problem"]:
                 given_up.add(kind)
             rows.append(row)

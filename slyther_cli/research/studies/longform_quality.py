@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ import torch
 
 from slyther_cli.errors import UsageError
 from slyther_cli.research.evaluation.metrics import bootstrap_interval, rounded
-from slyther_cli.research.studies.longform_recordings import recording
+from slyther_cli.research.studies.longform_recordings import Pairs, recording
 
 CELL = 10.0  # seconds
 QUIET = 0.1  # a speaker below this share of their mean power does not speak in a cell
@@ -37,18 +36,14 @@ Stems = Iterator[np.ndarray]
 def measure(
     model: Any,
     name: str,
-    manifest: Path,
+    pairs: Pairs,
     *,
-    split: str = "test",
     lengths: Sequence[float] = (10.0, 60.0, 600.0, 3600.0),
     windows: Sequence[float] = (10.0, 30.0),
-    pairs: int = 1,
-    same_sex: bool = False,
-    seed: int = 0,
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
-    """One row for every way, over ``pairs`` recordings as long as the longest of ``lengths`` (seconds),
-    of two men or two women with ``same_sex``.
+    """One row for every way, over a recording of each of the ``pairs``, as long as the longest of ``lengths``
+    (seconds).
 
     Keys: ``part`` "quality", ``model``, ``how`` "whole" or "windows", ``seconds`` (of a piece, or a window),
     ``total_seconds``, ``pieces``, ``speakers``, ``split``, ``seed``; ``si_snri``, the mean over pieces of the
@@ -62,7 +57,7 @@ def measure(
     total = max(lengths, default=0.0)
     if not total or any(x <= 0 or x % CELL or total % x for x in lengths):
         raise UsageError(f"lengths must be multiples of {CELL:g} s, each a divisor of the longest")
-    if any(w <= 0 for w in windows) or pairs < 1:
+    if any(w <= 0 for w in windows) or pairs.count < 1:
         raise UsageError("windows must be longer than 0 s, and there must be a recording or more")
     if model.config.n_speakers != 2:
         raise UsageError(f"the recordings have two speakers, model {name} gives {model.config.n_speakers}")
@@ -70,8 +65,8 @@ def measure(
     ways = [("whole", x) for x in sorted(lengths)] + [("windows", w) for w in windows]
     scores: dict[tuple[str, float], list[Piece]] = {way: [] for way in ways}
     made, rows = [], []
-    for pair in range(pairs):
-        chosen, voices = recording(manifest, split, pair, total, rate, seed, same_sex)
+    for pair in range(pairs.count):
+        chosen, voices = recording(pairs, pair, total, rate)
         made.append("+".join(chosen))
         for how, seconds in ways:
             length = round((seconds if how == "whole" else total) * rate)
@@ -80,7 +75,7 @@ def measure(
                 mixture = part.sum(0)
                 stems = whole(model, mixture) if how == "whole" else windowed(model, mixture, seconds)
                 scores[how, seconds].append(Piece(stems, mixture, part, round(CELL * rate), speaking(voices)))
-            if pair == pairs - 1:
+            if pair == pairs.count - 1:
                 row = {
                     "part": "quality",
                     "model": name,
@@ -88,7 +83,12 @@ def measure(
                     "seconds": seconds,
                     "total_seconds": total,
                 }
-                row |= {"speakers": made, "split": split, "seed": seed, **summarise(scores[how, seconds])}
+                row |= {
+                    "speakers": made,
+                    "split": pairs.split,
+                    "seed": pairs.seed,
+                    **summarise(scores[how, seconds]),
+                }
                 rows.append(row)
                 if on_row is not None:
                     on_row(row)

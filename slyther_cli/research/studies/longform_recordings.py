@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,25 +64,37 @@ def pairs_of(runs: dict[str, list[list[Utterance]]], same_sex: bool = False) -> 
     return [names[i : i + 2] for names in of_sex.values() for i in range(0, len(names) - 1, 2)]
 
 
-def recording(
-    manifest: Path, split: str, pair: int, seconds: float, rate: int, seed: int, same_sex: bool = False
-) -> tuple[list[str], np.ndarray]:
+@dataclass(frozen=True)
+class Pairs:
+    """Of whom recordings are made: ``count`` pairs of speakers of ``split``, of two men or two women with
+    ``same_sex``; another ``seed`` makes other recordings of them."""
+
+    manifest: Path
+    split: str = "test"
+    count: int = 1
+    same_sex: bool = False
+    seed: int = 0
+
+
+def recording(made_of: Pairs, pair: int, seconds: float, rate: int) -> tuple[list[str], np.ndarray]:
     """The names of pair number ``pair`` of :func:`pairs_of` and their voices, [2, samples] float32 at
     ``rate``, to be added.
 
     The same for the same arguments; a shorter one is the beginning of a longer one. Raises InputError when
     there is no such pair, or a file cannot be read.
     """
-    runs = speakers(manifest, split)
-    pairs = pairs_of(runs, same_sex)
+    runs = speakers(made_of.manifest, made_of.split)
+    pairs = pairs_of(runs, made_of.same_sex)
     if pair >= len(pairs):
-        of_one = " of one sex" if same_sex else ""
-        raise InputError(f"{manifest}: split {split!r} has {len(pairs)} pairs of speakers{of_one}")
+        of_one = " of one sex" if made_of.same_sex else ""
+        raise InputError(
+            f"{made_of.manifest}: split {made_of.split!r} has {len(pairs)} pairs of speakers{of_one}"
+        )
     chosen = pairs[pair]
     samples = round(seconds * rate)
     voices = np.stack(
         [
-            track(np.random.default_rng([seed, pair, i]), _levelled(runs[name], rate), samples, rate)
+            track(np.random.default_rng([made_of.seed, pair, i]), _levelled(runs[name], rate), samples, rate)
             for i, name in enumerate(chosen)
         ]
     )

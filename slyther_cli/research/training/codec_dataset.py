@@ -35,6 +35,17 @@ class Spoken:
     text: str
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """How speech becomes codes: by ``codec``, whose weights ``key`` stands for, kept in the folder ``cache``.
+    ``on_progress`` gets how many files are done, and of how many."""
+
+    codec: Codec
+    key: str
+    cache: Path
+    on_progress: Callable[[int, int], None] = lambda done, of: None
+
+
 class SpokenCodes:
     """The utterances of one split with a transcript, in the order of their lengths, shortest first.
 
@@ -50,19 +61,17 @@ class SpokenCodes:
         self,
         manifests: Sequence[Path],
         split: str,
-        codec: Codec,
-        codec_key: str,
+        encoding: Encoding,
         alphabet: str,
         aligned: bool,
-        cache: Path,
         seconds: tuple[float, float] = (0.5, 20.0),
-        on_progress: Callable[[int, int], None] = lambda done, of: None,
     ):
         rows = [(m.resolve().parent / r["path"], r) for m in manifests for r in _rows(m, split)]
         names = ", ".join(map(str, manifests))
         if not rows:
             raise InputError(f"no utterance of split {split!r} with a transcript in {names}")
-        codes, ends = _encoded([path for path, _ in rows], codec, codec_key, cache, on_progress)
+        codec = encoding.codec
+        codes, ends = _encoded([path for path, _ in rows], encoding)
         self.items: list[Spoken] = []
         start = 0
         for end, (_, row) in zip(ends, rows, strict=True):
@@ -152,14 +161,13 @@ def _key(paths: list[Path], codec_key: str) -> str:
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
-def _encoded(
-    paths: list[Path], codec: Codec, codec_key: str, cache: Path, on_progress: Callable[[int, int], None]
-) -> tuple[np.ndarray, list[int]]:
+def _encoded(paths: list[Path], encoding: Encoding) -> tuple[np.ndarray, list[int]]:
     """Codes of all files, one after the other [frames, n_codebooks], and where each ends."""
-    stem = cache / f"codes-{_key(paths, codec_key)}"
+    codec, cache = encoding.codec, encoding.cache
+    stem = cache / f"codes-{_key(paths, encoding.key)}"
     try:
         if not stem.with_suffix(".json").exists():
-            _encode(paths, codec, stem, on_progress)
+            _encode(paths, codec, stem, encoding.on_progress)
         ends = json.loads(stem.with_suffix(".json").read_text())
         return np.memmap(
             stem.with_suffix(".codes"), np.uint16, "r", shape=(ends[-1], codec.n_codebooks)

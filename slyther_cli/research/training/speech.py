@@ -23,7 +23,7 @@ from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.models.codec import Codec
 from slyther_cli.models.vall_m import Batch
 from slyther_cli.models.vall_sampling import Voice
-from slyther_cli.research.training.codec_dataset import Spoken, SpokenCodes, collate
+from slyther_cli.research.training.codec_dataset import Encoding, Spoken, SpokenCodes, collate
 from slyther_cli.research.training.loader import Ahead
 from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
@@ -102,19 +102,10 @@ class SpeechTask:
         cache, manifests = data.cache_folder(base), data.manifest_paths(base)
         codec.to(device)
         aligned = settings["conditioning"] == "aligned"
+        encoding = Encoding(codec, codec_key, cache, _tell_progress)
+        how = (encoding, settings["alphabet"], aligned, (b.seconds[0], b.seconds[1]))
         self.speech, self.dev = (
-            SpokenCodes(
-                manifests,
-                split,
-                codec,
-                codec_key,
-                settings["alphabet"],
-                aligned,
-                cache,
-                (b.seconds[0], b.seconds[1]),
-                _tell_progress,
-            )
-            for split in (data.train_split, data.dev_split)
+            SpokenCodes(manifests, split, *how) for split in (data.train_split, data.dev_split)
         )
         if not self._of_voice():
             raise UsageError(f"speaker {config.speaker!r} has no utterance in split {data.dev_split!r}")
