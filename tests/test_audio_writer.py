@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slyther_cli.audio import sinks, wav, writer
-from slyther_cli.audio.writer import StemGroup, StemWriter
+from slyther_cli.audio.writer import Encoding, StemGroup, StemWriter
 from slyther_cli.errors import OutputError, UsageError
 
 RNG = np.random.default_rng(0)
@@ -27,11 +27,11 @@ CLIPS = ["rescale", "clamp", "none"]
 nobody = pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
 
 
-def write(folder, stems, sizes=(1000,), **how):
+def write(folder, stems, sizes=(1000,), format="wav", subtype="PCM_16", **how):
     """Write stems in blocks of these sizes; give what is read back, and the notes."""
-    paths = [folder / f"s{i}.{how.get('format', 'wav')}" for i in range(len(stems))]
+    paths = [folder / f"s{i}.{format}" for i in range(len(stems))]
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    with StemGroup(paths, 8000, **how) as group:
+    with StemGroup(paths, 8000, encoding=Encoding(format, subtype), **how) as group:
         at = turn = 0
         while at < stems.shape[1]:
             size = sizes[turn % len(sizes)]
@@ -131,7 +131,7 @@ def test_samples_that_are_not_numbers(tmp_path, format, subtype):
 
 
 def test_writer_of_one(tmp_path):
-    with StemWriter(tmp_path / "x.flac", 16000, format="flac", clip="clamp") as one:
+    with StemWriter(tmp_path / "x.flac", 16000, encoding=Encoding("flac"), clip="clamp") as one:
         one.write(QUIET[0])
         with pytest.raises(ValueError, match="shape"):
             one.write(QUIET)
@@ -142,7 +142,7 @@ def test_writer_of_one(tmp_path):
 def test_metadata(tmp_path):
     tags = {"title": "Gespräch", "comment": "by slyther", "software": "slyther"}
     for name, format in (("x.wav", "wav"), ("x.flac", "flac")):
-        with StemWriter(tmp_path / name, 16000, format=format, metadata=tags) as one:
+        with StemWriter(tmp_path / name, 16000, encoding=Encoding(format), metadata=tags) as one:
             one.write(QUIET[0, :777])
             one.commit()
         with sf.SoundFile(tmp_path / name) as file:
@@ -213,7 +213,7 @@ def test_nothing_is_left_without_commit(tmp_path, clip, format, how, monkeypatch
     before = tree(tmp_path)
     paths = [tmp_path / "s0.wav", tmp_path / "new" / "deep" / "s1.wav"]
     expected = pytest.raises(ZeroDivisionError) if how == "raise" else nullcontext()
-    with expected, StemGroup(paths, 8000, format=format, clip=clip) as group:
+    with expected, StemGroup(paths, 8000, encoding=Encoding(format), clip=clip) as group:
         group.write(QUIET)
         assert len(tree(tmp_path)) == len(before) + 4
         if how == "raise":
@@ -360,12 +360,12 @@ def test_a_full_disk(small_disk, format, clip):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"format": "mp3"}, "format 'mp3' is not known: wav, flac"),
+        ({"encoding": Encoding("mp3")}, "format 'mp3' is not known: wav, flac"),
         (
-            {"format": "flac", "subtype": "FLOAT"},
+            {"encoding": Encoding("flac", "FLOAT")},
             "flac output cannot be 'FLOAT': choose one of PCM_16, PCM_24",
         ),
-        ({"subtype": "PCM_8"}, "wav output cannot be 'PCM_8'"),
+        ({"encoding": Encoding("wav", "PCM_8")}, "wav output cannot be 'PCM_8'"),
         ({"clip": "loud"}, "clip mode 'loud' is not known"),
         ({"metadata": {"mood": "x"}}, "metadata 'mood' is not known"),
     ],
@@ -382,7 +382,7 @@ def test_senseless_paths_and_blocks(tmp_path):
     with pytest.raises(UsageError, match="no output"):
         StemGroup([], 8000)
     with pytest.raises(OutputError, match="FLAC goes up to 655350 Hz"):
-        StemWriter(tmp_path / "x.flac", 768_000, format="flac")
+        StemWriter(tmp_path / "x.flac", 768_000, encoding=Encoding("flac"))
     with StemGroup([tmp_path / "x.wav"], 8000) as group:
         for shape in ((5,), (2, 5), (1, 5, 1)):
             with pytest.raises(ValueError, match="shape"):

@@ -24,6 +24,7 @@ from slyther_cli.audio.growing import GrowingStems
 from slyther_cli.audio.live import LiveReader, listen, raw_header
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.spool import Rejoined, Source
+from slyther_cli.audio.writer import Encoding
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, OutputError, UsageError
 from slyther_cli.models import registry
@@ -188,7 +189,9 @@ def raising(error, then):
 def test_growing_stems_are_files_at_every_moment(tmp_path, monkeypatch):
     paths = [tmp_path / "out" / f"{i}.wav" for i in range(2)]
     x = np.clip(noise(6000).reshape(2, 3000), -1, 1)
-    with GrowingStems(paths, 8000, subtype="FLOAT", clip="clamp", metadata={"title": "t"}) as group:
+    with GrowingStems(
+        paths, 8000, encoding=Encoding("wav", "FLOAT"), clip="clamp", metadata={"title": "t"}
+    ) as group:
         for at in range(0, 3000, 1000):
             group.write(x[:, at : at + 1000])
             for i, path in enumerate(paths):
@@ -209,7 +212,7 @@ def test_growing_stems_are_files_at_every_moment(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"1\.wav cannot be written: no space left"):
         group.commit()
     assert [sf.info(p).frames for p in paths] == [500, 500]
-    GrowingStems([tmp_path / "new" / "a.flac"], 8000, format="flac", clip="clamp").abort()
+    GrowingStems([tmp_path / "new" / "a.flac"], 8000, encoding=Encoding("flac"), clip="clamp").abort()
     assert not (tmp_path / "new").exists()
 
 

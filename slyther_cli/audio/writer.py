@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +28,23 @@ FLAC_HIGHEST_RATE = 655_350  # Hz
 BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 
 
+class Encoding(NamedTuple):
+    """What kind of file, and how samples lie in it."""
+
+    format: str = "wav"
+    subtype: str = "PCM_16"
+
+
+WAV_16 = Encoding()
+
+
 class StemGroup:
     """The stems of one input, written side by side: all of them appear together, or none does.
 
     ``paths``     one output file for each stem; missing folders are made.
     ``rate``      Hz. ``frames``: the expected length, if known; it decides whether a WAV header keeps
                   room to grow into RF64 (it does when frames is None or 4 GB are in sight).
-    ``format``    "wav" or "flac". ``subtype``: "PCM_16", "PCM_24", or "FLOAT" (wav only).
+    ``encoding``  the format, "wav" or "flac", and the subtype: "PCM_16", "PCM_24", or "FLOAT" (wav only).
     ``clip``      what happens to samples beyond full scale.
                   "rescale": all stems are scaled by the same factor, if the loudest needs it. The
                   levels are known at the end only, so float32 lies in memory, or beside the outputs when
@@ -61,15 +71,14 @@ class StemGroup:
         paths: Sequence[str | os.PathLike[str]],
         rate: int,
         *,
-        subtype: str = "PCM_16",
-        format: str = "wav",
+        encoding: Encoding = WAV_16,
         clip: str = "rescale",
         frames: int | None = None,
         metadata: Mapping[str, str] | None = None,
         part: str | None = None,
     ) -> None:
         self.paths = [Path(path) for path in paths]
-        self.rate, self.subtype, self.format, self.clip = rate, subtype, format, clip
+        self.rate, (self.format, self.subtype), self.clip = rate, encoding, clip
         self.frames, self.metadata, self._part = frames, dict(metadata or {}), part
         _check_options(self)
         self.notes: list[str] = []

@@ -54,39 +54,30 @@ def save(
     folder: str | Path,
     model: torch.nn.Module,
     *,
-    name: str,
-    architecture: str,
-    config: dict[str, Any],
-    task: str,
     card: str | None = None,
     dtype: torch.dtype | None = None,
     only: str = "",
     companions: Callable[[Path], None] | None = None,
-    **meta: Any,
+    **about: Any,
 ) -> Path:
     """Write ``model`` to ``folder``, whole or not at all, and return the folder.
 
-    ``meta`` goes into ``config.json`` (``source``, ``license``, ``metrics`` and whatever else is JSON);
-    ``dtype`` stores floats in another type, ``torch.int8`` as :mod:`~slyther_cli.checkpoints.packed` says
-    (``load`` gives float32 in any case), and then those alone whose names begin with ``only``;
-    ``companions`` writes the files of :data:`COMPANIONS` that belong to it into the folder that it gets. An
-    earlier model in ``folder`` is replaced, its ``CARD.md`` kept unless ``card`` is given; a folder that
-    holds anything else is never touched.
+    ``about`` goes into ``config.json``: ``name``, ``task``, ``architecture`` and ``config``, as
+    :class:`ModelConfig` has them, ``source``, ``license``, ``metrics``, and whatever else is JSON. ``dtype``
+    stores floats in another type, ``torch.int8`` as :mod:`~slyther_cli.checkpoints.packed` says (``load``
+    gives float32 in any case), and then those alone whose names begin with ``only``. ``companions`` writes
+    the files of :data:`COMPANIONS` that belong to it into the folder that it gets. An earlier model in
+    ``folder`` is replaced, its ``CARD.md`` kept unless ``card`` is given; a folder that holds anything else
+    is never touched.
 
     Raises ModelError: weights that are not finite, or that do not fit the config. OutputError: cannot be
     written.
     """
     folder = Path(os.path.abspath(folder))
-    config = registry.full_config(
-        architecture, config
-    )  # a default that changes later must not change this model
-    data = {
-        "format": FORMAT,
-        "name": name,
-        "task": task,
-        "architecture": architecture,
-        "config": config,
-    } | meta
+    name, task, architecture, config = (about.pop(k) for k in ("name", "task", "architecture", "config"))
+    config = registry.full_config(architecture, config)  # a default that changes must not change this model
+    data = {"format": FORMAT, "name": name, "task": task, "architecture": architecture, "config": config}
+    data |= about
     try:
         text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     except (TypeError, ValueError) as e:

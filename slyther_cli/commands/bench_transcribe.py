@@ -65,7 +65,7 @@ def transcribe(
         raise typer.BadParameter(f"{', '.join(unknown)} is no part: choose of {', '.join(PARTS)}")
     searches = listed(decode)
     seconds = parse_seconds(lengths)
-    from slyther_cli.research.studies.recognition_cost import measure_cost
+    from slyther_cli.research.studies.recognition_cost import Bounds, measure_cost
     from slyther_cli.research.studies.recognition_search import search_settings
     from slyther_cli.research.studies.recognition_times import measure_times
     from slyther_cli.transcription.job import DEFAULT_MODEL
@@ -87,10 +87,13 @@ def transcribe(
     for part in dict.fromkeys(chosen):
         if part == "cost":
             peers = [] if against == "none" else [against]
-            limit = parse_size(memory_limit) or 0
-            new = measure_cost(
-                name, manifest, split, seconds, searches, peers, limit, time_limit, threads, work_dir, tell
+            bounds = Bounds(
+                memory_limit=parse_size(memory_limit) or 0,
+                time_limit=time_limit,
+                threads=threads,
+                work_dir=work_dir,
             )
+            new = measure_cost(name, manifest, split, seconds, searches, peers, bounds, tell)
         else:
             import torch
 

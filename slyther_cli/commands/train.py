@@ -86,9 +86,8 @@ def training(
             quiet: Quiet = False,
         ) -> None:
             output.json_asked = as_json
-            best = run_training(
-                module, words, config, folder, resume, workers, device, threads, as_json, quiet
-            )
+            tell = _Teller(as_json, quiet, words)
+            best = run_training(module, config, folder, resume, workers, device, threads, tell)
             if as_json:
                 output.json_line("summary", task=f"train_{name}", model=str(best))
             else:
@@ -186,17 +185,15 @@ def punctuation() -> None:
 
 def run_training(
     module: str,
-    words: dict[str, str],
     config: Path,
     folder: Path,
     resume: bool,
     workers: int,
     device: str,
     threads: int | None,
-    as_json: bool,
-    quiet: bool,
+    tell: _Teller,
 ) -> Path:
-    """Train, told on the terminal; the folder of the best model."""
+    """Train, with events on the terminal; the folder of the best model."""
     import torch
 
     from slyther_cli.jobs.setup import pick_device
@@ -205,7 +202,6 @@ def run_training(
     if threads:
         torch.set_num_threads(threads)
     where = "cpu" if device == "auto" and workers > 1 else pick_device(device)
-    tell = _Teller(as_json, quiet, words)
     try:
         train(config, folder, resume, tell, workers, where)
     except BaseException as stop:

@@ -8,6 +8,7 @@ bit, and memory does not grow with the recording. Sources: Graves et al. 2006 (C
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -94,23 +95,47 @@ class LanguageModel(Protocol):
         """Whether the word is in the vocabulary."""
 
 
-class BeamDecoder:
-    """Prefix beam search: for every prefix the exact sum over its alignments, the best prefixes kept.
-
-    ``beam``       prefixes kept a frame. ``beam_prune_logp``: those further below the best one go too.
+@dataclass(frozen=True)
+class BeamOptions:
+    """``beam``       prefixes kept a frame. ``beam_prune_logp``: those further below the best one go too.
     ``token_prune_min_logp``  tokens less likely than this in a frame are not tried, except the best one.
-    ``lm``         scores words: a finished word adds ``lm_weight * log p(word | words before) +
+    ``lm_weight``  with a language model, a finished word adds ``lm_weight * log p(word | words before) +
                    word_bonus``, and ``unknown_bonus`` if the model does not know it (already owed
                    while no known word begins like this; every token more ``unknown_letter_bonus``, or
-                   one endless unknown word were cheaper than many known ones). Needs ``tokenizer``.
+                   one endless unknown word were cheaper than many known ones).
     ``boundary_bonus``, ``blank_bonus``  with an lm, added in every frame to tokens that begin a word, and to
                    blank: of a network that has them too readily.
     ``lm_pause``   frames without a token after which a new word begins, and a new sentence for the lm.
     ``max_delay``  frames that a decision may wait. A token is final when all prefixes agree on it; in a tie
                    the best prefix decides after this long, which bounds memory. None: wait for ever.
-
     ``merge``      with an lm, of prefixes that differ only in words so long ago that what is still to come
                    will add the same to them, keep the best: more room for the others.
+
+    Raises ValueError.
+    """
+
+    beam: int = 100
+    beam_prune_logp: float = -12.0
+    token_prune_min_logp: float = -1.2
+    lm_weight: float = 0.5
+    word_bonus: float = 1.0
+    unknown_bonus: float = -10.0
+    unknown_letter_bonus: float = 0.0
+    boundary_bonus: float = 0.0
+    blank_bonus: float = 0.0
+    lm_pause: int | None = None
+    max_delay: int | None = 750
+    merge: bool = True
+
+    def __post_init__(self) -> None:
+        if self.beam < 1 or self.beam_prune_logp > 0 or (self.max_delay is not None and self.max_delay < 1):
+            raise ValueError("beam and max_delay must be at least 1, beam_prune_logp at most 0")
+
+
+class BeamDecoder:
+    """Prefix beam search: for every prefix the exact sum over its alignments, the best prefixes kept.
+
+    ``lm`` scores words; it needs the ``tokenizer``. ``options``: those of :class:`BeamOptions`.
 
     A token's ``start`` is the frame where new alignments that enter it outweigh all that had entered before;
     ``end`` the last frame where staying in it outweighs blank, plus one; ``score`` what it has at ``start``.
@@ -120,36 +145,25 @@ class BeamDecoder:
         self,
         beam: int = 100,
         *,
-        beam_prune_logp: float = -12.0,
-        token_prune_min_logp: float = -1.2,
         tokenizer: Tokenizer | None = None,
         lm: LanguageModel | None = None,
-        lm_weight: float = 0.5,
-        word_bonus: float = 1.0,
-        unknown_bonus: float = -10.0,
-        unknown_letter_bonus: float = 0.0,
-        boundary_bonus: float = 0.0,
-        blank_bonus: float = 0.0,
-        lm_pause: int | None = None,
-        max_delay: int | None = 750,
-        merge: bool = True,
+        **options: Any,
     ) -> None:
-        if beam < 1 or beam_prune_logp > 0 or (max_delay is not None and max_delay < 1):
-            raise ValueError("beam and max_delay must be at least 1, beam_prune_logp at most 0")
-        if lm is not None and (lm_weight < 0 or unknown_letter_bonus > 0):
+        o = BeamOptions(beam, **options)
+        if lm is not None and (o.lm_weight < 0 or o.unknown_letter_bonus > 0):
             raise ValueError("lm_weight must not be negative, unknown_letter_bonus not above 0")
         if lm is not None and tokenizer is None:
             raise ValueError("a language model needs the tokenizer, to tell the words")
-        self.beam, self.beam_prune, self.token_prune = beam, beam_prune_logp, token_prune_min_logp
-        self.tokenizer, self.lm, self.max_delay, self.lm_pause = tokenizer, lm, max_delay, lm_pause
-        self.lm_weight, self.word_bonus, self.merge = lm_weight, word_bonus, merge and lm is not None
-        self.unknown_bonus, self.unknown_letter_bonus = unknown_bonus, unknown_letter_bonus
+        self.beam, self.beam_prune, self.token_prune = o.beam, o.beam_prune_logp, o.token_prune_min_logp
+        self.tokenizer, self.lm, self.max_delay, self.lm_pause = tokenizer, lm, o.max_delay, o.lm_pause
+        self.lm_weight, self.word_bonus, self.merge = o.lm_weight, o.word_bonus, o.merge and lm is not None
+        self.unknown_bonus, self.unknown_letter_bonus = o.unknown_bonus, o.unknown_letter_bonus
         self._begins = tokenizer.begins_word.tolist() if tokenizer else []
-        self._added = boundary_bonus * tokenizer.begins_word if tokenizer and lm is not None else None
+        self._added = o.boundary_bonus * tokenizer.begins_word if tokenizer and lm is not None else None
         if self._added is not None:
-            self._added[BLANK] += blank_bonus
+            self._added[BLANK] += o.blank_bonus
         # the most that a token adds: one closes an unknown word and opens another
-        self._hope = max(word_bonus, 0.0) + 2 * max(unknown_bonus, 0.0) if lm else 0.0
+        self._hope = max(o.word_bonus, 0.0) + 2 * max(o.unknown_bonus, 0.0) if lm else 0.0
         self._frame = 0
         self._shift, self._root = 0.0, Node(None, BLANK)  # log-probability shared by all beams, kept apart
         self._root.alive, self._root.score_b, self._root.total = True, 0.0, 0.0

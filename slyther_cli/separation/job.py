@@ -30,7 +30,7 @@ from slyther_cli.audio.level import MIXTURE_DB, heard_by
 from slyther_cli.audio.live import LiveReader, listen
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.streams import BLOCK, Lockstep, at_source_rate
-from slyther_cli.audio.writer import BITS, StemGroup
+from slyther_cli.audio.writer import BITS, Encoding, StemGroup
 from slyther_cli.errors import UsageError
 from slyther_cli.jobs.batch import Batch
 from slyther_cli.jobs.estimate import cost
@@ -177,8 +177,7 @@ class Separation(Batch):
                 StemGroup(
                     paths,
                     reader.source_rate,
-                    subtype=BITS[o.subtype],
-                    format=o.format,
+                    encoding=Encoding(o.format, BITS[o.subtype]),
                     clip=o.clip,
                     frames=reader.source_frames,
                     metadata=self._metadata(),
@@ -249,8 +248,7 @@ class Separation(Batch):
         with GrowingStems(
             list(outputs.values()),
             reader.source_rate,
-            subtype=BITS[o.subtype],
-            format=o.format,
+            encoding=Encoding(o.format, BITS[o.subtype]),
             clip="none" if o.clip == "none" else "clamp",
             metadata=self._metadata(),
         ) as group:

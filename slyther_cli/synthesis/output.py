@@ -8,7 +8,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from slyther_cli import __version__
 from slyther_cli.audio import wav
 from slyther_cli.audio.discover import shown
 from slyther_cli.audio.sinks import close_quietly
-from slyther_cli.audio.writer import StemWriter
+from slyther_cli.audio.writer import Encoding, StemWriter
 from slyther_cli.errors import OutputError, UsageError
 from slyther_cli.files import put_in_place
 
@@ -112,5 +112,4 @@ def open_output(output: str, rate: int, format: str, subtype: str, raw: bool, re
             return _RawFile(path, rate)
         except OSError as error:
             raise OutputError(f"{shown(output)} cannot be written: {error.strerror}") from None
-    options: dict[str, Any] = {"subtype": subtype, "format": format, "clip": "clamp", "metadata": MARK}
-    return StemWriter(path, rate, **options)
+    return StemWriter(path, rate, encoding=Encoding(format, subtype), clip="clamp", metadata=MARK)

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,17 @@ Row = dict[str, Any]
 CONFORMER = "conformer"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What a measurement may use: ``memory_limit`` in bytes and ``time_limit`` in CPU-seconds of a Conformer,
+    0 for none, ``threads`` of all, and ``work_dir`` for the sound; None is the system's."""
+
+    memory_limit: int = 0
+    time_limit: float = 0
+    threads: int = 1
+    work_dir: Path | None = None
+
+
 def measure_cost(
     model: str,
     manifest: Path,
@@ -34,18 +46,15 @@ def measure_cost(
     lengths: Sequence[float] = (10, 60),
     decode: Sequence[str] = ("greedy",),
     against: Sequence[str] = (CONFORMER,),
-    memory_limit: int = 0,
-    time_limit: float = 0,
-    threads: int = 1,
-    work_dir: Path | None = None,
+    bounds: Bounds | None = None,
     on_row: Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """One row for every length in seconds and system, ours first, with each search of ``decode``.
 
     Keys: ``part`` "cost", ``system``, ``decode`` ("" for a Conformer), ``seconds``, ``threads``;
     ``parameters``; ``cpu_per_second`` and ``wall_per_second`` of speech, ``extra_bytes``, ``words`` (heard;
-    none for a Conformer); ``problem`` ("", or why there are no figures). ``memory_limit`` (bytes) and
-    ``time_limit`` (CPU-seconds), 0 for none, are the Conformer's: where it ends, longer sounds are not tried.
+    none for a Conformer); ``problem`` ("", or why there are no figures). Where the Conformer comes to a limit
+    of ``bounds``, longer sounds are not tried.
     Raises UsageError: nothing to measure; InputError: no speech.
     """
     if not lengths or min(lengths) <= 0:
@@ -54,20 +63,21 @@ def measure_cost(
         raise UsageError(f"unknown peer {', '.join(unknown)}; known: {CONFORMER}")
     rows: list[Row] = []
     ended = set[str]()
+    b = bounds or Bounds()
     for seconds in sorted(lengths):
-        with tempfile.TemporaryDirectory(dir=work_dir, prefix="slyther-bench-") as folder:
+        with tempfile.TemporaryDirectory(dir=b.work_dir, prefix="slyther-bench-") as folder:
             sound = Path(folder) / "speech.wav"
             _join(manifest, split, sound, seconds)
             for system, how in [(model, how) for how in decode] + [(peer, "") for peer in against]:
                 if system in ended:
                     continue
                 row: Row = {"part": "cost", "system": system, "decode": how, "seconds": seconds}
-                row |= {"threads": threads, "problem": ""}
-                limits = {"memory_limit": memory_limit, "time_limit": time_limit}
+                row |= {"threads": b.threads, "problem": ""}
+                limits = {"memory_limit": b.memory_limit, "time_limit": b.time_limit}
                 job = row | {"model": model, "sound": str(sound)} | limits
-                row |= in_fresh_process(__name__, job, threads)
+                row |= in_fresh_process(__name__, job, b.threads)
                 if row["problem"] == "killed by signal 24":
-                    row["problem"] = f"not done after {time_limit:g} CPU-seconds"
+                    row["problem"] = f"not done after {b.time_limit:g} CPU-seconds"
                 if row["problem"] and system != model:
                     ended.add(system)
                 rows.append(row)
