@@ -30,7 +30,7 @@ def blend(one: NGram, other: NGram, weight: float) -> NGram:
     for order in range(1, max(one.order, other.order) + 1):
         grams = np.arange(len(words))[:, None] if order == 1 else _union(models, into, order, len(words))
         shares = ((1 - weight, one, own[0]), (weight, other, own[1]))
-        p = sum(share * 10 ** log10_p(model, ids[grams]) for share, model, ids in shares)
+        p = np.add(*(share * 10 ** log10_p(model, ids[grams]) for share, model, ids in shares))
         if order > 1:
             so_far = NGram(words, levels)
             contexts = find_rows(so_far, grams[:, :-1])
