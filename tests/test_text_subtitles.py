@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slyther_cli.decode import subtitles, transcript
-from slyther_cli.decode.subtitles import FORMATS, render, timestamp
+from slyther_cli.decode import annotations, formats, subtitles, transcript
+from slyther_cli.decode.formats import FORMATS, render
+from slyther_cli.decode.subtitles import timestamp
 from slyther_cli.decode.transcript import TranscriptWriter, chosen_formats, transcript_paths
 from slyther_cli.errors import OutputError, UsageError
 
@@ -152,9 +153,9 @@ def test_cues_of_several_speakers_are_in_order(options, turns):
 
 def test_a_cue_waits_only_for_other_speakers():
     one = segment(0, " a b", (" a", 0, 1), (" b", 2, 3))
-    form = subtitles.make_format("srt", max_words_per_line=1)
+    form = formats.make_format("srt", max_words_per_line=1)
     assert form.add(one).count("-->") == 1  # the other is open
-    talk = subtitles.make_format("vtt", max_words_per_line=1)
+    talk = formats.make_format("vtt", max_words_per_line=1)
     first = talk.add(one | {"speaker": "S1"})
     second = talk.add(segment(1, " c", (" c", 1, 5), speaker="S2"))
     assert first.count("-->") == 1 and second == ""  # c is open, and begins before b
@@ -257,9 +258,11 @@ def test_outputs_in_the_way(tmp_path):
 
 def test_memory_does_not_grow_with_the_transcript(tmp_path, monkeypatch):
     """What the writers hold, whatever tests before this one left to be done elsewhere in the process."""
-    monkeypatch.setattr(subtitles, "WAITING", 2**16)
+    for module in (subtitles, annotations):
+        monkeypatch.setattr(module, "WAITING", 2**16)
     ours = tracemalloc.Filter(True, "*/slyther_cli/decode/*", all_frames=True)
-    with TranscriptWriter(transcript_paths(tmp_path, "a.wav", ["all"]), max_line_width=20) as writer:
+    paths = transcript_paths(tmp_path, "a.wav", ["all", *formats.MORE])
+    with TranscriptWriter(paths, max_line_width=20) as writer:
         for _ in range(300):
             writer.write(WORDS[0])
         tracemalloc.start(10)  # frames: also what json or a file allocates on behalf of the writers

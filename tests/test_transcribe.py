@@ -14,7 +14,7 @@ from tools import error_lines, files_in, from_file_as_stdin
 
 import slyther_cli
 from slyther_cli.checkpoints import store
-from slyther_cli.decode import subtitles
+from slyther_cli.decode import formats
 from slyther_cli.decode.arpa import write_arpa
 from slyther_cli.decode.tokens import CharTokenizer
 from slyther_cli.errors import ModelError, UsageError
@@ -68,7 +68,7 @@ def test_the_same_text_in_one_pass(capfd, models):
 def test_every_format_as_whisper_writes_it(capfd, how):
     record(text=SAID + " " + SAID)
     assert transcribed(capfd, "talk.wav", "-f", "all", "-o", "out", *how)[0] == 0
-    assert files_in("out") == [f"talk.{name}" for name in sorted(subtitles.FORMATS)]
+    assert files_in("out") == [f"talk.{name}" for name in sorted(formats.FORMATS)]
     segments = json.loads(Path("out/talk.json").read_text())["segments"]
     layout = {}
     if "12" in how:
@@ -80,8 +80,8 @@ def test_every_format_as_whisper_writes_it(capfd, how):
     if "--highlight-words" in how:
         layout["highlight_words"] = True
     assert ("words" in segments[0]) == ("False" not in how)
-    for name in subtitles.FORMATS:
-        wanted = "".join(subtitles.render(name, segments, **layout)).encode()
+    for name in formats.FORMATS:
+        wanted = "".join(formats.render(name, segments, **layout)).encode()
         assert Path(f"out/talk.{name}").read_bytes() == wanted
         code, out, _ = transcribed(capfd, "talk.wav", "-f", name, "-o", "-", *how)
         assert code == 0 and out.encode() == wanted
@@ -138,7 +138,7 @@ def test_whispers_spellings(capfd):
     how = ["--output_dir", "out", "--output_format", "all", "--language", "en", "--word_timestamps", "True",
            "--highlight_words", "True", "--task", "transcribe"]  # fmt: skip
     assert transcribed(capfd, "a.b.wav", *how)[0] == 0
-    assert files_in("out") == [f"a.b.{name}" for name in sorted(subtitles.FORMATS)]
+    assert files_in("out") == [f"a.b.{name}" for name in sorted(formats.FORMATS)]
     assert "<u>" in Path("out/a.b.srt").read_text()
     for bad, words in [
         (("--language", "fr"), "English"),

@@ -264,30 +264,6 @@ class Json(Format):
         yield f'], "language": {json.dumps(self.language)}}}'
 
 
-FORMATS = ("txt", "vtt", "srt", "tsv", "json")  # "all": each of them
-
-
-def make_format(name: str, *, language: str = "en", folder: Path | None = None, **layout: Any) -> Format:
-    """The format of that name. ``layout``: highlight_words, max_line_width, max_line_count,
-    max_words_per_line, which only srt and vtt heed. Raises ValueError for an unknown name."""
-    if name in ("srt", "vtt"):
-        return {"srt": Srt, "vtt": Vtt}[name](**layout)
-    if name == "json":
-        return Json(language, folder)
-    if name in ("txt", "tsv"):
-        return {"txt": Txt, "tsv": Tsv}[name]()
-    raise ValueError(f"the format {name!r} is not known: {', '.join(FORMATS)}, all")
-
-
-def render(name: str, segments: Iterable[Mapping[str, Any]], **options: Any) -> Iterator[str]:
-    """The text of a whole file in pieces, as the segments come; for standard output."""
-    form = make_format(name, **options)
-    yield form.head()
-    for segment in segments:
-        yield form.add(segment)
-    yield from form.tail()
-
-
 def _label(segment: Mapping[str, Any]) -> str:
     speaker = segment.get("speaker")
     return f"[{speaker}] " if speaker else ""

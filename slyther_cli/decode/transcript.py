@@ -9,21 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
-from slyther_cli.decode.subtitles import FORMATS, Format, make_format
+from slyther_cli.decode.formats import chosen_formats, make_format
+from slyther_cli.decode.subtitles import Format
 from slyther_cli.errors import OutputError, UsageError, escaped
 from slyther_cli.files import make_folders, put_in_place, reason
-
-
-def chosen_formats(names: Iterable[str]) -> list[str]:
-    """Format names without repeats, "all" spelt out. Raises UsageError for an unknown one, or none."""
-    result: list[str] = []
-    for name in names:
-        if name not in (*FORMATS, "all"):
-            raise UsageError(f"the format {name!r} is not known: {', '.join(FORMATS)}, all")
-        result += [one for one in (FORMATS if name == "all" else (name,)) if one not in result]
-    if not result:
-        raise UsageError(f"no output format is named: {', '.join(FORMATS)}, all")
-    return result
 
 
 def transcript_paths(folder: str | os.PathLike[str], source: str, names: Iterable[str]) -> dict[str, Path]:
@@ -38,7 +27,7 @@ class TranscriptWriter:
 
     ``paths``: one output file for each format name (see :func:`transcript_paths`); missing folders are made.
     ``part``: the beginning of the temporary names, for a job that goes on after a kill: what the killed run
-    left behind under them is replaced. ``options``: see :func:`slyther_cli.decode.subtitles.make_format`.
+    left behind under them is replaced. ``options``: see :func:`slyther_cli.decode.formats.make_format`.
 
     Segments are written under temporary names in the folder of each output, brought to the disk, and
     renamed on ``commit``. ``abort``, an exception, or leaving the context without commit removes what
