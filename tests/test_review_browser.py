@@ -1,12 +1,13 @@
 """The page to review a transcript, in a browser: chromium and its driver, by selenium."""
 
+import io
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 
+from slyther_cli.audio.opus import OpusWriter
 from slyther_cli.decode.formats import render
 from slyther_cli.decode.recording import Recording
 from slyther_cli.decode.transcript import TranscriptWriter
@@ -171,6 +172,24 @@ def test_downloads_have_the_corrections(browser, tmp_path):
     assert [word.text for word in new] == ["<b>", "&", "two"]
     new[0].click()  # the three share the time of the word that they replace
     assert abs(now(browser) - (rows[1]["start"] + 3 * 0.35)) < 0.01
+
+
+def test_the_sound_within_plays_and_seeks(browser, tmp_path):
+    sound = io.BytesIO()
+    writer = OpusWriter(sound, 16_000)
+    writer.write(np.sin(np.arange(16_000 * 60) / 9).astype(np.float32))
+    writer.close()
+    sound.seek(0)
+    rows = talk(60)
+    text = "".join(render("html", rows, recording=Recording("gone.wav", 60.0, [100] * 1024, sound)))
+    (tmp_path / "talk.html").write_text(text, encoding="utf-8")
+    opened(browser, tmp_path)
+    assert abs(browser.execute_script("return audio.duration") - 60) < 0.05
+    browser.find_elements(By.CSS_SELECTOR, "li[data-index='9'] .word")[2].click()
+    keys(browser, " ")
+    start = rows[9]["words"][2]["start"]
+    wait(browser, lambda: now(browser) > start + 0.5)
+    assert now(browser) < 60
 
 
 def test_no_words_and_no_sound(browser, tmp_path):

@@ -59,12 +59,24 @@ def transcribe(
             "--output-format",
             "--output_format",
             "-f",
-            help="Formats: txt, srt, vtt, tsv, json, several (srt,txt) or all.",
+            help="Formats: txt, srt, vtt, tsv, json, several (srt,txt) or all of these; html (a page to hear "
+            "and correct), md, ctm, rttm, textgrid.",
             metavar="FORMAT",
             rich_help_panel=opt.OUTPUT,
-            autocompletion=completing.several_of("txt", "srt", "vtt", "tsv", "json", "all"),
+            autocompletion=completing.several_of(
+                "txt", "srt", "vtt", "tsv", "json", "all", "html", "md", "ctm", "rttm", "textgrid"
+            ),
         ),
     ] = "txt",
+    embed: Annotated[
+        bool,
+        typer.Option(
+            "--embed",
+            help="Put the sound into the html page: 11 MB an hour, at most 2 hours. Otherwise the page links "
+            "to the recording.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = False,
     model: opt.Recogniser = None,
     decode: opt.Decode = None,
     lm: opt.LanguageModel = TranscribeOptions.lm,
@@ -211,13 +223,14 @@ def transcribe(
     """Transcribe English speech, with the times of every word.
 
     A recording of any length is processed as a whole, in constant memory. Without -o, one recording in one
-    format goes to standard output; several go to files beside the recordings. File names and formats are
-    whisper's. A causal model transcribes standard input live.
+    format goes to standard output; several, and html, go to files beside the recordings. File names are
+    whisper's, and so are formats that it has. A causal model transcribes standard input live.
 
     \b
     Examples:
       slyther transcribe talk.wav                  # the text, on standard output
       slyther transcribe talk.wav -f srt > talk.srt
+      slyther transcribe talk.wav -f html          # a page to hear and correct it: talk.html
       slyther transcribe calls/ -f srt,json -o text --jobs 4
       slyther transcribe call.wav --channel each   # one speaker per channel
       slyther transcribe meeting.wav --separate    # two speakers in one channel
@@ -238,6 +251,8 @@ def transcribe(
         beside=output_dir is None and not to_stdout,
     )
     opt.check_contradictions(quiet=quiet, verbose=verbose)
+    if output_dir == "-" and "html" in formats:
+        raise UsageError("-f html writes a page that links to its recording: name a folder with -o, not -")
     if task != "transcribe":
         raise UsageError(f"--task {task}: the models write down what is said, they do not {task}")
     if output_dir == "-" and not _is_one(inputs, formats, manifest):
@@ -255,15 +270,15 @@ def transcribe(
         from slyther_cli.transcription.job import transcribe as run
 
         if to_stdout and not as_json:
-            report.print_as(formats, opt.taken(LayoutOptions, options))
+            report.print_as(formats, inputs[0], opt.taken(LayoutOptions, options))
         folder = None if to_stdout else output_dir
         results = run(inputs, folder, model, **options, keep=False, on_event=report)
     raise typer.Exit(exit_code([result.error for result in results]))
 
 
 def _is_one(inputs: list[str], formats: list[str], manifest: str | None) -> bool:
-    """Whether there is one result: one recording, named itself, in one format."""
-    if manifest is not None or len(inputs) != 1 or len(formats) != 1 or formats == ["all"]:
+    """Whether there is one result: one recording, named itself, in one format that needs no place."""
+    if manifest is not None or len(inputs) != 1 or len(formats) != 1 or formats[0] in ("all", "html"):
         return False
     name = inputs[0]
     return name == "-" or not (os.path.isdir(name) or (glob.has_magic(name) and not os.path.lexists(name)))
@@ -276,13 +291,14 @@ class _Teller(Reporter):
         super().__init__(as_json=as_json, quiet=quiet, verbose=verbose, going_on=going_on)
         self._format: Any = None
 
-    def print_as(self, formats: list[str], layout: dict[str, Any]) -> None:
-        """From now on, segments are printed in the one format of ``formats``. Raises UsageError."""
-        from slyther_cli.decode.subtitles import make_format
-        from slyther_cli.decode.transcript import chosen_formats
+    def print_as(self, formats: list[str], source: str, layout: dict[str, Any]) -> None:
+        """From now on, segments of ``source`` are printed in the one format of ``formats``. Raises
+        UsageError."""
+        from slyther_cli.decode.formats import chosen_formats, make_format
+        from slyther_cli.decode.recording import Recording
 
-        (name,) = chosen_formats(formats)
-        self._format, self._begun = make_format(name, **layout), False
+        (name,), self._recording = chosen_formats(formats), Recording(source)
+        self._format, self._begun = make_format(name, recording=self._recording, **layout), False
 
     def _segment(self, event: dict[str, Any]) -> None:
         if self._format is not None:
@@ -295,6 +311,7 @@ class _Teller(Reporter):
 
     def _file_done(self, event: dict[str, Any]) -> None:
         if self._format is not None and event["status"] == "done":
+            self._recording.seconds = event["seconds"]
             self._print("")
             for piece in self._format.tail():
                 self._print(piece)

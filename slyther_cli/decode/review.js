@@ -14,7 +14,12 @@
   const speakers = [];
   const segments = read("transcript").map(({ start, end, speaker = "", words }) => {
     if (speaker && !speakers.includes(speaker)) speakers.push(speaker);
-    const said = words.map(([text, from, to, sure]) => ({ text, start: from, end: to, sure }));
+    const said = words.flatMap(([text, from, to, sure]) => {
+      const parts = text.split(/\s+/), step = (to - from) / parts.length; // "9:45 a.m." is two words here
+      return parts.map((part, i) => (
+        { text: part, start: from + i * step, end: from + (i + 1) * step, sure }
+      ));
+    });
     return { start, end, speaker, words: said };
   });
   const colour = (speaker) => `var(--speaker-${speakers.indexOf(speaker) % 8})`;

@@ -57,7 +57,9 @@ class LayoutOptions(Options):
 class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
     """What is transcribed, and what is written.
 
-    ``formats``       of "txt", "srt", "vtt", "tsv", "json", "all"; byte for byte as whisper writes them.
+    ``formats``       of "txt", "srt", "vtt", "tsv", "json", byte for byte as whisper writes them; "all" of
+                      these; and "html" (a page to hear and correct), "md", "ctm", "rttm", "textgrid".
+    ``embed``         the html page has the sound within it, in place of a link to the recording.
     ``beside``        without an output folder, put results beside their inputs.
     ``language``      "en" or None: the models know English.
     ``plain``         words as they are recognised: in small letters, without marks, numbers in words. Else a
@@ -71,6 +73,7 @@ class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
     """
 
     formats: Sequence[str] = ("txt",)
+    embed: bool = False
     beside: bool = False
     language: str | None = None
     plain: bool = False
@@ -88,7 +91,7 @@ class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
         return self.channel == EACH
 
     def check(self) -> None:
-        from slyther_cli.decode.transcript import chosen_formats
+        from slyther_cli.decode.formats import BY_WORDS, chosen_formats
 
         super().check()
         if self.language is not None and self.language.lower() not in LANGUAGES:
@@ -103,4 +106,10 @@ class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
             raise UsageError("--separate-model needs --separate")
         if self.by_channel and self.separate:
             raise UsageError("--separate takes one channel or their mix: leave out --channel each")
-        chosen_formats(self.formats)
+        chosen = chosen_formats(self.formats)
+        if not self.words and (form := next((one for one in chosen if one in BY_WORDS), None)):
+            raise UsageError(f"-f {form} needs the times of the words: leave out --word-timestamps")
+        if "rttm" in chosen and not self.by_channel and not self.separate:
+            raise UsageError("-f rttm says who speaks when: add --separate or --channel each")
+        if self.embed and "html" not in chosen:
+            raise UsageError("--embed puts the sound into a page: add -f html")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from slyther_cli.audio.discover import shown
 from slyther_cli.audio.opus import OpusWriter, opus_rate
@@ -15,6 +14,7 @@ from slyther_cli.audio.streams import BLOCK
 from slyther_cli.decode.recording import Recording
 from slyther_cli.errors import InputError, OutputError
 from slyther_cli.runtime import temporary_folder
+from slyther_cli.transcription.options import TranscribeOptions
 
 LONGEST = 2 * 3600  # seconds of sound that a page embeds: browsers refuse larger ones
 
@@ -29,21 +29,15 @@ def check_length(name: str, seconds: float) -> None:
 
 
 def listen_again(
-    recording: Recording,
-    file: Path,
-    reader: AudioReader,
-    channel: int | str,
-    reading: dict[str, Any],
-    embed: bool,
-    work_dir: Path | None,
-    stack: ExitStack,
+    recording: Recording, file: Path, reader: AudioReader, options: TranscribeOptions, stack: ExitStack
 ) -> None:
     """Fill in what the page of ``recording`` needs of its sound, by a pass over ``file``, which ``reader``
     has read. With ``embed`` the sound is in a temporary file until ``stack`` closes it. Raises InputError,
     OutputError."""
-    peaks, writer = Peaks(), None
-    rate = opus_rate(reader.source_rate) if embed else None
-    with AudioReader(file, channel, rate, work_dir=work_dir, **reading) as again:
+    peaks, writer, work_dir = Peaks(), None, options.work_dir
+    rate = opus_rate(reader.source_rate) if options.embed else None
+    channel = "mix" if options.by_channel else options.channel
+    with AudioReader(file, channel, rate, work_dir=work_dir, **options.reading) as again:
         again.name, again.reach = reader.name, reader.reach
         try:
             if rate is not None:

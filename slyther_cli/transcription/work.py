@@ -14,14 +14,15 @@ import numpy as np
 
 from slyther_cli.audio.discover import Input, render_template
 from slyther_cli.audio.live import LiveReader, listen
+from slyther_cli.audio.peaks import Peaks
 from slyther_cli.audio.reader import AudioReader
 from slyther_cli.audio.streams import BLOCK
 from slyther_cli.checkpoints.config import ModelConfig
+from slyther_cli.decode.formats import chosen_formats
 from slyther_cli.decode.segments import Segment
 from slyther_cli.decode.speech_filter import Likely
-from slyther_cli.decode.transcript import chosen_formats
 from slyther_cli.decode.words import Word
-from slyther_cli.errors import UsageError
+from slyther_cli.errors import InputError, UsageError
 from slyther_cli.files import WENT_ON
 from slyther_cli.jobs.batch import Batch
 from slyther_cli.jobs.estimate import cost
@@ -36,6 +37,7 @@ from slyther_cli.transcription.coverage import Coverage
 from slyther_cli.transcription.multi_speaker import ByChannel, KeptVoices, Separated, voices
 from slyther_cli.transcription.options import LayoutOptions, SearchOptions, TranscribeOptions
 from slyther_cli.transcription.readable import Readable, punctuation_of
+from slyther_cli.transcription.review import check_length, listen_again
 from slyther_cli.transcription.writer import Row, Sink, Stop, row_of
 
 Event = dict[str, Any]
@@ -152,6 +154,8 @@ class Transcription(Batch):
             apart = ByChannel(file, reader.channels, o.reading)
             lines = (f"each of {reader.channels} channels is heard for itself", *lines)
         seconds = reader.source_frames / reader.source_rate
+        if o.embed:
+            check_length(name, seconds)
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)
         if o.dry_run:
             result = TranscriptionResult(name, "planned", outputs, reader.source_rate, reader.source_frames)
@@ -177,6 +181,9 @@ class Transcription(Batch):
                 rows = self._rows(reader, plan, coverage, progress, job, likely)
             for row, count in stack.enter_context(closing(rows)):
                 sink.put(row, count)
+            sink.recording.seconds = seconds
+            if "html" in outputs:
+                listen_again(sink.recording, file, reader, o, stack)
             sink.commit()
             if work is not None:
                 notes[:0] = work.notes
@@ -255,16 +262,23 @@ class Transcription(Batch):
                 job.remove()
 
     def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> TranscriptionResult:
-        started, shown = time.monotonic(), ""
+        started, shown, peaks = time.monotonic(), "", Peaks()
+        if self.options.embed:
+            raise InputError("standard input is heard live and not kept: --embed takes recordings in files")
         lines = ("causal model, live: words come while the sound does", *self.recogniser.describe())
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=None)
         if self.options.dry_run:
             return TranscriptionResult(name, "planned", outputs, reader.source_rate, plan=lines)
         likely, stop = self.recogniser.likely(), Stop()
-        blocks = stop.until(ready for _, ready in reader.blocks())
+
+        def ready() -> Iterator[np.ndarray]:
+            for heard, block in reader.blocks():
+                peaks.push(heard)
+                yield block
+
         with self._sink(name, outputs) as sink:
             with stop:
-                for done, partial in self.recogniser.live(blocks, likely):
+                for done, partial in self.recogniser.live(stop.until(ready()), likely):
                     for segment in done:
                         sink.put(*self._row(segment, None))
                     text = partial.text if partial else ""
@@ -274,6 +288,8 @@ class Transcription(Batch):
                     shown = text
             if stop.by is not None and not reader.source_frames:  # nothing was heard
                 raise stop.by
+            sink.recording.seconds = reader.source_frames / reader.source_rate
+            sink.recording.peaks = peaks.heights()
             sink.commit()
         notes = [*reader.notes, *filter(None, [likely.note()])]
         result = self._done(name, reader, sink, notes, lines, started)

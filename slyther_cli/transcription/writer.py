@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from slyther_cli.decode.recording import Recording
 from slyther_cli.decode.segments import Segment
 from slyther_cli.decode.transcript import TranscriptWriter
 from slyther_cli.transcription.coverage import Coverage
@@ -22,6 +23,7 @@ class Sink:
     """``put`` rows as whisper's json has them (``Segment.as_dict``), in order; ``commit`` makes the files.
 
     Leaving the context without commit removes what was written. ``kept``: the rows, if they are to be.
+    ``recording``: what the formats tell of it, to be completed before ``commit``.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class Sink:
         self.name, self.outputs, self.keep, self.tell = name, dict(outputs), keep, tell
         self.kept: list[dict[str, Any]] = []
         self.count = self.words = 0
-        self._writer = TranscriptWriter(outputs, part=part, **layout) if outputs else None
+        self.recording = Recording(name)
+        how = {"part": part, "recording": self.recording, **layout}
+        self._writer = TranscriptWriter(outputs, **how) if outputs else None
 
     def put(self, row: Mapping[str, Any], words: int) -> None:
         """A segment of so many words; it gets the next id."""
