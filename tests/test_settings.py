@@ -202,7 +202,7 @@ def test_completion():
     assert "conmamba-ctc-16k-en" in complete("transcribe", "--model")
     assert complete("separate", "--format") == ["wav", "flac"]
     assert {"auto", "cpu"} <= set(complete("transcribe", "-d"))
-    assert complete("transcribe", "-f", incomplete="srt,t") == ["srt,txt", "srt,tsv"]
+    assert complete("transcribe", "-f", incomplete="srt,t") == ["srt,txt", "srt,tsv", "srt,textgrid"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
