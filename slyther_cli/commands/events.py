@@ -33,6 +33,7 @@ start [speak] Speaking begins.
   version      text       version of slyther
   model        text       name of the voice
   device       text       cpu or cuda:N
+  options      object     the options that are not at their default, as named in Python
   seed         count      random seed
   alphabet     text       what the voice reads: graphemes, arpabet, espeak
   sample_rate  count      Hz

@@ -11,6 +11,7 @@ import typer
 from slyther_cli.commands import options as opt
 from slyther_cli.commands import output as out
 from slyther_cli.errors import InputError, UsageError
+from slyther_cli.synthesis.options import SpeakOptions
 
 app = opt.new_app()
 VOICE, SAMPLING = "Voice", "Sampling and speech check"
@@ -65,30 +66,30 @@ def speak(
     speed: Annotated[
         float,
         typer.Option(help="Speaking rate: 0.5 is half, 2 twice the voice's own.", rich_help_panel=VOICE),
-    ] = 1.0,
+    ] = SpeakOptions.speed,
     seed: Annotated[
         int, typer.Option(min=0, help="Random seed: the same gives the same speech.", rich_help_panel=VOICE)
-    ] = 0,
+    ] = SpeakOptions.seed,
     temperature: Annotated[
         float,
         typer.Option(help="Variation: 0 always takes the most likely sound.", rich_help_panel=SAMPLING),
-    ] = 0.8,
+    ] = SpeakOptions.temperature,
     top_k: Annotated[
         int,
         typer.Option(help="Sample from this many most likely sounds; 0 is all.", rich_help_panel=SAMPLING),
-    ] = 0,
+    ] = SpeakOptions.top_k,
     top_p: Annotated[
         float,
         typer.Option(
             help="Sample from the most likely sounds that make up this probability.", rich_help_panel=SAMPLING
         ),
-    ] = 0.9,
+    ] = SpeakOptions.top_p,
     repetition: Annotated[
         float,
         typer.Option(
             help="Most of the last 0.5 s that one sound may fill; 1 is no limit.", rich_help_panel=SAMPLING
         ),
-    ] = 1.0,
+    ] = SpeakOptions.repetition,
     guard: Annotated[
         str,
         typer.Option(
@@ -96,16 +97,16 @@ def speak(
             metavar="HOW",
             rich_help_panel=SAMPLING,
         ),
-    ] = "auto",
+    ] = SpeakOptions.guard,
     retries: Annotated[
         int,
         typer.Option(
             help="Tries for a sentence that fails the speech check, after the first.",
             rich_help_panel=SAMPLING,
         ),
-    ] = 2,
-    format: opt.SoundFormat = "wav",
-    subtype: opt.Subtype = "16",
+    ] = SpeakOptions.retries,
+    format: opt.SoundFormat = SpeakOptions.format,
+    subtype: opt.Subtype = SpeakOptions.subtype,
     raw: Annotated[
         bool,
         typer.Option(
@@ -126,7 +127,7 @@ def speak(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = False,
-    device: opt.Device = "auto",
+    device: opt.Device = SpeakOptions.device,
     threads: opt.Threads = None,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -170,31 +171,10 @@ def speak(
     tell = _Teller(as_json, quiet, verbose)
     try:
         tell.loading()
-        from slyther_cli.models.vall_sampling import Sampling
         from slyther_cli.synthesis.job import speak as run
 
-        run(
-            words,
-            output,
-            model,
-            source=source,
-            prompt=prompt,
-            prompt_text=prompt_text,
-            lexicon=lexicon,
-            speed=speed,
-            seed=seed,
-            sampling=Sampling(temperature, top_k, top_p, repetition),
-            guard=guard,
-            retries=retries,
-            format=format,
-            subtype=subtype,
-            raw=raw,
-            replace=force,
-            resume=resume,
-            device=device,
-            threads=threads,
-            on_event=tell,
-        )
+        options = opt.taken(SpeakOptions, locals(), replace=force)
+        run(words, output, model, source=source, on_event=tell, **options)
     finally:
         tell.bar.clear()
 

@@ -36,13 +36,15 @@ from slyther_cli.english.phonemes import Spelling, shorten, spell
 from slyther_cli.english.pronunciations import Pronunciations
 from slyther_cli.english.sentences import Sentence, split_sentences
 from slyther_cli.errors import InputError, ModelError, UsageError
+from slyther_cli.jobs.options import takes
 from slyther_cli.jobs.results import Result
 from slyther_cli.jobs.setup import choose_model, pick_device
 from slyther_cli.models.codec import Codec, CodecDecoder
 from slyther_cli.models.vall_m import Context, VallM
-from slyther_cli.models.vall_sampling import Said, Sampling, Voicing
+from slyther_cli.models.vall_sampling import Said, Voicing
 from slyther_cli.runtime import kernels
 from slyther_cli.synthesis.journal import Journal
+from slyther_cli.synthesis.options import SpeakOptions
 from slyther_cli.synthesis.output import open_output
 from slyther_cli.synthesis.prompt import fitting, own_voice, recogniser, voice_of
 from slyther_cli.synthesis.speech_check import Fit, Hear, Verdict, as_heard, judge_lengths, judge_words
@@ -50,7 +52,6 @@ from slyther_cli.synthesis.voice_matching import equaliser_for
 
 DEFAULT_MODEL = "vall-me-16k-en"
 PARAGRAPH_SECONDS = 0.4
-GUARDS = ("auto", "lengths", "recogniser", "none")
 MOST_CHARACTERS = 50_000_000
 Event = dict[str, Any]
 
@@ -69,110 +70,77 @@ class SpeechResult(Result):
         return super().as_event() | more | {"synthetic": True}
 
 
+@takes(SpeakOptions)
 def speak(
     text: str,
     output: str | os.PathLike[str],
     model: str | os.PathLike[str] | None = None,
     *,
     source: str = "text",
-    prompt: str | os.PathLike[str] | None = None,
-    prompt_text: str | None = None,
-    lexicon: str | os.PathLike[str] | None = None,
-    speed: float = 1.0,
-    seed: int = 0,
-    sampling: Sampling | None = None,
-    guard: str = "auto",
-    retries: int = 2,
-    format: str = "wav",
-    subtype: str = "16",
-    raw: bool = False,
-    replace: bool = False,
-    resume: bool = False,
-    device: str = "auto",
-    threads: int | None = None,
     on_event: Callable[[Event], None] | None = None,
+    **options: Any,
 ) -> SpeechResult:
     """Speak ``text`` into ``output``, a file, or "-" for standard output (WAV, or ``raw`` 16-bit samples).
 
-    ``model``       name or folder; by default the one that comes with slyther.
-    ``prompt``      a recording of the voice to speak in, 3 to 10 s of one speaker, who agrees to it;
-    ``prompt_text`` what is said there, else our recogniser writes it down. Without a prompt: the model's
-    voice. ``speed``       1 is the model's own; from 0.5 to 2, for models that know how long a symbol lasts.
-    ``lexicon``     a file of your own pronunciations (``english.pronunciations``).
-    ``seed``        the same one gives the same speech on the same device.
-    ``guard``       "lengths", "recogniser" (both), "auto" (the recogniser where there is one), "none";
-                    a sentence that it doubts is said anew with another seed, ``retries`` times at most.
-    ``resume``      keep each sentence in the cache, and go on from what a stopped run of the same text left;
-                    a file that is there already is left, unless ``replace``.
-    ``on_event``    called with dictionaries: "event" is start, note, sentence, file_done.
+    ``model``         name or folder; by default the one that comes with slyther.
+    ``source``        what the text is called in events and in the result.
+    ``on_event``      called with dictionaries: "event" is start, note, sentence, file_done.
 
     Files carry a mark that the speech is synthetic. Raises InputError (no words, the prompt), UsageError,
     OutputError, ModelError, DeviceError.
     """
-    began = time.monotonic()
-    _check(text, speed, guard, retries)
-    kind = subtype_of(format, subtype)
+    began, tell, chosen = time.monotonic(), on_event or (lambda event: None), SpeakOptions(**options)
+    if len(text) > MOST_CHARACTERS:
+        raise InputError(f"the text is longer than {MOST_CHARACTERS:,} characters: part it")
+    chosen.check()
     if str(output) != "-":
-        check_target(output, *() if prompt is None else (prompt,))
-        if not raw:
-            check_extension(Path(output), format)
-    tell = on_event or (lambda event: None)
-    if threads:
-        torch.set_num_threads(threads)
+        check_target(output, *() if chosen.prompt is None else (chosen.prompt,))
+        if not chosen.raw:
+            check_extension(Path(output), chosen.format)
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
     text, tags = without_markup(text)
     notes = [f"markup is not understood here, left out: {', '.join(tags)}"] if tags else []
     sentences = [s for s in split_sentences(text) if any(map(str.isalnum, s.text)) or normalise(s.text).text]
     if not any(normalise(s.text).text for s in sentences):
         raise InputError(_nothing_to_say(text))
-    if resume and not replace and str(output) != "-" and Path(output).is_file():
+    if chosen.resume and not chosen.replace and str(output) != "-" and Path(output).is_file():
         left = SpeechResult(source, "skipped", {"speech": Path(output)})
         tell({"event": "file_done", **left.as_event()})
         return left
     config = choose_voice(model)
-    where = pick_device(device)
-    network, codec = load_pair(config, where)
-    if speed != 1 and not network.aligned:
+    network, codec = load_pair(config, where := pick_device(chosen.device))
+    if chosen.speed != 1 and not network.aligned:
         raise UsageError(f"model {config.name} cannot change its speed: leave --speed out")
     said = None
-    if lexicon is not None:
-        said = Pronunciations.read(lexicon, phones=network.config.alphabet == "arpabet")
-    hear = _hear(guard, codec.sample_rate, where)
-    live = guard if guard != "auto" else "recogniser" if hear else "lengths"
-    tell({"event": "start", "task": "speak", "model": config.name, "device": where, "seed": seed,
-          "alphabet": network.config.alphabet, "sample_rate": codec.sample_rate, "guard": live})  # fmt: skip
+    if chosen.lexicon is not None:
+        said = Pronunciations.read(chosen.lexicon, phones=network.config.alphabet == "arpabet")
+    hear = _recogniser(chosen.guard, codec.sample_rate, where)
+    live = chosen.guard if chosen.guard != "auto" else "recogniser" if hear else "lengths"
+    tell({"event": "start", "task": "speak", "model": config.name, "device": where, "seed": chosen.seed,
+          "alphabet": network.config.alphabet, "sample_rate": codec.sample_rate, "guard": live,
+          "options": chosen.given()})  # fmt: skip
     voice = own_voice(config.path, network) if config.path else None
-    if prompt is not None:
-        voice, more = voice_of(prompt, prompt_text, network, codec, where, said)
+    if chosen.prompt is not None:
+        voice, more = voice_of(chosen.prompt, chosen.prompt_text, network, codec, where, said)
         notes += more
-    voicing = Voicing(network, voice, sampling or Sampling())
-    colour = None if prompt is None else equaliser_for(voicing, codec, seed)
+    voicing = Voicing(network, voice, chosen.sampling)
+    colour = None if chosen.prompt is None else equaliser_for(voicing, codec, chosen.seed)
     fit = fitting(codec.sample_rate, where) if hear else None
-    job = _Job(network, codec, voicing, speed, seed, guard, retries, hear, fit, colour, said, began)
+    job = _Job(chosen, network, codec, voicing, hear, fit, colour, said, began)
     journal = None
-    if resume:
+    if chosen.resume:
         assert config.path is not None
         weights = hashlib.sha256((config.path / WEIGHTS_FILE).read_bytes()).hexdigest()
         where_to = "-" if str(output) == "-" else os.path.abspath(output)
-        about = [text, where_to, weights, speed, seed, repr(sampling), live, retries, said]
-        about += [prompt is not None, kernels(where), torch.__version__]
+        about: list[Any] = [text, where_to, weights, chosen.shaping(), live, said, chosen.prompt is not None]
+        about += [kernels(where), torch.__version__]
         about += [] if voice is None else [None if part is None else part.tolist() for part in voice]
         key = hashlib.sha256(repr((slyther_cli.__version__, about)).encode()).hexdigest()[:16]
         journal = Journal(key, (network.config.n_codebooks, network.config.codebook_size), where)
         notes += journal.notes
-    options = {"format": format, "subtype": kind, "raw": raw, "replace": replace}
     with contextlib.closing(journal) if journal else contextlib.nullcontext():
-        return job.run(sentences, str(output), source, notes, journal, tell, options)
-
-
-def _check(text: str, speed: float, guard: str, retries: int) -> None:
-    if len(text) > MOST_CHARACTERS:
-        raise InputError(f"the text is longer than {MOST_CHARACTERS:,} characters: part it")
-    if not 0.5 <= speed <= 2:
-        raise UsageError("the speed must be from 0.5 to 2")
-    if guard not in GUARDS:
-        raise UsageError(f"the guard {guard!r} is not known: {', '.join(GUARDS)}")
-    if not 0 <= retries <= 20:
-        raise UsageError("retries must be from 0 to 20")
+        return job.run(sentences, str(output), source, notes, journal, tell)
 
 
 def choose_voice(model: str | os.PathLike[str] | None) -> ModelConfig:
@@ -211,7 +179,7 @@ def load_pair(config: ModelConfig, device: str) -> tuple[VallM, Codec]:
     return network, codec.to(device)
 
 
-def _hear(guard: str, rate: int, device: str) -> Hear | None:
+def _recogniser(guard: str, rate: int, device: str) -> Hear | None:
     """The guard's recogniser; None when it is not asked for, or "auto" and not on this machine."""
     if guard not in ("auto", "recogniser"):
         return None
@@ -225,13 +193,10 @@ def _hear(guard: str, rate: int, device: str) -> Hear | None:
 
 @dataclass
 class _Job:
+    options: SpeakOptions
     network: VallM
     codec: Codec
     voicing: Voicing
-    speed: float
-    seed: int
-    guard: str
-    retries: int
     hear: Hear | None
     fit: Fit | None
     colour: Equaliser | None
@@ -247,15 +212,14 @@ class _Job:
         notes: list[str],
         journal: Journal | None,
         tell: Callable[[Event], None],
-        options: dict[str, Any],
     ) -> SpeechResult:
         """Every sentence, in order, into the output."""
-        began, rate = self.began, self.codec.sample_rate
+        began, rate, o = self.began, self.codec.sample_rate, self.options
         by_rule: dict[str, None] = {}
         dropped: dict[str, None] = {}
         foreign: dict[str, None] = {}
         frames = retried = doubtful = spoken = 0
-        sink = open_output(output, rate, **options)
+        sink = open_output(output, rate, o.format, subtype_of(o.format, o.subtype), o.raw, o.replace)
         try:
             for note in notes:
                 tell({"event": "note", "file": source, "text": note})
@@ -279,7 +243,7 @@ class _Job:
                 context, carry = said.context, said.rest
                 pieces = [decoder.push(said.codes[None])[0]]
                 if sentence.last and index + 1 < len(sentences):
-                    pause = torch.zeros(int(PARAGRAPH_SECONDS * rate / self.speed))
+                    pause = torch.zeros(int(PARAGRAPH_SECONDS * rate / o.speed))
                     pieces += [decoder.flush()[0], pause.to(pieces[0].device)]
                     decoder = CodecDecoder(self.codec)  # which may hold back the end of what it was given
                 samples = self._coloured(torch.cat(pieces))
@@ -334,12 +298,13 @@ class _Job:
         """The first try that the guard believes, else the best one."""
         symbols = torch.tensor(spelling.symbols)
         best: tuple[Said, Verdict] | None = None
-        expected = self.voicing.expected_frames(symbols, self.speed) if self.guard != "none" else 0.0
-        for attempt in range(self.retries + 1):
-            drawn = hashlib.sha256(f"{self.seed} {index} {attempt}".encode()).digest()
+        o = self.options
+        expected = self.voicing.expected_frames(symbols, o.speed) if o.guard != "none" else 0.0
+        for attempt in range(o.retries + 1):
+            drawn = hashlib.sha256(f"{o.seed} {index} {attempt}".encode()).digest()
             seed = int.from_bytes(drawn[:7], "big")
-            said = self.voicing.say(symbols, context, seed, self.speed, carry)
-            if self.guard == "none":
+            said = self.voicing.say(symbols, context, seed, o.speed, carry)
+            if o.guard == "none":
                 return said, Verdict(), 1
             verdict = judge_lengths(said, expected, self.network.config.frame_rate)
             if self.hear and not verdict.problems and said.codes.shape[1]:
@@ -350,7 +315,7 @@ class _Job:
             if best is None or verdict.rank < best[1].rank:
                 best = said, verdict
         assert best is not None
-        return *best, self.retries + 1
+        return *best, o.retries + 1
 
     def _heard(self, words: str, samples: np.ndarray) -> Verdict:
         assert self.hear is not None

@@ -1,0 +1,81 @@
+"""The options of ``speak``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from slyther_cli.errors import UsageError
+from slyther_cli.jobs.options import SHAPES, Options
+
+if TYPE_CHECKING:
+    from slyther_cli.models.vall_sampling import Sampling
+
+GUARDS = ("auto", "lengths", "recogniser", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeakOptions(Options):
+    """In whose voice a text is spoken, how, and into what file.
+
+    ``prompt``        a recording of the voice to speak in, 3 to 10 s of one speaker, who agrees to it; None:
+                      the model's voice.
+    ``prompt_text``   what is said there; None: our recogniser writes it down.
+    ``lexicon``       a file of your own pronunciations (``english.pronunciations``).
+    ``speed``         1 is the model's own; from 0.5 to 2, for models that know how long a symbol lasts.
+    ``seed``          the same one gives the same speech on the same device.
+    ``temperature``   variation; 0 always takes the likeliest code.
+    ``top_k``         draw from so many of the likeliest codes; 0 is all.
+    ``top_p``         draw from the likeliest codes that make up this probability.
+    ``repetition``    the share of the last half second that one code may fill; 1 is no limit.
+    ``guard``         the speech check: "lengths", "recogniser" (both), "auto" (the recogniser where there is
+                      one), "none".
+    ``retries``       how often a sentence that it doubts is said anew, with another seed.
+    ``format``        "wav" or "flac".
+    ``subtype``       "16", "24" or "float" (wav only).
+    ``raw``           write 16-bit samples without a header.
+    ``replace``       replace a file that is there.
+    ``resume``        keep each sentence in the cache, and go on from what a stopped run of the same text
+                      left; a file that is there already is left, unless ``replace``.
+    ``device``        "auto", "cpu", "cuda", "cuda:N".
+    ``threads``       torch's number for the process; None is one a core.
+    """
+
+    prompt: str | os.PathLike[str] | None = None
+    prompt_text: str | None = None
+    lexicon: str | os.PathLike[str] | None = None
+    speed: float = field(default=1.0, metadata=SHAPES)
+    seed: int = field(default=0, metadata=SHAPES)
+    temperature: float = field(default=0.8, metadata=SHAPES)
+    top_k: int = field(default=0, metadata=SHAPES)
+    top_p: float = field(default=0.9, metadata=SHAPES)
+    repetition: float = field(default=1.0, metadata=SHAPES)
+    guard: str = "auto"
+    retries: int = field(default=2, metadata=SHAPES)
+    format: str = "wav"
+    subtype: str = "16"
+    raw: bool = False
+    replace: bool = False
+    resume: bool = False
+    device: str = "auto"
+    threads: int | None = None
+
+    def check(self) -> None:
+        from slyther_cli.audio.writer import subtype_of
+
+        if not 0.5 <= self.speed <= 2:
+            raise UsageError("the speed must be from 0.5 to 2")
+        if self.guard not in GUARDS:
+            raise UsageError(f"the guard {self.guard!r} is not known: {', '.join(GUARDS)}")
+        if not 0 <= self.retries <= 20:
+            raise UsageError("retries must be from 0 to 20")
+        subtype_of(self.format, self.subtype)
+        _ = self.sampling
+
+    @property
+    def sampling(self) -> Sampling:
+        """How codes are drawn. Raises UsageError."""
+        from slyther_cli.models.vall_sampling import Sampling
+
+        return Sampling(self.temperature, self.top_k, self.top_p, self.repetition)
