@@ -227,7 +227,7 @@ class _Teller:
         self.bar.clear()
         if self.verbose:
             about = f"model {event['model']} on {event['device']}, reads {event['alphabet']}"
-            self._say(f"{about}; the guard listens by: {event['guard']}")
+            self._say(f"{about}; speech check: {event['guard']}")
 
     def _note(self, event: dict[str, Any]) -> None:
         self._say(f"slyther: {event['text']}")

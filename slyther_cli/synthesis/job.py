@@ -1,6 +1,6 @@
 """Speaking as a job: text in, a sound file out, sentence by sentence, however long the text.
 
-    text -> sentences -> symbols -> codes (models.vall_sampling) -> guard -> codec -> file or stream
+    text -> sentences -> symbols -> codes (models.vall_sampling) -> speech check -> codec -> file or stream
 
 Models that know how long a symbol lasts carry their state from sentence to sentence; others read the prompt's
 text again with each. The codec's decoder runs through: there is no seam. After a prompt, a filter gives the
@@ -47,7 +47,14 @@ from slyther_cli.synthesis.journal import Journal
 from slyther_cli.synthesis.options import SpeakOptions
 from slyther_cli.synthesis.output import open_output
 from slyther_cli.synthesis.prompt import fitting, own_voice, recogniser, voice_of
-from slyther_cli.synthesis.speech_check import Fit, Hear, Verdict, as_heard, judge_lengths, judge_words
+from slyther_cli.synthesis.speech_check import (
+    Fit,
+    Recognise,
+    Verdict,
+    as_recognised,
+    judge_lengths,
+    judge_words,
+)
 from slyther_cli.synthesis.voice_matching import equaliser_for
 
 DEFAULT_MODEL = "vall-me-16k-en"
@@ -59,7 +66,7 @@ Event = dict[str, Any]
 @dataclass(frozen=True)
 class SpeechResult(Result):
     """What became of a text. ``sentences`` spoken; ``retried`` of them were said more than once; ``doubtful``
-    ones are still not as the guard would have them."""
+    ones still fail the speech check."""
 
     sentences: int = 0
     retried: int = 0
@@ -115,8 +122,8 @@ def speak(
     said = None
     if chosen.lexicon is not None:
         said = Pronunciations.read(chosen.lexicon, phones=network.config.alphabet == "arpabet")
-    hear = _recogniser(chosen.guard, codec.sample_rate, where)
-    live = chosen.guard if chosen.guard != "auto" else "recogniser" if hear else "lengths"
+    recognise = _recogniser(chosen.guard, codec.sample_rate, where)
+    live = chosen.guard if chosen.guard != "auto" else "recogniser" if recognise else "lengths"
     tell({"event": "start", "task": "speak", "model": config.name, "device": where, "seed": chosen.seed,
           "alphabet": network.config.alphabet, "sample_rate": codec.sample_rate, "guard": live,
           "options": chosen.given()})  # fmt: skip
@@ -126,8 +133,8 @@ def speak(
         notes += more
     voicing = Voicing(network, voice, chosen.sampling)
     colour = None if chosen.prompt is None else equaliser_for(voicing, codec, chosen.seed)
-    fit = fitting(codec.sample_rate, where) if hear else None
-    job = _Job(chosen, network, codec, voicing, hear, fit, colour, said, began)
+    fit = fitting(codec.sample_rate, where) if recognise else None
+    job = _Job(chosen, network, codec, voicing, recognise, fit, colour, said, began)
     journal = None
     if chosen.resume:
         assert config.path is not None
@@ -179,8 +186,8 @@ def load_pair(config: ModelConfig, device: str) -> tuple[VallM, Codec]:
     return network, codec.to(device)
 
 
-def _recogniser(guard: str, rate: int, device: str) -> Hear | None:
-    """The guard's recogniser; None when it is not asked for, or "auto" and not on this machine."""
+def _recogniser(guard: str, rate: int, device: str) -> Recognise | None:
+    """The recogniser of the speech check; None: it is not asked for, or "auto" and not on this machine."""
     if guard not in ("auto", "recogniser"):
         return None
     try:
@@ -197,7 +204,7 @@ class _Job:
     network: VallM
     codec: Codec
     voicing: Voicing
-    hear: Hear | None
+    recognise: Recognise | None
     fit: Fit | None
     colour: Equaliser | None
     lexicon: Pronunciations | None
@@ -271,7 +278,7 @@ class _Job:
             journal.remove()
         said_notes = _text_notes(list(by_rule), list(foreign), "".join(dropped))
         if doubtful:
-            said_notes.append(f"the guard doubts {doubtful} of {spoken} sentences: try another --seed")
+            said_notes.append(f"{doubtful} of {spoken} sentences fail the speech check: try another --seed")
         outputs = {} if output == "-" else {"speech": Path(output)}
         result = SpeechResult(
             source=source,
@@ -295,7 +302,7 @@ class _Job:
     def _sentence(
         self, index: int, spelling: Spelling, context: Context | None, carry: float
     ) -> tuple[Said, Verdict, int]:
-        """The first try that the guard believes, else the best one."""
+        """The first try that passes the speech check, else the best one."""
         symbols = torch.tensor(spelling.symbols)
         best: tuple[Said, Verdict] | None = None
         o = self.options
@@ -307,9 +314,9 @@ class _Job:
             if o.guard == "none":
                 return said, Verdict(), 1
             verdict = judge_lengths(said, expected, self.network.config.frame_rate)
-            if self.hear and not verdict.problems and said.codes.shape[1]:
+            if self.recognise and not verdict.problems and said.codes.shape[1]:
                 samples = self.codec.decode(said.codes[None])[0].float().cpu().numpy()
-                verdict = self._heard(spelling.words, samples)
+                verdict = self._judge_words(spelling.words, samples)
             if not verdict.problems:
                 return said, verdict, attempt + 1
             if best is None or verdict.rank < best[1].rank:
@@ -317,10 +324,10 @@ class _Job:
         assert best is not None
         return *best, o.retries + 1
 
-    def _heard(self, words: str, samples: np.ndarray) -> Verdict:
-        assert self.hear is not None
-        fit = partial(self.fit, samples, as_heard(words)) if self.fit else None
-        return judge_words(words, self.hear(samples), fit)
+    def _judge_words(self, words: str, samples: np.ndarray) -> Verdict:
+        assert self.recognise is not None
+        fit = partial(self.fit, samples, as_recognised(words)) if self.fit else None
+        return judge_words(words, self.recognise(samples), fit)
 
 
 def _text_notes(by_rule: list[str], foreign: list[str], dropped: str) -> list[str]:

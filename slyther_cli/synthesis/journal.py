@@ -1,7 +1,7 @@
 """The sentences of a long text that are spoken already, kept so that a killed run can be gone on with.
 
-One safetensors file a sentence: its codes, what the guard found, and the network's state after it, so that
-what follows is the same as without the stop. States are small and constant; of all but the last sentence
+One safetensors file a sentence: its codes, what the speech check found, and the network's state after it, so
+that what follows is the same as without the stop. States are small and constant; of all but the last sentence
 they are taken away again. Every file has a checksum, and names the sentence before it. Work that nobody has
 gone on with for a month is removed.
 """
@@ -65,8 +65,8 @@ class Journal:
             raise OutputError(f"{self.folder}: cannot keep the work: {error.strerror}") from None
 
     def read(self, index: int) -> tuple[Said, Verdict, int] | None:
-        """That sentence, the guard's verdict and after how many tries, if it is there. Without a state unless
-        it is the last one. Raises :class:`OutputError`: damaged since the journal was opened."""
+        """That sentence, the verdict of the speech check and after how many tries, if it is there. Without a
+        state unless it is the last one. Raises :class:`OutputError`: damaged since the journal was opened."""
         name = _name(index)
         if not self._work.has(name):
             return None

@@ -12,7 +12,7 @@ from slyther_cli.jobs.options import SHAPES, Options
 if TYPE_CHECKING:
     from slyther_cli.models.vall_sampling import Sampling
 
-GUARDS = ("auto", "lengths", "recogniser", "none")
+SPEECH_CHECKS = ("auto", "lengths", "recogniser", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class SpeakOptions(Options):
     ``repetition``    the share of the last half second that one code may fill; 1 is no limit.
     ``guard``         the speech check: "lengths", "recogniser" (both), "auto" (the recogniser where there is
                       one), "none".
-    ``retries``       how often a sentence that it doubts is said anew, with another seed.
+    ``retries``       how often a sentence that fails it is said anew, with another seed.
     ``format``        "wav" or "flac".
     ``subtype``       "16", "24" or "float" (wav only).
     ``raw``           write 16-bit samples without a header.
@@ -66,8 +66,8 @@ class SpeakOptions(Options):
 
         if not 0.5 <= self.speed <= 2:
             raise UsageError("the speed must be from 0.5 to 2")
-        if self.guard not in GUARDS:
-            raise UsageError(f"the guard {self.guard!r} is not known: {', '.join(GUARDS)}")
+        if self.guard not in SPEECH_CHECKS:
+            raise UsageError(f"guard={self.guard!r} is not known: {', '.join(SPEECH_CHECKS)}")
         if not 0 <= self.retries <= 20:
             raise UsageError("retries must be from 0 to 20")
         subtype_of(self.format, self.subtype)

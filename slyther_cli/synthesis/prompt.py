@@ -105,10 +105,10 @@ def _samples(prompt: str | os.PathLike[str], rate: int, cut: bool) -> tuple[np.n
 
 def _transcribe(samples: np.ndarray, rate: int, device: str) -> str:
     try:
-        hear = recogniser(rate, device)
+        recognise = recogniser(rate, device)
     except ModelError as error:
         raise ModelError(f"no recogniser to write down the prompt ({error}): give --prompt-text") from None
-    text = hear(samples)
+    text = recognise(samples)
     if not text.strip():
         raise InputError("the recogniser hears no words in the prompt: give --prompt-text")
     return text
@@ -118,13 +118,13 @@ def recogniser(rate: int, device: str):
     """A function from samples at ``rate`` to words. Raises :class:`ModelError`: no recogniser here."""
     ready = _recogniser(device)
 
-    def hear(samples: np.ndarray) -> str:
+    def recognise(samples: np.ndarray) -> str:
         samples = _at_rate(samples, rate, ready.rate)
         plan = ready.plan(len(samples))
         found = ready.segments(lambda: iter([samples]), plan)
         return " ".join(word.text for segment in found for word in segment.words)
 
-    return hear
+    return recognise
 
 
 def fitting(rate: int, device: str):
@@ -153,7 +153,7 @@ def _recogniser(device: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _loaded(folder: Path, device: str) -> Any:
-    """A prompt and the guard ask for it up to three times, every example of an evaluation again."""
+    """A prompt and the speech check ask for it up to three times, every example of an evaluation again."""
     from slyther_cli.checkpoints.config import read_config
     from slyther_cli.transcription.recogniser import Recogniser
 

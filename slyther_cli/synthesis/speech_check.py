@@ -1,4 +1,4 @@
-"""The guard of ``slyther speak``: does a sentence sound as if it were all said, once, and then over?
+"""The speech check of ``slyther speak``: does a sentence sound as if it were all said, once, and then over?
 
 Two witnesses. Lengths: a sentence that is far from what its text asks for, or that the network did not end,
 or that stays on one sound. And, where a recogniser is on this machine, what it hears. A recogniser that hears
@@ -20,14 +20,14 @@ from slyther_cli.models.vall_sampling import Said
 LENGTHS = (0.5, 2.0)
 """Share of the expected length that is believed."""
 STUCK_SECONDS = 1.5
-HEARD_WRONG = 0.5
+MOST_WRONG = 0.5
 """Share of the words above which a sentence is said again, if it is more than one word: one misheard says
 nothing."""
 FITS = -2.5
 """Fit (``decode.align.fit``) from which a text is believed to have been said, whatever was heard. Of 60 short
 sentences that Whisper hears right 59 fit so well, and none of the same sounds with another of the texts."""
 
-Hear = Callable[[np.ndarray], str]
+Recognise = Callable[[np.ndarray], str]
 """Samples -> words."""
 Fit = Callable[[np.ndarray, str], float]
 """Samples, words -> how well they fit, see ``decode.align.fit``."""
@@ -67,16 +67,16 @@ def judge_lengths(said: Said, expected: float, rate: float) -> Verdict:
 def judge_words(words: str, heard: str, fit: Callable[[], float] | None = None) -> Verdict:
     """Against the words of the text; marks and capitals do not count. ``fit``: how well the text fits the
     sound, asked where the words alone would be doubted."""
-    wanted, found = as_heard(words).split(), _words(heard)
+    wanted, found = as_recognised(words).split(), _words(heard)
     matched = SequenceMatcher(None, wanted, found, autojunk=False).get_matching_blocks()
     same = sum(block.size for block in matched)
     missed = max(len(wanted), len(found)) - same
     wrong = missed / max(1, len(wanted))
-    doubted = missed > 1 and wrong > HEARD_WRONG and (fit is None or fit() < FITS)
+    doubted = missed > 1 and wrong > MOST_WRONG and (fit is None or fit() < FITS)
     return Verdict((f"the recogniser hears {wrong:.0%} wrong",) if doubted else (), wrong, heard)
 
 
-def as_heard(words: str) -> str:
+def as_recognised(words: str) -> str:
     """Words of a spelling as recognisers write them: without marks, and the letter A as "a"."""
     return " ".join("a" if word == "ay" else word for word in _words(words))
 

@@ -34,7 +34,7 @@ from slyther_cli.synthesis.voice_matching import equaliser_for
 HEARD_RATE = 16_000
 OTHERS = {"espeak-ng": "espeak-ng:en-us", "flite": "flite:slt"}
 SYSTEMS = ("recording", "codec", "model", *OTHERS)
-Hear = Callable[[np.ndarray], str]
+Recognise = Callable[[np.ndarray], str]
 Embed = Callable[[np.ndarray], np.ndarray]
 
 
@@ -134,7 +134,7 @@ class Speaker:
 def evaluate_speech(
     speaker: Speaker,
     examples: Sequence[Example],
-    hear: Hear,
+    recognise: Recognise,
     embed: Embed | None,
     systems: Sequence[str] = SYSTEMS,
     seed: int = 0,
@@ -142,7 +142,7 @@ def evaluate_speech(
 ) -> dict[str, Any]:
     """A row a system: ``wer`` in percent with ``low`` and ``high`` (95 % bootstrap over sentences), ``pace``,
     ``similarity`` to the prompt and ``nearer``, the share of examples whose prompt is nearer than another
-    speaker's (with prompts only). ``hear`` takes samples at 16 kHz, as ``embed`` does."""
+    speaker's (with prompts only). ``recognise`` takes samples at 16 kHz, as ``embed`` does."""
     import soxr
 
     here = [s for s in systems if s not in OTHERS or shutil.which(s)]
@@ -162,7 +162,7 @@ def evaluate_speech(
         wanted = words_of(example.text)
         for system in here:
             sound = speaker.say(system, example)
-            heard = hear(at_16k(sound)) if len(sound) else ""
+            heard = recognise(at_16k(sound)) if len(sound) else ""
             score = {
                 "errors": edits(wanted, words_of(heard)),
                 "words": len(wanted),
