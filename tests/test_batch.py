@@ -337,36 +337,37 @@ def test_standard_input_is_not_for_several(capfd):
 
 
 class Unlucky:
-    """A crew in this process whose hands are lost as ``losses`` say: "" not, "before" or "after" the work."""
+    """A pool in this process, of workers that are lost as ``losses`` say: "" not, "before" or "after" the
+    work."""
 
     def __init__(self, job, losses):
         self.job, self.losses, self.given = replace(job, tell=job.tell), list(losses), []
 
-    def hire(self, number):
-        return UnluckyHand(self)
+    def start(self, number):
+        return UnluckyWorker(self)
 
-    def ready(self, hands):
-        return hands[:1]
+    def ready(self, workers):
+        return workers[:1]
 
-    def dismiss(self, hands):
-        assert all(hand.item is None for hand in hands)
+    def stop(self, workers):
+        assert all(worker.item is None for worker in workers)
 
 
-class UnluckyHand:
+class UnluckyWorker:
     item, starting = None, False
 
-    def __init__(self, crew):
-        self.crew = crew
+    def __init__(self, unlucky):
+        self.pool = unlucky
 
     def give(self, item):
         self.item = item
-        self.crew.given.append(item.index)
+        self.pool.given.append(item.index)
 
     def receive(self):
-        how = self.crew.losses.pop(0) if self.crew.losses else ""
+        how = self.pool.losses.pop(0) if self.pool.losses else ""
         if how == "before":
             raise pool.Lost("before")
-        result = self.crew.job.one(self.item)
+        result = self.pool.job.one(self.item)
         if how == "after":
             raise pool.Lost("after")
         return "result", result
@@ -374,16 +375,16 @@ class UnluckyHand:
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["", "before", "after"]), max_size=8), st.integers(1, 3), st.booleans())
-def test_lost_hands(monkeypatch, losses, count, resume):
-    """Every input is done once, by whoever is left, unless it takes three hands with it."""
+def test_lost_workers(monkeypatch, losses, count, resume):
+    """Every input is done once, by whoever is left, unless it takes three workers with it."""
     if not Path("in").exists():
         write_noise("in/a.wav", "in/b.wav", "in/c.wav", seconds=0.02)
     shutil.rmtree("out", ignore_errors=True)
-    crews, events = [], []
+    pools, events = [], []
 
     def by_others(job, work):
-        crews.append(Unlucky(job, losses))
-        yield from pool.work_through(job, work, crews[0], count)
+        pools.append(Unlucky(job, losses))
+        yield from pool.work_through(job, work, pools[0], count)
 
     monkeypatch.setattr(separation.Separation, "_by_others", by_others)
     how = {"threads": 1, "resume": resume, "work_dir": "work", "jobs": 2}
@@ -392,13 +393,13 @@ def test_lost_hands(monkeypatch, losses, count, resume):
     computed = [e["file"] for e in events if e["event"] == "file_done" and e["status"] == "done"]
     assert len(set(computed)) == len(computed)
     for i, result in enumerate(results):
-        tries = crews[0].given.count(i)
+        tries = pools[0].given.count(i)
         assert 1 <= tries <= pool.TRIES
         if result.status == "failed":
             assert tries == pool.TRIES and "lost 3 times" in str(result.error)
         else:
             assert all(path.exists() for path in result.outputs.values())
-    assert len(crews[0].given) <= 3 + sum(map(bool, losses))
+    assert len(pools[0].given) <= 3 + sum(map(bool, losses))
 
 
 def test_jobs_run_what_is_installed_in_a_folder_with_another_source(capfd, monkeypatch):
@@ -410,7 +411,7 @@ def test_jobs_run_what_is_installed_in_a_folder_with_another_source(capfd, monke
     assert code == 0 and "not built" not in err
 
 
-def test_what_was_there_before_is_not_a_lost_hands_work(monkeypatch):
+def test_what_was_there_before_is_not_a_lost_workers_work(monkeypatch):
     write_noise("a.wav", "b.wav", seconds=0.02)
     Path("out").mkdir()
     for name in ("a_s1.wav", "a_s2.wav"):
@@ -438,20 +439,20 @@ def test_a_file_called_like_standard_input(capfd):
         )
 
 
-def test_hands_that_never_start():
+def test_workers_that_never_start():
     class Hopeless(Unlucky):
-        def hire(self, number):
-            hand = UnluckyHand(self)
-            hand.starting = True
-            hand.receive = lambda: (_ for _ in ()).throw(pool.Lost("no room"))
-            return hand
+        def start(self, number):
+            worker = UnluckyWorker(self)
+            worker.starting = True
+            worker.receive = lambda: (_ for _ in ()).throw(pool.Lost("no room"))
+            return worker
 
     work = [Work(0, Path("a.wav"), {}, (0, 1))]
     job = separation.Separation.__new__(separation.Separation)
     job.tell = print
-    crew = Hopeless.__new__(Hopeless)
+    unlucky = Hopeless.__new__(Hopeless)
     with pytest.raises(DeviceError, match="do not start: no room"):
-        list(pool.work_through(job, work, crew, 2))
+        list(pool.work_through(job, work, unlucky, 2))
 
 
 def test_work_that_is_given_up_leaves_nothing(monkeypatch):
@@ -459,7 +460,7 @@ def test_work_that_is_given_up_leaves_nothing(monkeypatch):
     write_noise("a.wav", "b.wav", seconds=0.02)
     outputs = [Path("out/deep/a_s1.wav"), Path("out/deep/a_s2.wav")]
 
-    class Killed(UnluckyHand):
+    class Killed(UnluckyWorker):
         def receive(self):
             if str(self.item.source) != "a.wav":
                 return super().receive()
@@ -469,12 +470,12 @@ def test_work_that_is_given_up_leaves_nothing(monkeypatch):
                 outputs[0].with_name(f".{locks.part_name(outputs)}-{i}.part").write_text("half")
             raise pool.Lost("killed")
 
-    crew = Unlucky.__new__(Unlucky)
-    crew.hire = lambda number: Killed(crew)
+    unlucky = Unlucky.__new__(Unlucky)
+    unlucky.start = lambda number: Killed(unlucky)
 
     def by_others(job, work):
-        Unlucky.__init__(crew, job, [])
-        yield from pool.work_through(job, work, crew, 1)
+        Unlucky.__init__(unlucky, job, [])
+        yield from pool.work_through(job, work, unlucky, 1)
 
     monkeypatch.setattr(separation.Separation, "_by_others", by_others)
     how = {"jobs": 2, "threads": 1, "filename": "deep/{track}_{stem}.{ext}"}
@@ -489,23 +490,23 @@ def test_work_that_is_given_up_leaves_nothing(monkeypatch):
 
 def test_a_process_lost_while_it_starts_is_no_try_of_a_file(monkeypatch):
     write_noise("a.wav", "b.wav", seconds=0.02)
-    begin, give, hired, given = pool._Process.__init__, pool._Process.give, [], []
+    begin, give, started, given = pool._Process.__init__, pool._Process.give, [], []
 
-    def hire(self, job, number):
+    def start(self, job, number):
         begin(self, job, number)
-        hired.append(number)
-        if len(hired) <= 4:
+        started.append(number)
+        if len(started) <= 4:
             self.process.kill()
 
     def record(self, item):
         given.append(item.index)
         give(self, item)
 
-    monkeypatch.setattr(pool._Process, "__init__", hire)
+    monkeypatch.setattr(pool._Process, "__init__", start)
     monkeypatch.setattr(pool._Process, "give", record)
     results = slyther_cli.separate(["a.wav", "b.wav"], "out", jobs=2, threads=1)
     assert [r.status for r in results] == ["done", "done"]
-    assert sorted(given) == [0, 1] and len(hired) == 6
+    assert sorted(given) == [0, 1] and len(started) == 6
 
 
 def children():

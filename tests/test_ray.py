@@ -146,7 +146,7 @@ def test_two_halves_of_a_gpu_and_a_third_that_waits(place):
 
 
 def test_how_many_fit_on_a_node():
-    crew = object.__new__(Actors)
+    pool = object.__new__(Actors)
     for threads, share, node, fitting in (
         (1, 0.0, {"CPU": 4.0}, 4),
         (3, 0.0, {"CPU": 4.0}, 1),
@@ -157,8 +157,8 @@ def test_how_many_fit_on_a_node():
         (1, 2.0, {"CPU": 8.0, "GPU": 5.0}, 2),
         (1, 0.5, {"CPU": 8.0}, 0),
     ):
-        crew.threads, crew.share = threads, share
-        assert crew._fitting(node) == fitting, (threads, share, node)
+        pool.threads, pool.share = threads, share
+        assert pool._fitting(node) == fitting, (threads, share, node)
 
 
 def test_what_the_cluster_cannot(place, capfd):

@@ -268,30 +268,30 @@ class Batch:
             if result is None:
                 rest.append(item)
             else:
-                yield item, self._told(result)
+                yield item, self._report(result)
         if rest:
             yield from self._by_others(rest)
 
     def _by_others(self, work: list[Work]) -> Iterator[tuple[Work, Result]]:
-        from slyther_cli.jobs.pool import Crew, Processes, work_through
+        from slyther_cli.jobs.pool import Pool, Processes, work_through
 
-        crew: Crew
+        pool: Pool
         o = self.options
         if o.ray is None:
             count = min(o.jobs or 1, len(work))
-            crew = Processes(self, count)
+            pool = Processes(self, count)
         else:
             from slyther_cli.jobs.cluster import Actors
 
-            crew = Actors(self, o.ray, o.ray_gpus)
-            count = o.jobs or crew.count
-        yield from work_through(self, work, crew, count)
+            pool = Actors(self, o.ray, o.ray_gpus)
+            count = o.jobs or pool.count
+        yield from work_through(self, work, pool, count)
 
     def one(self, item: Work) -> Result:
         """One input, its end told. Raises only what stops the others too."""
-        return self._told(self._early(item) or self._claimed(item))
+        return self._report(self._early(item) or self._claimed(item))
 
-    def _told(self, result: Result) -> Result:
+    def _report(self, result: Result) -> Result:
         if result.error is not None:
             error = result.error
             self._tell("error", file=result.source, exception=error, **describe_error(error))

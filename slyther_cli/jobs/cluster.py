@@ -39,8 +39,8 @@ class _Stopped(BaseException):
     """The command is over."""
 
 
-class Worker:
-    """What an actor is."""
+class JobActor:
+    """Ray actor: works on the inputs of one job and streams their events."""
 
     def __init__(self, job: Any, folder: str, version: str) -> None:
         if version != __version__:
@@ -55,7 +55,7 @@ class Worker:
             beside = max(1, (os.cpu_count() or 1) // (job.options.threads or 1))
             job = job.having(memory_limit=max(LEAST_MEMORY, available_memory() // 2 // beside))
         self.job, self.stopped, self._last = job, False, 0.0
-        self.told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         job.tell = self._tell
 
     def started(self) -> None:
@@ -73,10 +73,10 @@ class Worker:
             self._last = time.monotonic()
         if isinstance(event.get("exception"), Exception):
             event = {**event, "exception": portable(event["exception"])}
-        self.told.put(event)
+        self.events.put(event)
 
     def work(self, item: Work) -> Iterator[tuple[str, Any]]:
-        """What ``pool.Hand.receive`` gives, until the input is done."""
+        """What ``pool.Worker.receive`` gives, until the input is done."""
         found: list[tuple[str, Any]] = []
 
         def run() -> None:
@@ -90,7 +90,7 @@ class Worker:
             except BaseException as error:
                 found.append(("stop", DeviceError(f"{item.source}: {type(error).__name__}: {error}")))
             finally:
-                self.told.put(None)
+                self.events.put(None)
 
         thread = threading.Thread(target=run)
         thread.start()
@@ -99,7 +99,7 @@ class Worker:
             events, end = [], time.monotonic() + EVERY
             while not over and (left := end - time.monotonic()) > 0:
                 with contextlib.suppress(queue.Empty):
-                    event = self.told.get(timeout=left)
+                    event = self.events.get(timeout=left)
                     over = event is None
                     events += [] if over else [event]
             if events:
@@ -109,7 +109,7 @@ class Worker:
 
 
 class Actors:
-    """A crew for ``pool.work_through``. ``share``: of a GPU, for each actor; None: one where there are GPUs
+    """A pool for ``pool.work_through``. ``share``: of a GPU, for each actor; None: one where there are GPUs
     and the device does not forbid it. Raises UsageError: no Ray; DeviceError: no such cluster."""
 
     def __init__(self, job: Any, address: str, share: float | None) -> None:
@@ -153,7 +153,7 @@ class Actors:
             )
         shared = replace(job, tell=nobody).having(threads=self.threads, jobs=1, ray=None)
         self._job, self._folder = ray.put(shared), os.getcwd()
-        self._class = ray.remote(Worker)
+        self._class = ray.remote(JobActor)
 
     def _fitting(self, node: dict[str, float]) -> int:
         """How many actors a node has room for; a share of a GPU is of one and the same."""
@@ -163,30 +163,30 @@ class Actors:
         gpus = node.get("GPU", 0.0)
         return min(cpus, int(gpus // self.share) if self.share >= 1 else int(gpus) * int(1 / self.share))
 
-    def hire(self, number: int) -> _Actor:
+    def start(self, number: int) -> _Actor:
         made = self._class.options(
             num_cpus=self.threads, num_gpus=self.share, max_concurrency=2, max_restarts=0
         ).remote(self._job, self._folder, __version__)
         return _Actor(self.ray, made)
 
-    def ready(self, hands: list[_Actor]) -> list[_Actor]:
-        waited = [hand.waited for hand in hands]
+    def ready(self, workers: list[_Actor]) -> list[_Actor]:
+        waited = [worker.waited for worker in workers]
         found, _ = self.ray.wait(waited, num_returns=1, fetch_local=False)
-        return [hand for hand, on in zip(hands, waited, strict=True) if any(on is f for f in found)]
+        return [worker for worker, on in zip(workers, waited, strict=True) if any(on is f for f in found)]
 
-    def dismiss(self, hands: list[_Actor]) -> None:
-        busy = [hand for hand in hands if hand.item is not None]
+    def stop(self, workers: list[_Actor]) -> None:
+        busy = [worker for worker in workers if worker.item is not None]
         with contextlib.suppress(Exception):  # whatever a broken cluster raises: they are let go
-            stops = [hand.actor.stop.remote() for hand in busy]
+            stops = [worker.actor.stop.remote() for worker in busy]
             self.ray.wait(stops, num_returns=len(stops), timeout=PATIENCE) if stops else None
             end = time.monotonic() + PATIENCE
-            for hand in busy:
+            for worker in busy:
                 with contextlib.suppress(Lost, StopIteration):
-                    while time.monotonic() < end and hand.receive()[0] == "events":
+                    while time.monotonic() < end and worker.receive()[0] == "events":
                         pass
-        for hand in hands:
+        for worker in workers:
             with contextlib.suppress(Exception):
-                self.ray.kill(hand.actor)
+                self.ray.kill(worker.actor)
         self.ray.shutdown()
 
 

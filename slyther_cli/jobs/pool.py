@@ -1,7 +1,7 @@
-"""The inputs of a batch by several hands, each with the model loaded once: ``--jobs N`` processes here, or
+"""The inputs of a batch by several workers, each with the model loaded once: ``--jobs N`` processes here, or
 the actors of ``cluster``.
 
-A hand has one input at a time and gets the next one when it is done: nothing waits in a queue, and a long
+A worker has one input at a time and gets the next one when it is done: nothing waits in a queue, and a long
 recording holds up nobody. Its events come back while it works: when the first process falls behind, the
 others wait. Results do not depend on who computed them.
 """
@@ -24,16 +24,16 @@ from slyther_cli.jobs.work import Work, nobody
 from slyther_cli.runtime import same_python
 
 TRIES = 3
-"""How often an input is begun whose hand is lost."""
+"""How often an input is begun whose worker is lost."""
 PATIENCE = 10.0  # seconds that a process has to clean up
 LEAST_MEMORY = 1_000_000_000  # bytes that a process may plan with, where nobody set a limit
 
 
 class Lost(Exception):
-    """A hand is gone, in the words of the exception."""
+    """A worker is gone, in the words of the exception."""
 
 
-class Hand(Protocol):
+class Worker(Protocol):
     """``item``: what it works on. ``starting``: it cannot be given anything yet."""
 
     item: Work | None
@@ -45,35 +45,35 @@ class Hand(Protocol):
         """("events", list), ("result", Result), ("stop", error) or ("started", None); raises Lost."""
 
 
-class Crew(Protocol):
-    def hire(self, number: int) -> Any: ...
+class Pool(Protocol):
+    def start(self, number: int) -> Any: ...
 
-    def ready(self, hands: list[Any]) -> list[Any]:
+    def ready(self, workers: list[Any]) -> list[Any]:
         """Those that have something to say; waits until there is one."""
 
-    def dismiss(self, hands: list[Any]) -> None:
+    def stop(self, workers: list[Any]) -> None:
         """Let them go: those that work stop, and leave nothing half done."""
 
 
-def work_through(job: Any, work: Sequence[Work], crew: Crew, count: int) -> Iterator[tuple[Work, Result]]:
+def work_through(job: Any, work: Sequence[Work], pool: Pool, count: int) -> Iterator[tuple[Work, Result]]:
     """Every input with its result, as they are done. Raises what stops all of them."""
-    todo, tried, hands = deque(work), dict.fromkeys((item.index for item in work), 0), list[Any]()
-    idle_losses = 0  # hands lost before they did anything, with none between that started
+    todo, tried, workers = deque(work), dict.fromkeys((item.index for item in work), 0), list[Any]()
+    idle_losses = 0  # workers lost before they did anything, with none between that started
     try:
         for number in range(min(count, len(todo))):
-            hands.append(crew.hire(number))
-        while todo or any(hand.item for hand in hands):
-            for hand in hands:
-                if todo and hand.item is None and not hand.starting:
+            workers.append(pool.start(number))
+        while todo or any(worker.item for worker in workers):
+            for worker in workers:
+                if todo and worker.item is None and not worker.starting:
                     item = todo.popleft()
                     tried[item.index] += 1
-                    hand.give(item)
-            for hand in crew.ready([h for h in hands if h.item or h.starting]):
+                    worker.give(item)
+            for worker in pool.ready([w for w in workers if w.item or w.starting]):
                 try:
-                    kind, message = hand.receive()
+                    kind, message = worker.receive()
                 except Lost as lost:
-                    item = hand.item
-                    hands[hands.index(hand)] = crew.hire(hands.index(hand))
+                    item = worker.item
+                    workers[workers.index(worker)] = pool.start(workers.index(worker))
                     if item is None:  # no input is to blame
                         idle_losses += 1
                         if idle_losses >= TRIES * count:
@@ -86,7 +86,7 @@ def work_through(job: Any, work: Sequence[Work], crew: Crew, count: int) -> Iter
                         error = DeviceError(
                             f"{item.source}: the process that worked on it was lost {TRIES} times, {lost}"
                         )
-                        yield item, job._told(job.result(str(item.source), "failed", error=error))
+                        yield item, job._report(job.result(str(item.source), "failed", error=error))
                     continue
                 if kind == "started":
                     idle_losses = 0
@@ -96,10 +96,10 @@ def work_through(job: Any, work: Sequence[Work], crew: Crew, count: int) -> Iter
                 elif kind == "stop":
                     raise message
                 elif kind == "result":
-                    item, hand.item = hand.item, None
+                    item, worker.item = worker.item, None
                     yield item, message
     finally:
-        crew.dismiss(hands)
+        pool.stop(workers)
 
 
 class Processes:
@@ -112,18 +112,18 @@ class Processes:
         threads = job.options.threads or max(1, cores() // count)
         self.job = replace(job, tell=nobody).having(threads=threads, memory_limit=limit, jobs=1)
 
-    def hire(self, number: int) -> _Process:
+    def start(self, number: int) -> _Process:
         return _Process(self.job, number)
 
-    def ready(self, hands: list[_Process]) -> list[_Process]:
-        ready = wait([hand.connection for hand in hands])
-        return [hand for hand in hands if hand.connection in ready]
+    def ready(self, workers: list[_Process]) -> list[_Process]:
+        ready = wait([worker.connection for worker in workers])
+        return [worker for worker in workers if worker.connection in ready]
 
-    def dismiss(self, hands: list[_Process]) -> None:
-        for hand in hands:
-            hand.dismiss()
-        for hand in hands:
-            hand.end()
+    def stop(self, workers: list[_Process]) -> None:
+        for worker in workers:
+            worker.stop()
+        for worker in workers:
+            worker.end()
 
 
 class _Process:
@@ -162,7 +162,7 @@ class _Process:
         with contextlib.suppress(OSError):  # it died: reading will tell
             self.connection.send(what)
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
         if self.item is not None or self.starting:
             self.process.terminate()
         else:
