@@ -46,7 +46,7 @@ class Stretch(NamedTuple):
         return self.sure >= SURE * self.letters or self.letters >= DENSE * seconds
 
 
-class Likely:
+class SpeechFilter:
     """Passes on what is like speech, and counts what is not. With ``everything``, all is passed on.
 
     The segments of a voice come in order; each voice has one of its own. Nothing waits for what comes later.
@@ -71,7 +71,7 @@ class Likely:
         self._last, self._stretch = segment, whole
         return own.like_speech(self.rate) or whole.like_speech(self.rate)
 
-    def of(self, segments: Iterable[Segment]) -> list[Segment]:
+    def keep(self, segments: Iterable[Segment]) -> list[Segment]:
         kept = []
         for segment in segments:
             if self.everything or self.like_speech(segment):
@@ -82,10 +82,10 @@ class Likely:
             self.words += len(segment.words)
         return kept
 
-    def joined(self, others: Iterable[Likely]) -> Likely:
+    def joined(self, others: Iterable[SpeechFilter]) -> SpeechFilter:
         """What this and those of other voices have left out, for :meth:`note`."""
         all_of_them = [one for one in (self, *others) if one.words]
-        total = Likely(self.rate)
+        total = SpeechFilter(self.rate)
         total.words = sum(one.words for one in all_of_them)
         total.first = min((one.first for one in all_of_them), default=0.0)
         return total

@@ -31,7 +31,7 @@ from slyther_cli.decode.native_beam import beam_decoder
 from slyther_cli.decode.ngram import NGram
 from slyther_cli.decode.phones import PhoneTokenizer
 from slyther_cli.decode.segments import Segment, Segmenter
-from slyther_cli.decode.speech_filter import Likely
+from slyther_cli.decode.speech_filter import SpeechFilter
 from slyther_cli.decode.stream import Decoder, TextStream
 from slyther_cli.decode.tokens import CharTokenizer, Tokenizer
 from slyther_cli.decode.words import Word, WordStream
@@ -160,14 +160,14 @@ class Recogniser:
         on_progress: Callable[[float], None] | None = None,
         *,
         job: Any = None,
-        likely: Likely | None = None,
+        speech_filter: SpeechFilter | None = None,
         level: float | None = None,
     ) -> Generator[Segment, None, None]:
         """What is said in a recording, ``blocks()`` of float32 [n] at ``self.rate``, in order of time.
-        ``likely`` counts what was left out; ``level``: see ``audio.level.Whole``."""
+        ``speech_filter`` counts what was left out; ``level``: see ``audio.level.Whole``."""
         heard = heard_by(self.model, blocks, self.rate, SPEECH_DB, level)
         text, counted = self._text(), Counted(lambda: map(within, heard()))
-        likely = likely or self.likely()
+        speech_filter = speech_filter or self.speech_filter()
         frames = encode_whole(self.model, counted, plan, on_progress, job=job)
         try:
             if self.joint:
@@ -175,37 +175,37 @@ class Recogniser:
                     self.model, frames, self.joint, tokenizer=self.tokenizer, lm=self.lm
                 ):
                     words = text.words.push(tokens) + text.words.flush()  # no space is heard at a seam
-                    yield from likely.of(text.segmenter.push(words))
+                    yield from speech_filter.keep(text.segmenter.push(words))
             for memory in frames:
                 for log_probs in self._log_probs(memory):
-                    yield from likely.of(text.push(log_probs))
+                    yield from speech_filter.keep(text.push(log_probs))
         finally:
             frames.close()  # type: ignore[attr-defined]
-        yield from likely.of(text.flush(counted.samples))
+        yield from speech_filter.keep(text.flush(counted.samples))
 
-    def likely(self) -> Likely:
+    def speech_filter(self) -> SpeechFilter:
         """What parts speech from the rest, in one recording. Its bounds were chosen for letters found by CTC,
         and serve phones; pieces, and what a decoder finds, have other probabilities: all of those pass."""
         measured = self.joint is None and isinstance(self.tokenizer, CharTokenizer | PhoneTokenizer)
-        return Likely(self.rate, self.search.all_words or not measured)
+        return SpeechFilter(self.rate, self.search.all_words or not measured)
 
     def live(
         self,
         blocks: Iterator[np.ndarray],
-        likely: Likely | None = None,
+        speech_filter: SpeechFilter | None = None,
     ) -> Iterator[tuple[list[Segment], Segment | None]]:
         """As the sound comes: after each block, what has become final, and what is heard beyond it."""
         if self.joint:
             raise UsageError("--decode joint hears whole recordings: decode live sound by greedy or beam")
         text = self._text(delay=LIVE_DELAY)
-        encoder, samples, likely = LiveEncoder(self.model), 0, likely or self.likely()
+        encoder, samples, speech_filter = LiveEncoder(self.model), 0, speech_filter or self.speech_filter()
         heard = Running(self.rate, SPEECH_DB)
         for block in blocks:
             samples += len(block)
             done = self._fed(text, encoder.push(within(heard.push(block))))
-            yield likely.of(done), text.partial()
+            yield speech_filter.keep(done), text.partial()
         done = self._fed(text, encoder.push(within(heard.flush()))) + self._fed(text, encoder.flush())
-        yield likely.of(done + text.flush(samples)), None
+        yield speech_filter.keep(done + text.flush(samples)), None
 
     def _fed(self, text: TextStream, memory: Tensor) -> list[Segment]:
         return [one for log_probs in self._log_probs(memory) for one in text.push(log_probs)]
@@ -252,12 +252,12 @@ class Recogniser:
     def _text(self, delay: float | None = None) -> TextStream:
         return TextStream(self.decoder(delay), self.word_stream(), self.segmenter())
 
-    def phrase(self, words: Iterator[Word], likely: Likely) -> Iterator[Segment]:
+    def phrase(self, words: Iterator[Word], speech_filter: SpeechFilter) -> Iterator[Segment]:
         """Words of one voice into segments, as :meth:`segments` makes them."""
         segmenter = self.segmenter()
         for word in words:
-            yield from likely.of(segmenter.push([word]))
-        yield from likely.of(segmenter.flush())
+            yield from speech_filter.keep(segmenter.push([word]))
+        yield from speech_filter.keep(segmenter.flush())
 
     def segmenter(self) -> Segmenter:
         """A new one, for one voice."""

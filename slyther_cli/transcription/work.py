@@ -20,7 +20,7 @@ from slyther_cli.audio.streams import BLOCK
 from slyther_cli.checkpoints.config import ModelConfig
 from slyther_cli.decode.formats import chosen_formats
 from slyther_cli.decode.segments import Segment
-from slyther_cli.decode.speech_filter import Likely
+from slyther_cli.decode.speech_filter import SpeechFilter
 from slyther_cli.decode.words import Word
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.files import WENT_ON
@@ -172,13 +172,13 @@ class Transcription(Batch):
             work = job or kept
             progress = self.progress(name, turn, seconds, started, work)
             sink = stack.enter_context(self._sink(name, outputs, part_name(paths)))
-            coverage, likely = Coverage(reader.rate), self.recogniser.likely()
-            others: list[Likely] = []  # of the voices
+            coverage, speech_filter = Coverage(reader.rate), self.recogniser.speech_filter()
+            others: list[SpeechFilter] = []  # of the voices
             if apart is not None:
                 stem, phrase = partial(self._stem, notes), partial(self._phrase, coverage, others)
                 rows = voices(apart, stem, phrase, coverage, progress, notes, o.work_dir, kept)
             else:
-                rows = self._rows(reader, plan, coverage, progress, job, likely)
+                rows = self._rows(reader, plan, coverage, progress, job, speech_filter)
             for row, count in stack.enter_context(closing(rows)):
                 sink.put(row, count)
             sink.recording.seconds = seconds
@@ -190,7 +190,7 @@ class Transcription(Batch):
                 work.remove()
         if apart is None:
             notes += reader.notes
-        notes += filter(None, [coverage.note(), likely.joined(others).note()])
+        notes += filter(None, [coverage.note(), speech_filter.joined(others).note()])
         return self._done(name, reader, sink, notes, lines, started)
 
     def _sink(self, name: str, outputs: Outputs, part: str | None = None) -> Sink:
@@ -199,17 +199,23 @@ class Transcription(Batch):
     def _row(self, segment: Segment, coverage: Coverage | None) -> Row:
         return row_of(segment, self.recogniser.rate, self.options.words, coverage)
 
-    def _phrase(self, coverage: Coverage, others: list[Likely], words: Iterator[Word]) -> Iterator[Row]:
+    def _phrase(self, coverage: Coverage, others: list[SpeechFilter], words: Iterator[Word]) -> Iterator[Row]:
         """The segments of a voice; what was left out is counted in ``others``."""
-        likely = self.recogniser.likely()
-        others.append(likely)
-        for segment in self._read(self.recogniser.phrase(words, likely)):
+        speech_filter = self.recogniser.speech_filter()
+        others.append(speech_filter)
+        for segment in self._read(self.recogniser.phrase(words, speech_filter)):
             yield self._row(segment, coverage)
 
     def _rows(
-        self, reader: AudioReader, plan: Any, coverage: Coverage, progress: Any, job: Any, likely: Likely
+        self,
+        reader: AudioReader,
+        plan: Any,
+        coverage: Coverage,
+        progress: Any,
+        job: Any,
+        speech_filter: SpeechFilter,
     ) -> Generator[Row]:
-        how = {"job": job, "likely": likely}
+        how = {"job": job, "speech_filter": speech_filter}
         with closing(self._segments(reader, plan, coverage, progress, **how)) as segments:
             for segment in self._read(segments):
                 yield self._row(segment, coverage)
@@ -255,7 +261,11 @@ class Transcription(Batch):
             if self.options.resume and plan.tape != "none":
                 speaker = {"speaker": spool.stem.upper()}
                 job = stack.enter_context(self.journal(*about, self.recogniser.model, speaker))
-            how = {"job": job, "likely": Likely(self.recogniser.rate, everything=True), "level": level}
+            how = {
+                "job": job,
+                "speech_filter": SpeechFilter(self.recogniser.rate, everything=True),
+                "level": level,
+            }
             yield from self._segments(reader, plan, voice, progress, **how)
             if job is not None:
                 notes += [note for note in job.notes if note != WENT_ON]
@@ -269,7 +279,7 @@ class Transcription(Batch):
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=None)
         if self.options.dry_run:
             return TranscriptionResult(name, "planned", outputs, reader.source_rate, plan=lines)
-        likely, stop = self.recogniser.likely(), Stop()
+        speech_filter, stop = self.recogniser.speech_filter(), Stop()
 
         def ready() -> Iterator[np.ndarray]:
             for heard, block in reader.blocks():
@@ -278,7 +288,7 @@ class Transcription(Batch):
 
         with self._sink(name, outputs) as sink:
             with stop:
-                for done, partial in self.recogniser.live(stop.until(ready()), likely):
+                for done, partial in self.recogniser.live(stop.until(ready()), speech_filter):
                     for segment in done:
                         sink.put(*self._row(segment, None))
                     text = partial.text if partial else ""
@@ -291,7 +301,7 @@ class Transcription(Batch):
             sink.recording.seconds = reader.source_frames / reader.source_rate
             sink.recording.peaks = peaks.heights()
             sink.commit()
-        notes = [*reader.notes, *filter(None, [likely.note()])]
+        notes = [*reader.notes, *filter(None, [speech_filter.note()])]
         result = self._done(name, reader, sink, notes, lines, started)
         if stop.by is not None:  # no one else will tell that it is done
             self._tell("file_done", **result.as_event())

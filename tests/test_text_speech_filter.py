@@ -9,7 +9,7 @@ from tones import record, transcribed
 
 from slyther_cli.decode import speech_filter
 from slyther_cli.decode.segments import Segment, Segmenter
-from slyther_cli.decode.speech_filter import DENSE, SURE, Likely
+from slyther_cli.decode.speech_filter import DENSE, SURE, SpeechFilter
 from slyther_cli.decode.words import Word
 
 RATE = 16_000
@@ -18,7 +18,7 @@ SAID = ["hello", "abide", "all"]
 
 def like_speech(segment):
     """Of a segment that stands alone."""
-    return Likely(RATE).of([segment]) == [segment]
+    return SpeechFilter(RATE).keep([segment]) == [segment]
 
 
 def segment(words, seconds, start=0.0):
@@ -49,13 +49,13 @@ def test_sure_or_dense_is_speech(pairs, seconds):
 
 def test_what_goes_is_counted():
     speech, music = segment([("hello", 0.9), ("all", 0.9)], 1), segment([("a", 0.4), ("ay", 0.5)], 2, start=7)
-    parting = Likely(RATE)
+    parting = SpeechFilter(RATE)
     assert parting.note() is None
-    assert parting.of([speech, music, speech]) == [speech, speech]
-    assert parting.of([music]) == []
+    assert parting.keep([speech, music, speech]) == [speech, speech]
+    assert parting.keep([music]) == []
     assert "4 words were left out, the first at 7 s" in parting.note()
-    everything = Likely(RATE, everything=True)
-    assert everything.of([music]) == [music] and everything.note() is None
+    everything = SpeechFilter(RATE, everything=True)
+    assert everything.keep([music]) == [music] and everything.note() is None
 
 
 def spoken(pairs, start=0.0, letter=0.19, gap=0.05):
@@ -70,9 +70,9 @@ def spoken(pairs, start=0.0, letter=0.19, gap=0.05):
 
 def kept(said, **layout):
     """The words that are left of all."""
-    segmenter, parting = Segmenter(RATE, **layout), Likely(RATE)
+    segmenter, parting = Segmenter(RATE, **layout), SpeechFilter(RATE)
     segments = [one for word in said for one in segmenter.push([word])] + segmenter.flush()
-    return [word for one in segments for word in parting.of([one])], segments
+    return [word for one in segments for word in parting.keep([one])], segments
 
 
 @pytest.mark.parametrize("width", [8, 20])
@@ -92,15 +92,15 @@ def test_a_pause_begins_anew():
     last = sure[-1].end / RATE
     for gap, left in ((0.79, 2), (0.81, 1)):
         after = Segment(tuple(spoken(not_sure, last + gap, letter=0.5)))
-        assert len(Likely(RATE).of([Segment(tuple(sure), cut=True), after])) == left
+        assert len(SpeechFilter(RATE).keep([Segment(tuple(sure), cut=True), after])) == left
     other = Segment(tuple(word._replace(speaker="S2") for word in spoken(not_sure, last + 0.1, letter=0.5)))
-    assert len(Likely(RATE).of([Segment(tuple(sure)), other])) == 1
+    assert len(SpeechFilter(RATE).keep([Segment(tuple(sure)), other])) == 1
 
 
 @given(words, words, st.floats(0.5, 7), st.floats(0.5, 7), st.floats(0, 2), st.booleans())
 def test_what_passes_alone_passes_anywhere(first, second, a, b, gap, cut):
     one, two = segment(first, a), segment(second, b, start=a + gap)
-    passed = Likely(RATE).of([one._replace(cut=cut), two])
+    passed = SpeechFilter(RATE).keep([one._replace(cut=cut), two])
     assert all(part in [x._replace(cut=False) for x in passed] for part in (one, two) if like_speech(part))
 
 
