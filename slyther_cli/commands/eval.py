@@ -13,7 +13,7 @@ from slyther_cli.commands.eval_codec import codec
 from slyther_cli.commands.eval_punctuation import punctuation
 from slyther_cli.commands.eval_speak import speak
 from slyther_cli.commands.eval_transcribe import transcribe
-from slyther_cli.commands.examples_told import ExampleTeller
+from slyther_cli.commands.example_reporter import ExampleReporter
 from slyther_cli.errors import UsageError
 
 app = opt.new_app(help="Measure the accuracy of a model on data with references.")
@@ -165,7 +165,7 @@ def separate(
     so_far = "SI-SNRi {mean_si_snri:.2f} dB"
     if alone or turns:
         so_far = "apart {mean:.1f} dB" if alone else "{mean:.1%} in the wrong stem"
-    tell = ExampleTeller(as_json, quiet, "evaluating", "{index}/{examples}, " + so_far)
+    tell = ExampleReporter(as_json, quiet, "evaluating", "{index}/{examples}, " + so_far)
     try:
         if mixtures is not None:
             report = evaluate.evaluate_mixtures(network, mixtures, examples, seed, on_event=tell)

@@ -9,7 +9,7 @@ import typer
 
 from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
-from slyther_cli.commands.examples_told import ExampleTeller
+from slyther_cli.commands.example_reporter import ExampleReporter
 
 
 def codec(
@@ -50,7 +50,7 @@ def codec(
     assert isinstance(network, Codec)
     if stoi_measure() is None and not quiet:
         output.words("slyther: no STOI: pip install pystoi")
-    tell = ExampleTeller(as_json, quiet, "listening", "{index}/{examples}")
+    tell = ExampleReporter(as_json, quiet, "listening", "{index}/{examples}")
     try:
         chosen = Examples(manifests=manifest, split=split, count=examples, seconds=seconds, seed=seed)
         report = evaluate_codec(network.eval().to(where), chosen, where, tell)

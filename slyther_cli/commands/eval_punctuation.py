@@ -9,7 +9,7 @@ import typer
 
 from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
-from slyther_cli.commands.examples_told import ExampleTeller
+from slyther_cli.commands.example_reporter import ExampleReporter
 from slyther_cli.errors import InputError, UsageError
 
 
@@ -76,7 +76,7 @@ def punctuation(
     loaded = Punctuator(model)
     network, pieces = loaded.network, loaded.tokenizer
     so_far = "{index}/{examples}, F1 of full stops {full_stop:.2f}, commas {comma:.2f}"
-    tell = ExampleTeller(as_json, quiet, "evaluating", so_far)
+    tell = ExampleReporter(as_json, quiet, "evaluating", so_far)
     left_out = 0
     try:
         if transcripts is not None:

@@ -9,7 +9,7 @@ import typer
 
 from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
-from slyther_cli.commands.examples_told import ExampleTeller
+from slyther_cli.commands.example_reporter import ExampleReporter
 
 
 def speak(
@@ -66,7 +66,7 @@ def speak(
     own = own_voice(config.path, network) if config.path else None
     speaker = scores.Speaker(network, codec, own, Sampling(), seed, where)
     chosen = scores.choose_examples(manifest, split, examples, seed, prompts)
-    tell = ExampleTeller(as_json, quiet, "listening", "{index}/{examples} {system}")
+    tell = ExampleReporter(as_json, quiet, "listening", "{index}/{examples} {system}")
     try:
         names = opt.listed(systems)
         report = scores.evaluate_speech(speaker, chosen, sphinx, embed, names, seed, tell)

@@ -9,7 +9,7 @@ import typer
 
 from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
-from slyther_cli.commands.examples_told import ExampleTeller
+from slyther_cli.commands.example_reporter import ExampleReporter
 from slyther_cli.errors import UsageError
 from slyther_cli.transcription.options import SearchOptions
 
@@ -77,7 +77,7 @@ def transcribe(
         search = SearchOptions(**opt.taken(SearchOptions, locals()))
         systems.append(_Ours(model, device, threads, search))
     systems += [load_peer(name, folder, threads) for name, folder in peers]
-    tell = ExampleTeller(as_json, quiet, "evaluating", "{index}/{examples}, {system}: WER {wer:.0f} %")
+    tell = ExampleReporter(as_json, quiet, "evaluating", "{index}/{examples}, {system}: WER {wer:.0f} %")
     try:
         rows = evaluation.evaluate_recognition(
             systems, manifest, split, evaluation.MINUTES if by_length else (0,), examples, seed, on_event=tell

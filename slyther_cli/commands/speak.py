@@ -168,7 +168,7 @@ def speak(
         check_target(output, input_file)
     source = "text" if text is not None else input_file or "-"
     words = text if text is not None else _read(input_file or "-")
-    tell = _Teller(as_json, quiet, verbose)
+    tell = _Reporter(as_json, quiet, verbose)
     try:
         tell.loading()
         from slyther_cli.synthesis.job import speak as run
@@ -202,7 +202,7 @@ def _read(name: str) -> str:
         raise InputError(f"{shown}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
 
 
-class _Teller:
+class _Reporter:
     """Events as JSON lines; or words and a bar on stderr, and the file's path on stdout."""
 
     def __init__(self, as_json: bool, quiet: bool, verbose: bool) -> None:

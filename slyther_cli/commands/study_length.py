@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.examples_told import ExampleTeller
+from slyther_cli.commands.example_reporter import ExampleReporter
 from slyther_cli.commands.options import Json, Quiet, Split, Threads, listed
 from slyther_cli.errors import UsageError
 
@@ -108,7 +108,7 @@ def length(
             output.data(str(write / "manifest.tsv"))
     if not systems:
         return
-    tell = ExampleTeller(
+    tell = ExampleReporter(
         as_json, quiet, "hearing", "{index}/{examples} of set {set}, {system}: WER {wer:.0f} %"
     )
     try:

@@ -86,7 +86,7 @@ def training(
             quiet: Quiet = False,
         ) -> None:
             output.json_asked = as_json
-            tell = _Teller(as_json, quiet, words)
+            tell = _Reporter(as_json, quiet, words)
             best = run_training(module, config, folder, resume, workers, device, threads, tell)
             if as_json:
                 output.json_line("summary", task=f"train_{name}", model=str(best))
@@ -191,7 +191,7 @@ def run_training(
     workers: int,
     device: str,
     threads: int | None,
-    tell: _Teller,
+    tell: _Reporter,
 ) -> Path:
     """Train, with events on the terminal; the folder of the best model."""
     import torch
@@ -213,7 +213,7 @@ def run_training(
     return folder / "best"
 
 
-class _Teller:
+class _Reporter:
     """The loop's events as JSON lines, or as a bar on a terminal, else as lines."""
 
     def __init__(self, as_json: bool, quiet: bool, words: dict[str, str]) -> None:

@@ -261,7 +261,7 @@ def transcribe(
         option = "--skip-existing" if skip_existing else "--filename"
         raise UsageError(f"{option} needs results in files: name their folder with -o")
     going_on = opt.going_on(inputs, resume, force, dry_run)
-    report = _Teller(as_json, quiet, verbose or dry_run, going_on)
+    report = _Reporter(as_json, quiet, verbose or dry_run, going_on)
     with report:
         named, model = model, whisper.own_model(model)
         told = whisper.note(ctx.meta[whisper.LEFT_OUT], named if model is None else None)
@@ -284,7 +284,7 @@ def _is_one(inputs: list[str], formats: list[str], manifest: str | None) -> bool
     return name == "-" or not (os.path.isdir(name) or (glob.has_magic(name) and not os.path.lexists(name)))
 
 
-class _Teller(Reporter):
+class _Reporter(Reporter):
     """Also prints the transcript, as it comes, where it goes to standard output."""
 
     def __init__(self, as_json: bool, quiet: bool, verbose: bool, going_on: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from slyther_cli.commands import output
 
 
-class ExampleTeller:
+class ExampleReporter:
     """Called with an event an example, which has its "index" and how many "examples" there are. ``label`` and
     ``text``, a format of the event, stand before and after the bar."""
 
