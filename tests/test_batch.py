@@ -26,7 +26,7 @@ from slyther_cli import app, files
 from slyther_cli.audio import discover
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import DeviceError, InputError, OutputError, UsageError
-from slyther_cli.jobs import inputs as listing
+from slyther_cli.jobs import inputs as job_inputs
 from slyther_cli.jobs import locks, pool
 from slyther_cli.jobs.work import Work
 from slyther_cli.models import registry
@@ -90,17 +90,17 @@ def contents(folder):
 @given(st.sets(st.text("abcdef/", min_size=1, max_size=4)), st.integers(1, 9), st.randoms())
 def test_shards_are_all_of_it_once(names, count, rng):
     inputs = discover.once([Path(n) for n in names])
-    parts = [listing.part(inputs, (i, count)) for i in range(1, count + 1)]
+    parts = [job_inputs.part(inputs, (i, count)) for i in range(1, count + 1)]
     assert sorted(str(item) for one in parts for item in one) == sorted(map(str, inputs))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     rng.shuffle(inputs)  # another machine may list them in another order
-    assert [{*p} for p in parts] == [{*listing.part(inputs, (i, count))} for i in range(1, count + 1)]
+    assert [{*p} for p in parts] == [{*job_inputs.part(inputs, (i, count))} for i in range(1, count + 1)]
 
 
 @pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "-1/4", "1/0", "a/b", "1/4/2", "١/٤", "1.0/2"])
 def test_no_shard(text):
     with pytest.raises(UsageError, match="I/N"):
-        listing.parse_shard(text)
+        job_inputs.parse_shard(text)
 
 
 NAMES = st.text(st.characters(exclude_characters="\0\n\r\t", codec="utf-8"), min_size=1).filter(str.strip)
@@ -118,15 +118,15 @@ def test_manifests_say_what_was_put_in(tmp_path_factory, names, file):
     else:
         text.write("\n".join(names))
     (folder / file).write_bytes(text.getvalue().encode())
-    assert listing.read_manifest(str(folder / file)) == [folder / name for name in names]
+    assert job_inputs.read_manifest(str(folder / file)) == [folder / name for name in names]
 
 
 def test_manifests_of_odd_names(monkeypatch):
     Path("list.txt").write_bytes(b"\xef\xbb\xbfa\xff.wav\r\n\r\n/abs/b.wav\n c.wav\n")
-    names = [os.fsencode(path) for path in listing.read_manifest("list.txt")]
+    names = [os.fsencode(path) for path in job_inputs.read_manifest("list.txt")]
     assert names == [b"a\xff.wav", b"/abs/b.wav", b" c.wav"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x/a.wav\nb.wav\n")))
-    assert listing.read_manifest("-") == [Path("x/a.wav"), Path("b.wav")]
+    assert job_inputs.read_manifest("-") == [Path("x/a.wav"), Path("b.wav")]
 
 
 @pytest.mark.parametrize(
@@ -618,10 +618,10 @@ def test_nothing_has_a_name_before_it_is_on_the_disk(place, monkeypatch):
 def test_lists_of_find_print0_are_read(monkeypatch):
     names = [b"a.wav", b"two\nlines.wav", b" x/\xff.wav"]
     Path("list.txt").write_bytes(b"".join(name + b"\0" for name in names))
-    assert [os.fsencode(path) for path in listing.read_manifest("list.txt")] == names
+    assert [os.fsencode(path) for path in job_inputs.read_manifest("list.txt")] == names
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a.wav\0")))
-    assert listing.read_manifest("-") == [Path("a.wav")]
+    assert job_inputs.read_manifest("-") == [Path("a.wav")]
     for damaged in (b"a.wav\0b.wav\n", b"a.wav\0\0b.wav\0", b"\0"):
         Path("list.txt").write_bytes(damaged)
         with pytest.raises(InputError, match="is this a manifest"):
-            listing.read_manifest("list.txt")
+            job_inputs.read_manifest("list.txt")

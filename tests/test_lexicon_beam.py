@@ -18,7 +18,7 @@ from slyther_cli.decode.lexicon_beam import (
     lexicon_beam,
 )
 from slyther_cli.decode.phones import PHONES, PhoneTokenizer
-from slyther_cli.decode.realign import Retimer
+from slyther_cli.decode.realign import Realigner
 from slyther_cli.decode.words import Token, WordStream
 from slyther_cli.english.pronunciations import Pronunciations
 from slyther_cli.errors import InputError, ModelError
@@ -169,10 +169,10 @@ class TestSearch:
         x = np.full((len(rows), UNITS.size), -9.0)
         x[np.arange(len(rows)), rows] = -0.1
         stream = WordStream(SpokenWords(lexicon, UNITS), hop=10)
-        retimer = Retimer(750)
-        retimer.push_log_probs(x)
+        realigner = Realigner(750)
+        realigner.push_log_probs(x)
         tokens = found(lexicon_beam(lexicon, lm, LexiconOptions()), lexicon, x)
-        exact = [*retimer.push(tokens), *retimer.flush()]
+        exact = [*realigner.push(tokens), *realigner.flush()]
         got = [*stream.push(exact), *stream.flush()]
         assert [(w.text, w.start, w.end) for w in got] == [
             ("the", 0, 60), ("cat", 80, 170), ("sat", 200, 300),

@@ -104,7 +104,7 @@ def run(layers, x, folder, stop_after=None, loses=None, **more):
             except Killed:
                 pass
     if loses:
-        getattr(tape, "tape", tape).lose(loses)  # an AheadTape has one below
+        getattr(tape, "tape", tape).lose(loses)  # a PrefetchTape has one below
     return None
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from slyther_cli.decode.align import align
 from slyther_cli.decode.ctc import BeamDecoder, GreedyDecoder
-from slyther_cli.decode.realign import Retimer
+from slyther_cli.decode.realign import Realigner
 from slyther_cli.decode.segments import Segmenter
 from slyther_cli.decode.stream import TextStream
 from slyther_cli.decode.tokens import CharTokenizer
@@ -100,14 +100,14 @@ def test_times_are_those_of_the_whole_alignment(seed, blur, size):
         start = min(max(token.start + by, last), 1498)
         last = max(start + 1, min(token.end + by, 1499))
         blurred.append(Token(token.id, start, last, 0.0))
-    retimer, found, given = Retimer(delay=50), [], 0
+    realigner, found, given = Realigner(delay=50), [], 0
     for low in range(0, 1500, size):
-        retimer.push_log_probs(log_probs[low : low + size])
+        realigner.push_log_probs(log_probs[low : low + size])
         heard = min(low + size, 1500)
         ready = [t for t in blurred[given:] if t.end <= heard - 10]
         given += len(ready)
-        found += retimer.push(ready) + retimer.advance(min(heard - 50, 1500))
-    found += retimer.push(blurred[given:]) + retimer.flush()
+        found += realigner.push(ready) + realigner.advance(min(heard - 50, 1500))
+    found += realigner.push(blurred[given:]) + realigner.flush()
     assert [(t.id, t.start, t.end) for t in found] == [(t.id, t.start, t.end) for t in tokens]
 
 
@@ -149,5 +149,5 @@ def test_hours_of_silence_are_forgotten():
     quiet[:, 0] = 0
     for _ in range(100):
         assert text.push(quiet) == [] and text.partial() is None
-    assert sum(map(len, text._retimer._pieces)) <= 2000
+    assert sum(map(len, text._realigner._pieces)) <= 2000
     assert text.flush(100_000 * HOP) == []

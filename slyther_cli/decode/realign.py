@@ -21,7 +21,7 @@ MARGIN = 25  # frames that a token may move, and that a stretch reaches beyond i
 LONGEST = 1500  # frames; then a stretch is parted at its widest gap
 
 
-class Retimer:
+class Realigner:
     """``push_log_probs`` and ``push`` the tokens that are final; get them back with their exact frames.
 
     ``score`` is then the mean log-probability of the token on its frames. ``delay``: how many frames ago a

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from slyther_cli.errors import InputError, ModelError, OutputError, UsageError
 from slyther_cli.files import DAMAGED, WENT_ON, Taken, WorkFolder
-from slyther_cli.longform.prefetch import AheadTape, beside
+from slyther_cli.longform.prefetch import PrefetchTape, beside
 from slyther_cli.longform.sweep import START, TILE, Mark
 from slyther_cli.longform.tape import FileTape, TapeDamaged
 
@@ -69,7 +69,7 @@ class Journal:
         self._damaged = False
         self._saving: Future[Mark] | None = None
         self._thread = ThreadPoolExecutor(1, "slyther-journal")
-        self._tape: FileTape | AheadTape | None = None
+        self._tape: FileTape | PrefetchTape | None = None
         self.notes: list[str] = []
         try:
             self._work = WorkFolder(self.folder)
@@ -85,7 +85,7 @@ class Journal:
             self.notes.append(WENT_ON)
         self._saved_at = time.monotonic()
 
-    def open_tape(self, tile_floats: int, device: torch.device | str = "cpu") -> FileTape | AheadTape:
+    def open_tape(self, tile_floats: int, device: torch.device | str = "cpu") -> FileTape | PrefetchTape:
         """The job's tape; ``close`` closes it."""
         gap = self._gap or max(2, self.gap_bytes // (4 * tile_floats))
         self._gap = gap
@@ -126,7 +126,7 @@ class Journal:
             raise why
         self._damaged = True
         self._wait()
-        if isinstance(self._tape, AheadTape):
+        if isinstance(self._tape, PrefetchTape):
             self._tape.forget()
         self._begin_anew("its tape does not hold what was written")
 

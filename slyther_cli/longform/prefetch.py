@@ -33,7 +33,7 @@ AHEAD = 3  # tiles
 AnyTape = TypeVar("AnyTape", MemoryTape, FileTape)
 
 
-class AheadTape:
+class PrefetchTape:
     """``tape``, which is in host memory or a file, for tensors on ``device``. Closes ``tape`` with itself.
 
     Whatever fails in the thread is raised by the next call that stores, loads or syncs, and by all after it.
@@ -133,9 +133,9 @@ class AheadTape:
             self._stream.synchronize()
 
 
-def beside(tape: AnyTape, device: torch.device | str) -> AnyTape | AheadTape:
+def beside(tape: AnyTape, device: torch.device | str) -> AnyTape | PrefetchTape:
     """``tape``, in host memory or a file, as a computation on ``device`` uses it: on the CPU as it is."""
-    return AheadTape(tape, device) if torch.device(device).type == "cuda" else tape
+    return PrefetchTape(tape, device) if torch.device(device).type == "cuda" else tape
 
 
 def open_tape(where: str, floats: int, folder: Path, device: torch.device | str) -> Tape:

@@ -20,7 +20,7 @@ from slyther_cli.layers.quantizer import QUIET, QuantizerTraining
 from slyther_cli.models.codec import Codec, SeanetCodec
 from slyther_cli.research.training.codec_start import start_from_blocks
 from slyther_cli.research.training.data import SpeechPool
-from slyther_cli.research.training.loader import Ahead
+from slyther_cli.research.training.loader import BatchLoader
 from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.losses import si_snr
 from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
@@ -150,7 +150,7 @@ class CodecTask:
             self._start()
         self.mel = MelDistance(codec.sample_rate).to(device)
         self.distance = MelDistance(codec.sample_rate, linear=config.losses.linear).to(device)
-        self._batches = Ahead(self.batch, device, processes=True)
+        self._batches = BatchLoader(self.batch, device, processes=True)
 
     @torch.no_grad()
     def _start(self) -> None:

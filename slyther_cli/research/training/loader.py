@@ -16,9 +16,9 @@ DEPTH = 4
 LAST = 2**31  # a step that no run reaches
 
 
-class Ahead(Generic[Batch]):
-    """``Ahead(make)(step)`` is ``make(step)``; those of the next steps are begun meanwhile. What ``make``
-    raises is raised for its own step.
+class BatchLoader(Generic[Batch]):
+    """``BatchLoader(make)(step)`` is ``make(step)``; those of the next steps are begun meanwhile. What
+    ``make`` raises is raised for its own step.
 
     One thread does beside a network on the CPU, which needs the cores. A GPU eats more than one can make: on
     any other ``device`` there are as many as cores, and ``make`` must bear being called by several at once.

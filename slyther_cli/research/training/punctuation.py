@@ -22,7 +22,7 @@ from slyther_cli.decode.alphabets import load_tokenizer
 from slyther_cli.errors import UsageError
 from slyther_cli.research.evaluation.punctuation import ROWS, f1, score
 from slyther_cli.research.language.marked import Reader
-from slyther_cli.research.training.loader import Ahead
+from slyther_cli.research.training.loader import BatchLoader
 from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.punctuation_data import (
     IGNORED,
@@ -95,7 +95,7 @@ class PunctuationTask:
             ([reader.vocabulary[word] for word in book.words[:n]], book.marks[:n], book.cases[:n])
             for book in read_books(manifests, data.dev_split, data.wrapped, reader).values()
         ]
-        self._batches = Ahead(self.batch, device)
+        self._batches = BatchLoader(self.batch, device)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Pieces, marks and cases [stretches, pieces] of a step."""

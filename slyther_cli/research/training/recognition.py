@@ -30,7 +30,7 @@ from slyther_cli.errors import UsageError
 from slyther_cli.models import registry
 from slyther_cli.research.evaluation.metrics import edits
 from slyther_cli.research.training.hubert_front import pretrained
-from slyther_cli.research.training.loader import Ahead
+from slyther_cli.research.training.loader import BatchLoader
 from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.recognition_data import (
     AugmentConfig,
@@ -158,7 +158,7 @@ class RecognitionTask:
         if config.batch.intermediate:
             layers = model.transformer.encoder.layers
             layers[len(layers) // 2 - 1].register_forward_hook(self._midway)
-        self._batches = Ahead(self.batch, device)
+        self._batches = BatchLoader(self.batch, device)
 
     def _sample(self) -> np.ndarray:
         rng = np.random.default_rng(self.config.loop.seed)

@@ -18,7 +18,7 @@ from torch import Tensor
 from slyther_cli.errors import UsageError
 from slyther_cli.models.mamba_tasnet import MambaTasNet
 from slyther_cli.research.training import separation_start
-from slyther_cli.research.training.loader import Ahead
+from slyther_cli.research.training.loader import BatchLoader
 from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.losses import best_assignment, level_to, pairwise_si_snr, pit_loss
 from slyther_cli.research.training.mixing import Mixer, MixingConfig
@@ -91,7 +91,7 @@ class SeparationTask:
             model = self._begin(model)
         self.model = model.to(device)
         self.dev_mixer = Mixer(dev, MixingConfig(speed=(1.0,)), n, DEV_SEED)
-        self._batches = Ahead(self.batch, device, processes=True)
+        self._batches = BatchLoader(self.batch, device, processes=True)
         self._scale = 1.0  # of the exported stems; validation measures it
 
     def _begin(self, old: torch.nn.Module) -> torch.nn.Module:

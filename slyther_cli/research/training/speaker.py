@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.models.speaker import FLOOR_DB
 from slyther_cli.research.training.data import SpeechPool
-from slyther_cli.research.training.loader import Ahead
+from slyther_cli.research.training.loader import BatchLoader
 from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
 from slyther_cli.research.training.workers import run
@@ -150,7 +150,7 @@ class SpeakerTask:
         self.model = nn.ModuleDict({"network": network, "classes": classes}).to(device)
         edges = 2595 * np.log10(1 + 8000 / 700) * np.arange(1, 81) / 81
         self.above = torch.from_numpy(700 * (10 ** (edges / 2595) - 1) > NARROW_HZ).to(device)
-        self._batches = Ahead(self.batch, device)
+        self._batches = BatchLoader(self.batch, device)
 
     def _teacher(self, base: Path, dim: int) -> Tensor | None:
         """Vectors of the speakers [speakers, dim], of length 1."""

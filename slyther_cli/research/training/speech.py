@@ -24,7 +24,7 @@ from slyther_cli.models.codec import Codec
 from slyther_cli.models.vall_m import Batch
 from slyther_cli.models.vall_sampling import Voice
 from slyther_cli.research.training.codec_dataset import Encoding, Spoken, SpokenCodes, collate
-from slyther_cli.research.training.loader import Ahead
+from slyther_cli.research.training.loader import BatchLoader
 from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
 from slyther_cli.research.training.workers import run
@@ -109,7 +109,7 @@ class SpeechTask:
         )
         if not self._of_voice():
             raise UsageError(f"speaker {config.speaker!r} has no utterance in split {data.dev_split!r}")
-        self._batches = Ahead(self.batch, device)
+        self._batches = BatchLoader(self.batch, device)
 
     def about(self) -> dict[str, Any]:
         """The details of the "start" event."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from slyther_cli.research.training import loader
-from slyther_cli.research.training.loader import DEPTH, Ahead
+from slyther_cli.research.training.loader import DEPTH, BatchLoader
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
@@ -25,7 +25,7 @@ def test_a_batch_is_that_of_its_step(device, monkeypatch):
             raise ValueError("the sixth")
         return step * step
 
-    batches = Ahead(make, device)
+    batches = BatchLoader(make, device)
     for step in range(5):
         assert batches(step) == step * step
     with pytest.raises(ValueError, match="the sixth"):
@@ -43,7 +43,7 @@ def test_a_run_may_begin_anywhere(device, processes, monkeypatch):
     def make(step):
         return torch.tensor([step, os.getpid() if step < 9 else 1 // 0])
 
-    batches = Ahead(make, device, processes)
+    batches = BatchLoader(make, device, processes)
     found = [batches(step).tolist() for step in (7, 8, 3, 4)]
     assert [step for step, _ in found] == [7, 8, 3, 4]
     own = all(who == os.getpid() for _, who in found)

@@ -20,7 +20,7 @@ from slyther_cli.errors import DeviceError, OutputError
 from slyther_cli.layers.mamba import MambaLayer
 from slyther_cli.longform import plan as planning
 from slyther_cli.longform import plan_separation, prefetch, separate_whole
-from slyther_cli.longform.prefetch import AHEAD, AheadTape
+from slyther_cli.longform.prefetch import AHEAD, PrefetchTape
 from slyther_cli.longform.sweep import sweep, tape_floats
 from slyther_cli.longform.tape import CHUNK_BYTES, FileTape, MemoryTape, in_order, slot_bytes
 
@@ -82,9 +82,9 @@ def test_the_same_to_the_bit(folder, n, first, frames, tile, gap, seed):
     floats = tape_floats(layers, WIDTH, tile)
     plain = swept(layers, x, tile, MemoryTape(floats))
     slow = SlowTape(floats, folder, gap=gap, seed=seed)
-    assert torch.equal(swept(layers, x, tile, AheadTape(slow)), plain)
+    assert torch.equal(swept(layers, x, tile, PrefetchTape(slow)), plain)
     assert slow.threads <= {"slyther-tape_0"}  # one thread only, so what was stored is there to be loaded
-    assert torch.equal(swept(layers, x, tile, AheadTape(MemoryTape(floats))), plain)
+    assert torch.equal(swept(layers, x, tile, PrefetchTape(MemoryTape(floats))), plain)
 
 
 @settings(max_examples=12, deadline=None)
@@ -101,7 +101,7 @@ def test_a_killed_job_goes_on(tmp_path_factory, n, frames, lives, every, power):
     x = torch.randn(1, frames, WIDTH, generator=torch.Generator().manual_seed(n))
     whole = run(layers, x, folder / "plain")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slyther_cli.longform.journal.beside", AheadTape)
+        patch.setattr("slyther_cli.longform.journal.beside", PrefetchTape)
         out = lived(layers, x, folder / "often", lives, power, every)
     assert torch.equal(out, whole)
 
@@ -119,7 +119,7 @@ def test_tiles_come_early_and_few_wait(tmp_path):
             begun.append(index)
             return super().load(sweep, index, *args)
 
-    tape = AheadTape(Held(8, tmp_path))
+    tape = PrefetchTape(Held(8, tmp_path))
     stored = []
 
     def store_all():
@@ -150,7 +150,7 @@ def test_tiles_come_early_and_few_wait(tmp_path):
 @given(asked=st.lists(st.integers(0, 5), max_size=30), seed=st.integers(0, 99))
 def test_any_order_and_the_same_tile_again(folder, asked, seed):
     """As attention over a tape asks for them (``attended``), also without being expected."""
-    tape = AheadTape(SlowTape(8, folder, seed=seed))
+    tape = PrefetchTape(SlowTape(8, folder, seed=seed))
     for i in range(6):
         tape.store(0, i, torch.full((2, 3), float(i)), torch.full((2, 1), -float(i)))
     for i, parts in zip(asked, in_order(tape, ((0, i, 2, 3, 1) for i in asked)), strict=True):
@@ -180,9 +180,9 @@ def test_a_full_disk_is_told_wherever_it_happens(folder, n, tiles, left, seed):
     tape.left = left
     if left < tiles * (n + n % 2):  # tiles that are stored in all
         with pytest.raises(OutputError, match="No space left"):
-            swept(layers, x, TILE, AheadTape(tape))
+            swept(layers, x, TILE, PrefetchTape(tape))
     else:
-        swept(layers, x, TILE, AheadTape(tape))
+        swept(layers, x, TILE, PrefetchTape(tape))
     assert not [t for t in threading.enumerate() if t.name.startswith("slyther-tape")]
 
 
@@ -193,7 +193,7 @@ def test_no_mark_is_kept_of_tiles_that_could_not_be_written(tmp_path_factory, ti
     layers, x, folder = stack(3), torch.randn(1, tiles * TILE, WIDTH), tmp_path_factory.mktemp("full")
     whole = run(layers, x, folder / "plain")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("slyther_cli.longform.journal.beside", AheadTape)
+        patch.setattr("slyther_cli.longform.journal.beside", PrefetchTape)
         patch.setattr(FullTape, "left", left)
         patch.setattr("slyther_cli.longform.journal.FileTape", FullTape)
         floats = tape_floats(layers, WIDTH, TILE)
@@ -211,7 +211,7 @@ def test_no_mark_is_kept_of_tiles_that_could_not_be_written(tmp_path_factory, ti
 def test_closing_ends_at_once_and_writes_what_waits(tmp_path):
     """As when a signal comes while tiles wait: nothing hangs, nothing is half there, and late calls fail."""
     path = tmp_path / "tape"
-    tape = AheadTape(SlowTape(8, tmp_path, os.open(path, os.O_RDWR | os.O_CREAT)))
+    tape = PrefetchTape(SlowTape(8, tmp_path, os.open(path, os.O_RDWR | os.O_CREAT)))
     for i in range(AHEAD):
         tape.store(0, i, torch.full((2, 4), float(i + 1)))
     for i in range(AHEAD):
@@ -235,7 +235,7 @@ def test_whole_separations_are_the_same(tmp_path, monkeypatch):
         return np.concatenate(list(separate_whole(model, in_blocks(x, 3000), chosen)), 1)
 
     plain, opened = stems("memory"), []
-    monkeypatch.setattr(prefetch, "beside", lambda tape, device: opened.append(tape) or AheadTape(tape))
+    monkeypatch.setattr(prefetch, "beside", lambda tape, device: opened.append(tape) or PrefetchTape(tape))
     assert np.array_equal(stems("memory"), plain) and np.array_equal(stems("file"), plain)
     assert [type(tape) for tape in opened] == [MemoryTape, FileTape]
 
@@ -247,7 +247,7 @@ def test_the_command_really_killed(tmp_path):
     line = "journal.EVERY = "
     assert line in NURSERY
     patched = NURSERY.replace(
-        line, f"from slyther_cli.longform import ahead\njournal.beside = ahead.AheadTape\n{line}"
+        line, f"from slyther_cli.longform import prefetch\njournal.beside = prefetch.PrefetchTape\n{line}"
     )
     for job in a_job(tmp_path, patched):
         assert kill_often(job, 12, seed=5)[1] > 0
@@ -313,7 +313,7 @@ def test_the_calls_for_a_device(monkeypatch, tmp_path):
             calls.append("load")
             return super().load(*args)
 
-    tape = AheadTape(Told(8, tmp_path), "cuda:0")
+    tape = PrefetchTape(Told(8, tmp_path), "cuda:0")
     tape.device = torch.device("cpu")  # nothing can be moved to a device that is not there
     tape.store(0, 0, torch.ones(2, 4))
     tape.sync()
