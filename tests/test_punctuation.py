@@ -258,6 +258,16 @@ def test_batches_and_pieces_depend_on_the_seed_and_the_step_alone(home):
         assert torch.equal(one, other)
 
 
+def test_validation_leans_towards_marks_where_that_scores_higher(home):
+    task = PunctuationTask(read_config(config(home, 1)), home)
+    bias = task.model.marks.bias
+    with torch.no_grad():
+        task.model.marks.weight.zero_()
+        bias.copy_(torch.tensor([0.0, -0.6, -5, -5, -5, -5, -5]))  # commas alone, if any mark
+    told = task.validate()
+    assert told["leaning"] == -0.75 and bias[NONE].item() == -0.75 and told["comma"] > 0
+
+
 def test_a_run_goes_on_from_weights_with_their_pieces(toy, home, tmp_path):
     best, _ = toy
     text = (
