@@ -230,8 +230,7 @@ def transcribe(
     Examples:
       slyther transcribe talk.wav                  # the text, on standard output
       slyther transcribe talk.wav -f srt > talk.srt
-      slyther transcribe talk.wav -f html          # a page to hear and correct it: talk.html
-      slyther transcribe calls/ -f srt,json -o text --jobs 4
+      slyther transcribe calls/ -f srt,html -o text --jobs 4
       slyther transcribe call.wav --channel each   # one speaker per channel
       slyther transcribe meeting.wav --separate    # two speakers in one channel
 
