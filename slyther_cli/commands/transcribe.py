@@ -263,9 +263,9 @@ def transcribe(
     report = _Reporter(as_json, quiet, verbose or dry_run, going_on)
     with report:
         named, model = model, whisper.own_model(model)
-        told = whisper.note(ctx.meta[whisper.LEFT_OUT], named if model is None else None)
-        if told:
-            report.say(f"slyther: {told}")
+        remark = whisper.note(ctx.meta[whisper.LEFT_OUT], named if model is None else None)
+        if remark:
+            report.say(f"slyther: {remark}")
         from slyther_cli.transcription.job import transcribe as run
 
         if to_stdout and not as_json:

@@ -147,7 +147,7 @@ def takes(options: type[Options]) -> Callable[[Function], Function]:
     """For a function that ends in ``**options``: the signature and the docstring that it has for help() and
     editors name every option of that dataclass, with its type, default and meaning."""
 
-    def told(function: Function) -> Function:
+    def signed(function: Function) -> Function:
         own = inspect.signature(function)
         named = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
         there = {p.name for p in named}
@@ -162,4 +162,4 @@ def takes(options: type[Options]) -> Callable[[Function], Function]:
         function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{meanings}"
         return function
 
-    return told
+    return signed

@@ -101,9 +101,9 @@ class Punctuator(nn.Module):
                 y = mixer.out_proj(y)
                 mixed = y if kept is None else (y + kept[:, span]) / 2
                 x[:, span] = layer.feed(x[:, span] + mixed)
-        told = [self.heads(x[:, part]) for part in at.split(tile)]
+        outputs = [self.heads(x[:, part]) for part in at.split(tile)]
         marks, cases = (
-            torch.cat([logits.argmax(2)[0] for logits in column]) for column in zip(*told, strict=True)
+            torch.cat([logits.argmax(2)[0] for logits in column]) for column in zip(*outputs, strict=True)
         )
         return marks, cases
 

@@ -68,8 +68,8 @@ def log10_p(model: NGram, grams: Ints) -> Floats:
     level, rows = model.levels[order - 1], find_rows(model, grams)
     contexts, backoff = find_rows(model, grams[:, :-1]), model.levels[order - 2].backoff
     lost = np.where(contexts >= 0, backoff[contexts], 0.0) if len(backoff) else 0.0
-    told = level.logp[rows] if len(level.logp) else 0.0
-    return np.where(rows >= 0, told, shorter + lost)
+    known = level.logp[rows] if len(level.logp) else 0.0
+    return np.where(rows >= 0, known, shorter + lost)
 
 
 def _ids(words: Vocabulary, of: NGram | Vocabulary) -> Ints:

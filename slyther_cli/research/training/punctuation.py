@@ -1,4 +1,4 @@
-"""Training a punctuator: books, whose marks and capitals are taken away and have to be told.
+"""Training a punctuator: books, whose marks and capitals are taken away and have to be predicted.
 
 The file is TOML with the tables [model], [data], [damage], [batch] and [loop]; see
 examples/train-punctuation.toml. Its paths are relative to its own folder. The loss is the cross entropy of
@@ -150,7 +150,7 @@ class PunctuationTask:
         """Write the network, its word pieces and the forms in mixed case as a model folder of slyther's."""
         from slyther_cli.checkpoints import store
 
-        told = ("full_stop", "comma", "question_mark", "capital")
+        scored = ("full_stop", "comma", "question_mark", "capital")
         store.save(
             folder,
             self.model,
@@ -159,7 +159,7 @@ class PunctuationTask:
             config=self.settings,
             task="punctuate",
             companions=self.tokenizer.save,
-            metrics={f"dev_f1_{name}": metrics[name] for name in told} | {"steps": metrics["step"]},
+            metrics={f"dev_f1_{name}": metrics[name] for name in scored} | {"steps": metrics["step"]},
             forms=self.books.forms,
         )
 
