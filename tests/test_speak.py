@@ -61,7 +61,7 @@ def test_text_comes_from_an_argument_a_file_or_standard_input(voices, tmp_path, 
     assert speak(TEXT, *base, "-o", tmp_path / "a.wav") == 0
     assert speak("-i", tmp_path / "t.txt", *base, "-o", tmp_path / "b.flac") == 0
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TEXT.encode())))
-    assert speak(*base, "-o", tmp_path / "c.raw", "--raw") == 0
+    assert speak(*base, "-o", tmp_path / "c.raw", "--output-raw") == 0
     wav = soundfile.read(tmp_path / "a.wav", dtype="int16")[0]
     assert np.array_equal(wav, soundfile.read(tmp_path / "b.flac", dtype="int16")[0])
     assert np.array_equal(wav, np.fromfile(tmp_path / "c.raw", "<i2"))

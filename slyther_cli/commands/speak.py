@@ -110,12 +110,12 @@ def speak(
     raw: Annotated[
         bool,
         typer.Option(
-            "--raw",
             "--output-raw",
             help="Write 16-bit samples without a header, for a pipe.",
             rich_help_panel=opt.OUTPUT,
         ),
     ] = False,
+    raw_as_before: Annotated[bool, typer.Option("--raw", hidden=True)] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the file if it exists.", rich_help_panel=opt.OUTPUT)
     ] = False,
@@ -145,7 +145,7 @@ def speak(
       slyther speak "The ferry leaves at 9:45." -o ferry.wav
       slyther speak -i book.txt -o book.flac --resume
       slyther speak "Any text." --prompt voice.wav -o like.wav
-      echo "Hello." | slyther speak --raw | aplay -r 16000 -f S16_LE
+      echo "Hello." | slyther speak --output-raw | aplay -r 16000 -f S16_LE
 
     Exit codes: 0 done, 1 unexpected error, 2 usage, 3 no words, or a file that cannot be read or written, 5
     model, 6 device or memory, 130 and 143 when stopped by a signal.
@@ -156,6 +156,7 @@ def speak(
     if prompt_text is not None and prompt is None:
         raise UsageError("--prompt-text needs --prompt")
     opt.check_contradictions(quiet=quiet, verbose=verbose)
+    raw = raw or raw_as_before
     if raw and output == "speech.wav":
         output = "-"  # piper's habit
     if as_json and output == "-":

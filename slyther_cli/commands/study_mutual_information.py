@@ -39,7 +39,10 @@ def mutual_information(
     passes: Annotated[int, typer.Option(min=1, help="Passes over the frames of an estimate.")] = 100,
     batch: Annotated[int, typer.Option(min=2, help="Frames per step.")] = 128,
     rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-4,
-    raw: Annotated[bool, typer.Option("--raw", help="Do not scale every channel to unit variance.")] = False,
+    unscaled: Annotated[
+        bool, typer.Option("--unscaled", help="Do not scale every channel to unit variance.")
+    ] = False,
+    raw: Annotated[bool, typer.Option("--raw", hidden=True)] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure the same network before any training, as a baseline.")
     ] = False,
@@ -71,7 +74,9 @@ def mutual_information(
 
     if plot is not None:
         efficiency_plot.check(plot)
-    c = study.Study(way.value, examples, seeds, seconds, raw, MineConfig(lr=rate, passes=passes, batch=batch))
+    c = study.Study(
+        way.value, examples, seeds, seconds, unscaled or raw, MineConfig(lr=rate, passes=passes, batch=batch)
+    )
     torch.set_num_threads(threads)
     network, about = store.load(model)
     if fresh:

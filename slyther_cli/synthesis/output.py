@@ -98,7 +98,7 @@ def open_output(output: str, rate: int, format: str, subtype: str, raw: bool, re
         if sys.stdout is None:
             raise OutputError("there is no standard output to write to")
         if format != "wav":
-            raise UsageError("standard output takes wav or --raw only: name a file with -o")
+            raise UsageError("standard output takes wav or --output-raw only: name a file with -o")
         if subtype != "PCM_16":
             raise UsageError("standard output takes 16 bits: leave --subtype out, or name a file")
         return Stream(sys.stdout.buffer, rate, raw)
@@ -107,7 +107,7 @@ def open_output(output: str, rate: int, format: str, subtype: str, raw: bool, re
         raise OutputError(f"{shown(output)} is there already: --force replaces it")
     if raw:
         if subtype != "PCM_16":
-            raise UsageError("--raw is 16 bits: leave --subtype out")
+            raise UsageError("--output-raw is 16 bits: leave --subtype out")
         try:
             return _RawFile(path, rate)
         except OSError as error:
