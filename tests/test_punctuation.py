@@ -405,3 +405,14 @@ def test_pieces_of_words(home):
 def test_the_example_is_as_the_shipped_model_was_trained():
     example = read_config(ROOT / "examples/train-punctuation.toml")
     assert example.damage.rates == (0.05, 0.25) and example.model["vocab"] == 6000
+
+
+def test_the_shipped_model_writes_sentences(capsys):
+    text = "i saw john in london he was well and how are you today"
+    words = Punctuator().restore(text.split())
+    assert words[:5] == ["I", "saw", "John", "in", "London."] and words[-1] == "today?"
+    assert sum(file.stat().st_size for file in (ROOT / "weights/punctuation-en").iterdir()) < 6e6
+    assert main(["models", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    row = next(row for row in rows if row["name"] == "punctuation-en")
+    assert row["task"] == "punctuate" and row["weights"] == "shipped"
