@@ -210,6 +210,15 @@ def test_a_causal_network_tells_of_a_word_before_it_reads_on():
             assert torch.allclose(whole[:, :12], part, atol=1e-5)
 
 
+def test_a_text_that_ends_ends_a_sentence():
+    torch.manual_seed(0)
+    network = registry.build("punctuator", SMALL).eval()
+    with torch.no_grad():
+        network.marks.bias.copy_(torch.tensor([9.0, 0, -5, 5, -5, 0, 0]))
+    marks, _ = network.read(torch.arange(9), torch.arange(9), ended=True)
+    assert marks.tolist() == [NONE] * 8 + [QUESTION]
+
+
 def test_training_learns_the_toy_language(toy, capsys):
     best, events = toy
     assert events[0]["event"] == "start" and events[0]["books"] == 2

@@ -81,9 +81,12 @@ class Punctuator(nn.Module):
         return self.marks(x), self.cases(x)
 
     @torch.inference_mode()
-    def read(self, pieces: Tensor, at: Tensor, tile: int = TILE) -> tuple[Tensor, Tensor]:
+    def read(
+        self, pieces: Tensor, at: Tensor, tile: int = TILE, ended: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """The likeliest mark and case at the places ``at`` (rising) of a text [length] of any length: int64
         [len(at)] each. What ``forward`` says but for rounding, in memory of two arrays [length, d_model].
+        ``ended``: a sentence ends at the last place, by the likeliest of the marks that end one.
 
         Each layer is walked tile by tile: backward first, where its output is only kept, then forward.
         """
@@ -102,6 +105,8 @@ class Punctuator(nn.Module):
                 mixed = y if kept is None else (y + kept[:, span]) / 2
                 x[:, span] = layer.feed(x[:, span] + mixed)
         outputs = [self.heads(x[:, part]) for part in at.split(tile)]
+        if ended:
+            outputs[-1][0][:, -1, [i for i in range(len(MARKS)) if i not in TERMINAL]] = -torch.inf
         marks, cases = (
             torch.cat([logits.argmax(2)[0] for logits in column]) for column in zip(*outputs, strict=True)
         )

@@ -21,7 +21,6 @@ from slyther_cli.models.punctuation import (
     MIXED,
     QUESTION,
     STOP,
-    TERMINAL,
     TITLE,
     UPPER,
 )
@@ -69,9 +68,7 @@ class Punctuator:
         ends one. A word that has capitals already keeps its letters."""
         if not words:
             return Punctuated([], [])
-        marks, cases = read(self.network, self.tokenizer, words)
-        if marks[-1] not in TERMINAL:
-            marks[-1] = STOP
+        marks, cases = read(self.network, self.tokenizer, words, ended=True)
         cases[0] = cases[0] if cases[0] != LOWER else TITLE
         settle(marks, cases)
         out = [
@@ -81,15 +78,18 @@ class Punctuator:
         return Punctuated(out, ends_of(marks, cases).tolist())
 
 
-def read(network: Any, tokenizer: SentencePieceTokenizer, words: Sequence[str]) -> tuple[Any, Any]:
-    """The marks and cases of a text that has words, as the network tells them, int64 [n] each."""
+def read(
+    network: Any, tokenizer: SentencePieceTokenizer, words: Sequence[str], ended: bool = False
+) -> tuple[Any, Any]:
+    """The marks and cases of a text that has words, as the network tells them, int64 [n] each; ``ended``: a
+    sentence ends with the last one."""
     plain = [word[:LONGEST_WORD].lower().translate(_APOSTROPHES) for word in words]
     pieces = tokenizer.encode_words(plain)
     ahead = network.config.look_ahead if network.config.causal else 0
     pieces += [[END]] * ahead
     at = np.cumsum([len(ids) for ids in pieces])[ahead:] - 1
     flat = torch.tensor([i for ids in pieces for i in ids])
-    marks, cases = network.read(flat, torch.from_numpy(at))
+    marks, cases = network.read(flat, torch.from_numpy(at), ended=ended)
     return marks.numpy(), cases.numpy()
 
 
