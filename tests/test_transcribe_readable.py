@@ -32,7 +32,7 @@ def models(tmp_path_factory):
         for p in network.layers.parameters():
             p.zero_()  # each piece by itself
         network.marks.weight.zero_(), network.cases.weight.zero_()
-        network.marks.bias.zero_(), network.cases.bias.zero_()
+        network.marks.bias.fill_(-20.0), network.cases.bias.zero_()
         network.marks.bias[NONE], network.cases.bias[LOWER] = 1.0, 9.0
         last = tokenizer.encode_words(["abide"])[0][-1]
         network.marks.weight[STOP] = network.norm(network.embedding.weight[last]) * 10 / SMALL["d_model"]
