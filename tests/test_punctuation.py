@@ -228,6 +228,9 @@ def test_training_learns_the_toy_language(toy, capsys):
     punctuator = Punctuator(best)
     assert " ".join(punctuator.restore(words)) == "Why Anna like dogs, but see birds? Cats see Bo."
     assert punctuator.punctuate(words).ends == [6, 9]
+    by_two = punctuator.punctuate(words, turns=[4])  # somebody else begins with "but"
+    assert " ".join(by_two.words) == "Why Anna like dogs. But see birds? Cats see Bo."
+    assert by_two.ends == [3, 6, 9]
     folder = best.parent.parent
     assert (
         main(["eval", "punctuation", "--manifest", str(folder / "manifest.tsv"), "-m", str(best), "--json"])

@@ -177,7 +177,7 @@ def test_all_are_whispers_five(capfd):
         (("-f", "html", "--word-timestamps", "False"), "-f html needs the times of the words"),
         (("-f", "txt,ctm", "--word-timestamps", "False"), "-f ctm needs the times of the words"),
         (("-f", "textgrid", "--word-timestamps", "False"), "-f textgrid needs the times of the words"),
-        (("-f", "rttm"), "add --separate or --channel each"),
+        (("-f", "rttm"), "add --speakers, --separate or --channel each"),
         (("-f", "srt", "--embed"), "add -f html"),
     ],
 )

@@ -10,6 +10,7 @@ import typer
 from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
 from slyther_cli.commands.eval_codec import codec
+from slyther_cli.commands.eval_diarization import diarization
 from slyther_cli.commands.eval_punctuation import punctuation
 from slyther_cli.commands.eval_speak import speak
 from slyther_cli.commands.eval_transcribe import transcribe
@@ -30,6 +31,7 @@ app.command("transcribe")(transcribe)
 app.command("speak")(speak)
 app.command("codec")(codec)
 app.command("punctuation")(punctuation)
+app.command("diarization")(diarization)
 
 
 @app.command("separate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,8 @@ import typer
 from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
 from slyther_cli.commands.example_reporter import ExampleReporter
+from slyther_cli.decode.segments import Segment
+from slyther_cli.decode.words import Word
 from slyther_cli.errors import UsageError
 from slyther_cli.transcription.options import SearchOptions
 
@@ -75,7 +78,7 @@ def transcribe(
     systems: list[Any] = []
     if model != "none":
         search = SearchOptions(**opt.taken(SearchOptions, locals()))
-        systems.append(_Ours(model, device, threads, search))
+        systems.append(Ours(model, device, threads, search))
     systems += [load_peer(name, folder, threads) for name, folder in peers]
     tell = ExampleReporter(as_json, quiet, "evaluating", "{index}/{examples}, {system}: WER {wer:.0f} %")
     try:
@@ -133,7 +136,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-class _Ours:
+class Ours:
     """The model as `slyther transcribe` runs it, from samples to text."""
 
     def __init__(self, model: str | None, device: str, threads: int | None, search: SearchOptions) -> None:
@@ -151,9 +154,15 @@ class _Ours:
         self.name, self.rate = config.name, self.recogniser.rate
 
     def __call__(self, samples: Any) -> str:
+        return " ".join(segment.text for segment in self._segments(samples))
+
+    def words(self, samples: Any) -> list[Word]:
+        """What is said in samples [n] at ``rate``, with times."""
+        return [word for segment in self._segments(samples) for word in segment.words]
+
+    def _segments(self, samples: Any) -> Iterator[Segment]:
         plan = self.recogniser.plan(len(samples))
         block = 10 * self.rate
-        pieces = self.recogniser.segments(
+        return self.recogniser.segments(
             lambda: (samples[i : i + block] for i in range(0, len(samples), block)), plan
         )
-        return " ".join(segment.text for segment in pieces)

@@ -190,7 +190,7 @@ summary [train] Training is over.
   ...
 
 summary [eval] The figures; see docs/training.md.
-  task  text  eval_separate, eval_transcribe, eval_speak, eval_codec
+  task  text  eval_separate, eval_transcribe, eval_diarization, eval_punctuation, eval_speak, eval_codec
   ...
 
 model [models] An architecture of a size.

@@ -208,6 +208,23 @@ def transcribe(
             autocompletion=completing.models("separate"),
         ),
     ] = None,
+    speakers: Annotated[
+        str | None,
+        typer.Option(
+            help="Label who says what, of people who take turns, by their voices: how many, or auto. "
+            "By default no labels.",
+            metavar="auto|N",
+            rich_help_panel=opt.INPUT,
+        ),
+    ] = None,
+    speaker_names: Annotated[
+        str | None,
+        typer.Option(
+            help="Names in place of S1, S2, ..., separated by commas; by default those labels.",
+            metavar="NAMES",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = None,
     resume: opt.Resume = False,
     raw: opt.Raw = None,
     manifest: opt.Manifest = None,
@@ -232,7 +249,7 @@ def transcribe(
       slyther transcribe talk.wav -f srt > talk.srt
       slyther transcribe calls/ -f srt,html -o text --jobs 4
       slyther transcribe call.wav --channel each   # one speaker per channel
-      slyther transcribe meeting.wav --separate    # two speakers in one channel
+      slyther transcribe meeting.wav --speakers 3  # people who take turns
 
     Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or
     download, 6 device or memory, 130 and 143 when stopped by a signal.

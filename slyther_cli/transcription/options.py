@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from slyther_cli.checkpoints.config import shorten
 from slyther_cli.errors import UsageError
 from slyther_cli.jobs.options import BatchOptions, Options
 
 EACH = "each"  # the channel that stands for all, each for itself
 LANGUAGES = ("en", "english")
+AUTO = "auto"  # as many speakers as are heard
+MOST_SPEAKERS = 12
+LONGEST_NAME = 100  # letters
+LABEL = re.compile(r"S[0-9]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +73,10 @@ class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
     ``words``         whether json has the words of a segment, with their times.
     ``separate``      pull two speakers apart first, and label what each says "S1", "S2".
     ``separate_model``  name or folder of another separation model.
+    ``speakers``      of people who take turns, label who says what "S1", "S2", by their voices: "auto", or
+                      how many there are.
+    ``speaker_names`` names in place of "S1", "S2", in this order, parted by commas in one text; those without
+                      one keep their label.
 
     ``channel`` may also be "each": what is said in each channel, labelled "S1", "S2", as in recordings of
     telephone calls.
@@ -80,15 +90,33 @@ class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
     words: bool = True
     separate: bool = False
     separate_model: str | os.PathLike[str] | None = None
+    speakers: int | str | None = None
+    speaker_names: Sequence[str] | str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.speakers, str) and self.speakers.isdecimal() and self.speakers.isascii():
+            self._becomes("speakers", int(self.speakers[:9]))
+        names = self.speaker_names
+        if names is not None:
+            names = names.split(",") if isinstance(names, str) else names
+            self._becomes("speaker_names", tuple(name.strip() for name in names))
         self._becomes("formats", (self.formats,) if isinstance(self.formats, str) else tuple(self.formats))
 
     @property
     def by_channel(self) -> bool:
         """Whether the recording's channels are the speakers."""
         return self.channel == EACH
+
+    @property
+    def tells_speakers(self) -> bool:
+        """Whether segments are labelled with who speaks."""
+        return self.by_channel or self.separate or self.speakers is not None
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names that the user gave, by label."""
+        return {f"S{i}": name for i, name in enumerate(self.speaker_names or (), 1)}
 
     def check(self) -> None:
         from slyther_cli.decode.formats import BY_WORDS, chosen_formats
@@ -109,7 +137,25 @@ class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
         chosen = chosen_formats(self.formats)
         if not self.words and (form := next((one for one in chosen if one in BY_WORDS), None)):
             raise UsageError(f"-f {form} needs the times of the words: leave out --word-timestamps")
-        if "rttm" in chosen and not self.by_channel and not self.separate:
-            raise UsageError("-f rttm says who speaks when: add --separate or --channel each")
+        if "rttm" in chosen and not self.tells_speakers:
+            raise UsageError("-f rttm says who speaks when: add --speakers, --separate or --channel each")
         if self.embed and "html" not in chosen:
             raise UsageError("--embed puts the sound into a page: add -f html")
+        self._check_speakers()
+
+    def _check_speakers(self) -> None:
+        many, names = self.speakers, self.speaker_names or ()
+        if many is not None and many != AUTO and not (type(many) is int and 1 <= many <= MOST_SPEAKERS):
+            raise UsageError(f"--speakers {shorten(many)}: auto, or a number from 1 to {MOST_SPEAKERS}")
+        if many is not None and (self.separate or self.by_channel):
+            other = "--separate" if self.separate else "--channel each"
+            raise UsageError(f"--speakers and {other} both say who speaks: leave one out")
+        if self.speaker_names is not None and not self.tells_speakers:
+            raise UsageError("--speaker-names needs --speakers, --separate or --channel each")
+        for name in names:
+            if not name or not name.isprintable() or len(name) > LONGEST_NAME:
+                raise UsageError(f"--speaker-names: {shorten(name)} is no name")
+            if LABEL.fullmatch(name) or names.count(name) > 1:
+                raise UsageError(f"--speaker-names: {shorten(name)} would stand for two")
+        if isinstance(many, int) and len(names) > many:
+            raise UsageError(f"--speaker-names has {len(names)} names for --speakers {many}")

@@ -21,6 +21,7 @@ from slyther_cli.models.punctuation import (
     MIXED,
     QUESTION,
     STOP,
+    TERMINAL,
     TITLE,
     UPPER,
 )
@@ -59,17 +60,21 @@ class Punctuator:
         ):
             raise ModelError(f"model {about.name}: its forms are not words by themselves in small letters")
 
-    def restore(self, words: Sequence[str]) -> list[str]:
-        """``words`` (in small letters, without marks) with marks and capitals."""
-        return self.punctuate(words).words
+    def restore(self, words: Sequence[str], turns: Sequence[int] = ()) -> list[str]:
+        """``words`` (in small letters, without marks) with marks and capitals; see :meth:`punctuate`."""
+        return self.punctuate(words, turns).words
 
-    def punctuate(self, words: Sequence[str]) -> Punctuated:
+    def punctuate(self, words: Sequence[str], turns: Sequence[int] = ()) -> Punctuated:
         """``words`` with marks and capitals, and where sentences end; the first word begins one, the last one
-        ends one. A word that has capitals already keeps its letters."""
+        ends one, and so do those of each speaker's turn. ``turns``: the numbers of the words that another
+        speaker begins with, above 0. A word that has capitals already keeps its letters."""
         if not words:
             return Punctuated([], [])
         marks, cases = read(self.network, self.tokenizer, words, ended=True)
-        cases[0] = cases[0] if cases[0] != LOWER else TITLE
+        for first in (0, *turns):
+            if first and marks[first - 1] not in TERMINAL:
+                marks[first - 1] = STOP
+            cases[first] = cases[first] if cases[first] != LOWER else TITLE
         settle(marks, cases)
         out = [
             written(word, int(mark), int(case), self.forms)

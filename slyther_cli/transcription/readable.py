@@ -36,7 +36,7 @@ class Readable:
         return f"marks and capitals by {self.punctuator.name}, numbers in digits; --plain leaves both out"
 
     def __call__(self, segments: Iterable[Segment]) -> Iterator[Segment]:
-        """All segments of one voice, in order of time."""
+        """All segments of one voice, or of several that take turns, in order of time."""
         words = [word for segment in segments for word in segment.words]
         segmenter = self._segmenter()
         yield from segmenter.push(self.words(words, round(segmenter.pause * segmenter.rate)))
@@ -44,7 +44,8 @@ class Readable:
 
     def words(self, words: list[Word], pause: int) -> list[Word]:
         """The words with marks, capitals and digits; no number spans ``pause`` samples of silence."""
-        texts = self.punctuator.restore([word.text for word in words])
+        turns = [i for i in range(1, len(words)) if words[i].speaker != words[i - 1].speaker]
+        texts = self.punctuator.restore([word.text for word in words], turns)
         marked = [word._replace(text=text) for word, text in zip(words, texts, strict=True)]
         return written_words(marked, pause=pause)
 

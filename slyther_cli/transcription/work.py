@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -34,11 +34,12 @@ from slyther_cli.jobs.work import Outputs, Turn, nobody
 from slyther_cli.separation.job import Separation
 from slyther_cli.separation.options import SeparateOptions
 from slyther_cli.transcription.coverage import Coverage
+from slyther_cli.transcription.diarization import WORK_SHARE, Diarizer
 from slyther_cli.transcription.multi_speaker import ByChannel, KeptVoices, Separated, voices
 from slyther_cli.transcription.options import LayoutOptions, SearchOptions, TranscribeOptions
 from slyther_cli.transcription.readable import Readable, punctuation_of
 from slyther_cli.transcription.review import check_length, listen_again
-from slyther_cli.transcription.writer import Row, Sink, Stop, row_of
+from slyther_cli.transcription.writer import Named, Row, Sink, Stop, row_of
 
 Event = dict[str, Any]
 Rows = Generator[Row, None, None]
@@ -57,6 +58,7 @@ class Transcription(Batch):
     keep: bool
     recogniser: Any = None
     readable: Any = None
+    diarizer: Diarizer | None = None
 
     @cached_property
     def separating(self) -> Separation | None:
@@ -90,6 +92,11 @@ class Transcription(Batch):
                 why = "its speakers are separated first"
             elif self.options.by_channel:
                 why = "its channels are heard one after the other"
+            elif self.options.speakers is not None:
+                if self.config.config.get("causal"):
+                    raise UsageError(
+                        "standard input is heard live, and --speakers needs all of a recording: name a file"
+                    )
             elif self.config.config.get("causal"):
                 live = listen(stream, "standard input", self.options.channel, sample_rate(self.config))
                 if isinstance(live, LiveReader):
@@ -114,6 +121,8 @@ class Transcription(Batch):
         punctuation = None if self.options.plain else punctuation_of(self.config)
         if punctuation is not None:
             self.readable = Readable(punctuation, self.recogniser.segmenter)
+        if (many := self.options.speakers) is not None:
+            self.diarizer = Diarizer(self.recogniser.rate, many if isinstance(many, int) else None, device)
         self.device = device
 
     @cached_property
@@ -126,10 +135,15 @@ class Transcription(Batch):
 
         return cost(work, self.recogniser.rate)
 
+    @cached_property
+    def _labelling(self) -> float:
+        """Seconds of work that tell the speakers of a second of sound."""
+        return self.diarizer.cost() if self.diarizer is not None else 0.0
+
     def cost(self, apart: Separated | ByChannel | None) -> float:
         """Seconds of work for a second of sound."""
         if apart is None:
-            return self._hearing
+            return self._hearing + self._labelling
         separating = self.separating.cost if self.separating is not None else 0.0
         return separating + apart.count * self._hearing
 
@@ -146,6 +160,8 @@ class Transcription(Batch):
         lines = (*plan.describe(), *self.recogniser.describe())
         if self.readable is not None:
             lines = (*lines, self.readable.describe())
+        if self.diarizer is not None:
+            lines = (*lines, self.diarizer.describe())
         apart: Separated | ByChannel | None = None
         if self.separating is not None:
             apart = Separated(file, self.separating)
@@ -172,15 +188,16 @@ class Transcription(Batch):
             work = job or kept
             progress = self.progress(name, turn, seconds, started, work)
             sink = stack.enter_context(self._sink(name, outputs, part_name(paths)))
-            coverage, speech_filter = Coverage(reader.rate), self.recogniser.speech_filter()
+            coverage, named = Coverage(reader.rate), Named(o.names)
+            speech_filter = self.recogniser.speech_filter()
             others: list[SpeechFilter] = []  # of the voices
             if apart is not None:
                 stem, phrase = partial(self._stem, notes), partial(self._phrase, coverage, others)
                 rows = voices(apart, stem, phrase, coverage, progress, notes, o.work_dir, kept)
             else:
-                rows = self._rows(reader, plan, coverage, progress, job, speech_filter)
+                rows = self._rows(reader, plan, coverage, progress, job, speech_filter, notes)
             for row, count in stack.enter_context(closing(rows)):
-                sink.put(row, count)
+                sink.put(named.row(row), count)
             sink.recording.seconds = seconds
             if "html" in outputs:
                 listen_again(sink.recording, file, reader, o, stack)
@@ -190,7 +207,7 @@ class Transcription(Batch):
                 work.remove()
         if apart is None:
             notes += reader.notes
-        notes += filter(None, [coverage.note(), speech_filter.joined(others).note()])
+        notes += filter(None, [coverage.note(), speech_filter.joined(others).note(), named.note()])
         return self._done(name, reader, sink, notes, lines, started)
 
     def _sink(self, name: str, outputs: Outputs, part: str | None = None) -> Sink:
@@ -211,14 +228,34 @@ class Transcription(Batch):
         reader: AudioReader,
         plan: Any,
         coverage: Coverage,
-        progress: Any,
+        progress: Callable[[float], None],
         job: Any,
         speech_filter: SpeechFilter,
+        notes: list[str],
     ) -> Generator[Row]:
+        share = 1.0 if self.diarizer is None else 1.0 - WORK_SHARE
         how = {"job": job, "speech_filter": speech_filter}
-        with closing(self._segments(reader, plan, coverage, progress, **how)) as segments:
-            for segment in self._read(segments):
+        heard = self._segments(reader, plan, coverage, lambda done: progress(share * done), **how)
+        with closing(heard) as segments:
+            labelled: Iterator[Segment] = segments
+            if self.diarizer is not None:
+                words = [word for segment in segments for word in segment.words]
+                labelled = self._by_speaker(
+                    words, reader, lambda done: progress(share + WORK_SHARE * done), notes
+                )
+            for segment in self._read(labelled):
                 yield self._row(segment, coverage)
+
+    def _by_speaker(
+        self, words: list[Word], reader: AudioReader, progress: Callable[[float], None], notes: list[str]
+    ) -> Iterator[Segment]:
+        """The segments of speakers who take turns; a segment has one."""
+        assert self.diarizer is not None
+        words = self.diarizer(words, lambda: reader.blocks(BLOCK), progress)
+        notes += filter(None, [self.diarizer.note(words)])
+        segmenter = self.recogniser.segmenter()
+        yield from segmenter.push(words)
+        yield from segmenter.flush()
 
     def _read(self, segments: Iterator[Segment]) -> Iterator[Segment]:
         """As people write them, where the recogniser names a model for that and nobody wants them plain."""

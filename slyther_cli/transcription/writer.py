@@ -74,6 +74,30 @@ def row_of(segment: Segment, rate: int, words: bool, coverage: Coverage | None) 
     return segment.as_dict(0, rate, words=words), len(segment.words)
 
 
+class Named:
+    """Puts names in place of labels. ``names``: by label. What is left over is told by ``note``."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names, self._labels = names, set[str]()
+
+    def row(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The segment with its speaker's name."""
+        label = row.get("speaker")
+        if label is None:
+            return row
+        self._labels.add(label)
+        return {**row, "speaker": self._names.get(label, label)}
+
+    def note(self) -> str | None:
+        """A sentence for the user, if there is something to say."""
+        left = [name for label, name in self._names.items() if label not in self._labels]
+        if not left:
+            return None
+        heard = len(self._labels)
+        there = f"{heard} speakers are" if heard > 1 else "one speaker is" if heard else "no speaker is"
+        return f"nothing is said by {', '.join(left)}: {there} in the transcript"
+
+
 class Stop:
     """Ctrl-C or a signal in this context ends it, and not the work: ``by`` is what came, to be raised later.
 
