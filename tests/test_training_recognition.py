@@ -2,6 +2,7 @@
 speech is a code of tones: every letter is a pitch."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -253,3 +254,12 @@ def test_recorded_noise_lies_under_the_speech_and_needs_recordings(speech, home,
     path = config(home, 5, **{"[augment]": "[augment]\nrecorded_noise = 0.5"})
     assert main(["train", "transcribe", "-c", str(path), "-o", str(tmp_path / "run")]) == 2
     assert "noises in [data]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [("", "characters"), ("-phones", "phones"), ("-decoder", "unigram"), ("-hubert", "characters")],
+)
+def test_examples_can_be_read(name, units):
+    found = read_config(Path(__file__).parents[1] / f"examples/train-transcribe{name}.toml")
+    assert found.data.manifests and found.text.units == units
