@@ -196,7 +196,7 @@ class Checkpoint(Kind):
         }
         torch.save(means, self.home / "recogniser" / "normalizer.ckpt")
         pieces = SentencePieceTokenizer.train(["ABBA CAB", "DAB BAD"], 11, kind="bpe", case="upper")
-        (self.home / "recogniser" / "tokenizer.ckpt").write_bytes(pieces._model)
+        (self.home / "recogniser" / "tokenizer.ckpt").write_bytes(pieces.model)
         tiny_voices(self.home / "voices")
         (self.home / "voice").mkdir()
         made = self.home / "voices" / "aligned" / voice.VOICE_FILE

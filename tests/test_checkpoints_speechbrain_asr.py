@@ -55,7 +55,7 @@ def write(
     statistics |= {"spk_dict_mean": {}, "spk_dict_std": {3: torch.ones(2)}, "spk_dict_count": {}}
     torch.save(statistics, folder / normalizer)
     if tokenizer:
-        (folder / tokenizer).write_bytes(PIECES._model)
+        (folder / tokenizer).write_bytes(PIECES.model)
     return model
 
 
@@ -189,7 +189,7 @@ def test_the_tokenizer_comes_along(tmp_path, where, capfd):
     run = tmp_path / "mine" / "1234"
     write(run / "save" / "CKPT+a", tokenizer=None)
     path = tmp_path / "other.model" if where == "named" else run / where
-    path.write_bytes(PIECES._model)
+    path.write_bytes(PIECES.model)
     how = ["--tokenizer", str(path)] if where == "named" else []
     code = main(["weights", "import", str(run), "-o", str(tmp_path / "out"), "--json", *how])
     out = capfd.readouterr().out
@@ -203,7 +203,7 @@ def test_the_tokenizer_comes_along(tmp_path, where, capfd):
 def test_case_is_read_off_the_pieces(tmp_path):
     for text, case in ((["ab ba", "bad"], "lower"), (["AB BA", "BAD"], "upper"), (["Ab bA", "bAd"], "keep")):
         made = SentencePieceTokenizer.train(text, 10, kind="char", case="keep")
-        (tmp_path / "t.model").write_bytes(made._model)
+        (tmp_path / "t.model").write_bytes(made.model)
         assert speechbrain_asr.read_tokenizer(tmp_path / "t.model").case == case
 
 
@@ -213,10 +213,10 @@ def test_refused_tokenizers(tmp_path, capfd):
     assert "cannot read" in refused(tmp_path, tokenizer=tmp_path / "none")
     (tmp_path / "a.model").write_bytes(b"nothing of the kind")
     assert "is not a SentencePiece model" in refused(tmp_path)
-    (tmp_path / "b.model").write_bytes(PIECES._model)
+    (tmp_path / "b.model").write_bytes(PIECES.model)
     assert "has 2 tokenizers" in refused(tmp_path)
     other = SentencePieceTokenizer.train(["AB BA"], 7, kind="char", case="upper")
-    (tmp_path / "b.model").write_bytes(other._model)
+    (tmp_path / "b.model").write_bytes(other.model)
     assert "has 7 tokens, the model writes 11" in refused(tmp_path, tokenizer=tmp_path / "b.model")
     assert not (tmp_path / "out").exists()
     code = main(["weights", "import", str(tmp_path), "-o", str(tmp_path / "out")])

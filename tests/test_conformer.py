@@ -179,7 +179,7 @@ def test_a_checkpoint_is_imported(tmp_path):
     torch.save(state, tmp_path / "model.ckpt")
     torch.save({"glob_mean": torch.zeros(80), "glob_std": torch.ones(80)}, tmp_path / "normalizer.ckpt")
     pieces = SentencePieceTokenizer.train(["ABBA CAB", "DAB BAD"], 11, kind="bpe", case="upper")
-    (tmp_path / "tokenizer.ckpt").write_bytes(pieces._model)
+    (tmp_path / "tokenizer.ckpt").write_bytes(pieces.model)
     loaded, config = store.load(speechbrain_asr.import_folder(tmp_path, tmp_path / "mine"))
     assert config.architecture == "conformer" and loaded.config == model.config
     features = torch.randn(1, 30, 80)
