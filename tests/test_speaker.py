@@ -129,7 +129,7 @@ def run(tmp_path_factory) -> Path:
     (folder / "c.toml").write_text(
         'teacher = "t.npz"\n[model]\nwidth = 16\nn_layers = 2\npooled = 16\ndim = 8\n[data]\n'
         'manifests = ["m.tsv"]\ncache = "."\n[batch]\nspeakers = 4\nlengths = [0.5, 1.0]\ndev_seconds = 0.5\n'
-        "[loop]\nsteps = 40\nwarmup = 2\nlr = 1e-2\naverage = 0.5\n"
+        "[loop]\nsteps = 100\nwarmup = 2\nlr = 1e-2\naverage = 0.5\n"
     )
     return folder
 
