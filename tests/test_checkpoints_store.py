@@ -410,3 +410,12 @@ def test_companions_stand_beside_the_weights_and_are_replaced_with_them(tmp_path
     with pytest.raises(OutputError, match=r"notes\.txt"):
         save(tmp_path / "m", model, companions=CharTokenizer("ab").save)
     assert load_tokenizer(tmp_path / "m").encode("z") == [3]
+
+
+def test_loading_models_does_not_import_torchs_compiler():
+    """It takes two seconds, and torch does it to draw normal numbers on the meta device."""
+    lines = ["import sys", "from slyther_cli.checkpoints import store"]
+    lines += [f"store.load({name!r})" for name in ("codec-16k", "punctuation-en", "vall-me-16k-en")]
+    lines += ["sys.exit('torch._dynamo' in sys.modules)"]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -228,7 +228,7 @@ def check_fit(config: ModelConfig, shapes: dict[str, tuple[int, ...]], label: st
         layout.check_config(config.architecture, config.config, shapes)
     except ModelError as e:
         raise ModelError(f"{label} does not fit its config: {e}") from e
-    with torch.device("meta"):
+    with registry.shapes_only():
         wanted = {k: tuple(t.shape) for k, t in build(config, label).state_dict().items()}
     missing = sorted(wanted.keys() - shapes.keys())
     extra = sorted(shapes.keys() - wanted.keys())

@@ -31,7 +31,7 @@ class MelFrames(nn.Module):
         self.hop, self.step, self.per_frame = hop, hop // per_frame, per_frame
         self.size = 4 * self.step
         self.margin = (self.size - self.step) // 2
-        window = torch.hann_window(self.size)
+        window = torch.hann_window(self.size, device="cpu")
         self.register_buffer("window", window / window.square().sum().sqrt(), persistent=False)
         self.register_buffer("filters", mel_filters(sample_rate, self.size, n_mels), persistent=False)
 
@@ -86,10 +86,10 @@ class SpectrumWriter(nn.Module):
         self.head = nn.Linear(d, 2 * bins)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
-        self.register_buffer("window", torch.hann_window(self.size), persistent=False)
+        self.register_buffer("window", torch.hann_window(self.size, device="cpu"), persistent=False)
         weights = mel.filters / mel.filters.sum(1, keepdim=True).clamp(min=1e-6)
         self.register_buffer("between", weights.t().contiguous(), persistent=False)  # [n_mels, bins]
-        self.register_buffer("centre", math.pi * torch.arange(bins), persistent=False)
+        self.register_buffer("centre", math.pi * torch.arange(bins, device="cpu"), persistent=False)
         self.reach = -(-(3 + ConvNeXtBlock.REACH * n_layers + 2) // mel.per_frame)
         """Frames on either side that a frame's samples depend on."""
 
@@ -132,8 +132,8 @@ def mel_filters(rate: int, size: int, bands: int) -> Tensor:
     """Triangles of equal width in mel from 0 Hz to ``rate`` / 2 with weights that sum to 1 each,
     [size / 2 + 1, bands]. A triangle narrower than a bin takes the bin nearest to its middle."""
     top = 2595 * math.log10(1 + rate / 2 / 700)
-    corners = 700 * (10 ** (torch.linspace(0, top, bands + 2) / 2595) - 1) / (rate / size)
-    bins = torch.arange(size // 2 + 1)[:, None]
+    corners = 700 * (10 ** (torch.linspace(0, top, bands + 2, device="cpu") / 2595) - 1) / (rate / size)
+    bins = torch.arange(size // 2 + 1, device="cpu")[:, None]
     low, middle, high = corners[:-2], corners[1:-1], corners[2:]
     weights = torch.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clamp(min=0)
     nearest = (bins == middle.round()).float()

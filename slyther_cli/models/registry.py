@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -223,9 +224,24 @@ def build(architecture: str, config: dict[str, Any]):
         raise ModelError(f"{architecture}: {error}") from None
 
 
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """Networks built inside have tensors without values, on the meta device. Normal numbers are not drawn:
+    torch would import its compiler for them there, which takes two seconds."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Undrawn(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if getattr(function, "__name__", "") == "normal_":
+                return args[0] if args else kwargs["tensor"]
+            return function(*args, **(kwargs or {}))
+
+    with torch.device("meta"), Undrawn():
+        yield
+
+
 def parameter_count(architecture: str, config: dict[str, Any]) -> int:
     """Parameters of a size, counted without allocating them."""
-    import torch
-
-    with torch.device("meta"):
+    with shapes_only():
         return sum(p.numel() for p in build(architecture, config).parameters())
