@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slyther_cli.errors import UsageError
+from slyther_cli.research.training.settings import model_place
 
 
 def pretrained(config: Any, base: Path) -> tuple[Any, Any]:
@@ -24,8 +25,7 @@ def pretrained(config: Any, base: Path) -> tuple[Any, Any]:
         raise UsageError("start_from brings its own HuBERT: leave hubert out")
     if config.model.get("top", "none") == "none" and config.batch.intermediate:
         raise UsageError('[batch] intermediate must be 0 where [model] top is "none": no layer is midway')
-    beside = base / config.hubert
-    model = store.load(beside if beside.exists() else config.hubert, expect_architecture="hubert")[0]
+    model = store.load(model_place(config.hubert, base), expect_architecture="hubert")[0]
     sizes = sizes_of(model.config)  # type: ignore[arg-type]
     known = sorted(k for k, v in config.model.items() if k in sizes and k != "dropout" and sizes[k] != v)
     if known:

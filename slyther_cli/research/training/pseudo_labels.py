@@ -24,6 +24,7 @@ from slyther_cli.audio.features import FLOOR, mel_bands
 from slyther_cli.errors import InputError, OutputError, UsageError
 from slyther_cli.files import whole
 from slyther_cli.models.hubert import HOP, WINDOW, frames_of
+from slyther_cli.research.training.settings import model_place
 
 N_FFT, BANDS, CEPSTRA, REACH = 512, 26, 13, 2
 ROUNDS = 30  # of k-means at most
@@ -160,7 +161,7 @@ def _layer_of(c: UnitsConfig, base: Path) -> tuple[Frames, str]:
     """What computes the frames of a HuBERT's layer, and a text that changes with its weights."""
     from slyther_cli.checkpoints import store
 
-    folder = base / c.source if (base / c.source).exists() else store.resolve(c.source)
+    folder = store.resolve(model_place(c.source, base))
     model: Any = store.load(folder, expect_task="represent")[0]
     if c.layer > model.config.n_layers:
         raise UsageError(f"{c.source} has {model.config.n_layers} layers, no layer {c.layer}")

@@ -33,7 +33,7 @@ from slyther_cli.research.training.punctuation_data import (
     batch_of,
     read_books,
 )
-from slyther_cli.research.training.settings import read_settings, starting_model
+from slyther_cli.research.training.settings import model_place, read_settings, starting_model, table_paths
 from slyther_cli.research.training.workers import run
 
 LEANINGS = (0.0, -0.25, -0.5, -0.75, -1.0)
@@ -82,10 +82,9 @@ class PunctuationTask:
         self.model.to(device)
         tokenizer = None
         if config.start_from:
-            beside = base / config.start_from
-            tokenizer = load_tokenizer(resolve(beside if beside.exists() else config.start_from, "punctuate"))
+            tokenizer = load_tokenizer(resolve(model_place(config.start_from, base), "punctuate"))
         data = config.data
-        manifests = [base / Path(m).expanduser() for m in data.manifests]
+        manifests = table_paths(data.manifests, base)
         self.books = Books(manifests, data.train_split, data.wrapped, self.settings["vocab"], tokenizer)
         self.tokenizer = self.books.tokenizer
         if not config.start_from:

@@ -38,7 +38,7 @@ from slyther_cli.research.training.recognition_data import (
     padded,
     spec_augment,
 )
-from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
+from slyther_cli.research.training.settings import DataConfig, model_place, read_settings, starting_model
 from slyther_cli.research.training.workers import run
 
 FITTED_ON = 300  # utterances that the features' mean and deviation are taken from
@@ -122,10 +122,9 @@ class RecognitionTask:
             config, hubert = pretrained(config, base)
         if config.start_from:
             model, self.architecture, self.settings = starting_model(config, base, "transcribe")
-            beside = base / config.start_from
             from slyther_cli.checkpoints import store
 
-            self.tokenizer = load_tokenizer(beside if beside.exists() else store.resolve(config.start_from))
+            self.tokenizer = load_tokenizer(store.resolve(model_place(config.start_from, base)))
             if config.text.units == "phones" and not isinstance(self.tokenizer, PhoneTokenizer):
                 letters, self.tokenizer = self.tokenizer, PhoneTokenizer()
                 model, self.settings = phones_for_letters(model, self.architecture, self.settings, letters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,17 @@ from slyther_cli.research.training.data import SpeechPool
 from slyther_cli.research.training.noises import read_noises
 
 Settings = TypeVar("Settings")
+
+
+def model_place(name: str, base: Path) -> Path | str:
+    """What a configuration in ``base`` means by a model: a folder relative to it, else a model's name."""
+    beside = base / name
+    return beside if beside.exists() else name
+
+
+def table_paths(names: Sequence[str], base: Path) -> list[Path]:
+    """Where the manifests are that a configuration in ``base`` names."""
+    return [base / Path(name).expanduser() for name in names]
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class DataConfig:
 
     def manifest_paths(self, base: Path) -> list[Path]:
         """Where ``manifests`` are."""
-        return [base / Path(m).expanduser() for m in self.manifests]
+        return table_paths(self.manifests, base)
 
     def pools(self, base: Path, rate: int) -> tuple[SpeechPool, SpeechPool]:
         """The speech to train on and to validate on."""
@@ -49,7 +61,7 @@ class DataConfig:
 
     def recordings(self, base: Path, rate: int) -> list[np.ndarray]:
         """The recorded noise of the training split, [samples] each."""
-        manifests = [base / Path(m).expanduser() for m in self.noises]
+        manifests = table_paths(self.noises, base)
         return read_noises(manifests, self.train_split, rate) if manifests else []
 
 
@@ -114,8 +126,7 @@ def starting_model(config: Any, base: Path, task: str) -> tuple[Any, str, dict[s
     if config.start_from:
         from slyther_cli.checkpoints import store
 
-        beside = base / config.start_from
-        model, loaded = store.load(beside if beside.exists() else config.start_from, expect_task=task)
+        model, loaded = store.load(model_place(config.start_from, base), expect_task=task)
         return model, loaded.architecture, registry.full_config(loaded.architecture, loaded.config)
     settings = registry.full_config(config.architecture, config.model)
     return registry.build(config.architecture, settings), config.architecture, settings

@@ -26,7 +26,7 @@ from slyther_cli.models.vall_sampling import Voice
 from slyther_cli.research.training.codec_dataset import Encoding, Spoken, SpokenCodes, collate
 from slyther_cli.research.training.loader import BatchLoader
 from slyther_cli.research.training.loop import LoopConfig, Peers
-from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
+from slyther_cli.research.training.settings import DataConfig, model_place, read_settings, starting_model
 from slyther_cli.research.training.workers import run
 
 DEV_SEED = 12345
@@ -74,8 +74,7 @@ def load_codec(name: str, base: Path) -> tuple[Codec, str, str]:
     """The codec, its own name, and a short hash of its weights. Raises :class:`ModelError`."""
     from slyther_cli.checkpoints import store
 
-    beside = base / name
-    folder = store.resolve(beside if beside.exists() else name)
+    folder = store.resolve(model_place(name, base))
     codec, config = store.load(folder, expect_task="codec")
     assert isinstance(codec, Codec)
     return codec, config.name, hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()[:16]
