@@ -16,7 +16,7 @@ import pytest
 from tools import slyther
 
 from slyther_cli import __version__, app
-from slyther_cli.commands import models, options, output
+from slyther_cli.commands import models, output, parsing
 from slyther_cli.errors import DeviceError, InputError, ModelError
 from slyther_cli.scan import cpu
 
@@ -242,13 +242,13 @@ def test_exit_codes_of_a_batch():
     [("1GB", 10**9), ("500 mb", 5 * 10**8), ("2GiB", 2 << 30), ("1.5g", 15 * 10**8), ("123", 123)],
 )
 def test_sizes(text, size):
-    assert options.parse_size(text) == size
+    assert parsing.parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "1XB", "0", "1e9", "nan", "٣GB"])
 def test_no_sizes(text):
     with pytest.raises(Exception, match=r"size|memory"):
-        options.parse_size(text)
+        parsing.parse_size(text)
 
 
 def test_words_for_times():

@@ -7,7 +7,7 @@ import pytest
 
 MODULES = (
     "audio.discover",
-    "commands.options",
+    "commands.parsing",
     "decode.align",
     "decode.ctc",
     "decode.subtitles",

@@ -12,7 +12,7 @@ from slyther_cli import app, untrusted
 from slyther_cli.checkpoints import speechbrain, store
 from slyther_cli.checkpoints.config import read_config, read_json
 from slyther_cli.commands import settings
-from slyther_cli.commands.options import parse_numbers, parse_size
+from slyther_cli.commands.parsing import parse_numbers, parse_size
 from slyther_cli.decode.arpa import read_arpa
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.models import registry

@@ -10,7 +10,8 @@ import typer
 from slyther_cli.commands import output
 from slyther_cli.commands.bench_efficiency import efficiency
 from slyther_cli.commands.bench_transcribe import transcribe
-from slyther_cli.commands.options import Device, Json, WorkDir, listed, new_app, parse_seconds, parse_size
+from slyther_cli.commands.options import Device, Json, WorkDir, new_app
+from slyther_cli.commands.parsing import listed, parse_seconds, parse_size
 
 app = new_app(help="Measure how fast slyther runs on this machine.")
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import Device, Json, parse_seconds, parse_size
+from slyther_cli.commands.options import Device, Json
+from slyther_cli.commands.parsing import parse_seconds, parse_size
 
 
 class Task(StrEnum):

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import Json, Recogniser, WorkDir, listed, parse_seconds, parse_size
+from slyther_cli.commands.options import Json, Recogniser, WorkDir
+from slyther_cli.commands.parsing import listed, parse_seconds, parse_size
 
 PARTS = ("cost", "times", "search")
 

@@ -10,6 +10,7 @@ import typer
 from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
 from slyther_cli.commands.example_reporter import ExampleReporter
+from slyther_cli.commands.parsing import parse_numbers
 
 
 def diarization(
@@ -58,7 +59,7 @@ def diarization(
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
     """
     output.json_asked = as_json
-    numbers = [int(n) for n in opt.parse_numbers(speakers_in_talk, "numbers of speakers", "2,3,5")]
+    numbers = [int(n) for n in parse_numbers(speakers_in_talk, "numbers of speakers", "2,3,5")]
     import torch
 
     from slyther_cli.checkpoints.places import cache_dir

@@ -10,6 +10,7 @@ import typer
 from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
 from slyther_cli.commands.example_reporter import ExampleReporter
+from slyther_cli.commands.parsing import listed
 
 
 def speak(
@@ -68,7 +69,7 @@ def speak(
     chosen = scores.choose_examples(manifest, split, examples, seed, prompts)
     tell = ExampleReporter(as_json, quiet, "listening", "{index}/{examples} {system}")
     try:
-        names = opt.listed(systems)
+        names = listed(systems)
         report = scores.evaluate_speech(speaker, chosen, sphinx, embed, names, seed, tell)
     finally:
         tell.bar.clear()

@@ -10,6 +10,7 @@ import typer
 from slyther_cli.commands import completing
 from slyther_cli.commands import options as opt
 from slyther_cli.commands.output import Reporter, exit_code
+from slyther_cli.commands.parsing import parse_size
 from slyther_cli.errors import UsageError
 from slyther_cli.separation.options import SeparateOptions
 
@@ -115,7 +116,7 @@ def separate(
     options = opt.taken(
         SeparateOptions,
         locals(),
-        memory_limit=opt.parse_size(memory_limit),
+        memory_limit=parse_size(memory_limit),
         existing=opt.existing(force, skip_existing),
         filename=opt.template(filename, flat, SeparateOptions.filename),
     )

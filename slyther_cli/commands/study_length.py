@@ -9,7 +9,8 @@ import typer
 
 from slyther_cli.commands import output
 from slyther_cli.commands.example_reporter import ExampleReporter
-from slyther_cli.commands.options import Json, Quiet, Split, Threads, listed
+from slyther_cli.commands.options import Json, Quiet, Split, Threads
+from slyther_cli.commands.parsing import listed
 from slyther_cli.errors import UsageError
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import Force, Json, Quiet, check_new, parse_size
+from slyther_cli.commands.options import Force, Json, Quiet, check_new
+from slyther_cli.commands.parsing import parse_size
 from slyther_cli.errors import UsageError
 
 

@@ -12,6 +12,7 @@ import typer
 from slyther_cli.commands import completing, whisper
 from slyther_cli.commands import options as opt
 from slyther_cli.commands.output import Reporter, as_it_is, can_draw, exit_code
+from slyther_cli.commands.parsing import listed, parse_size
 from slyther_cli.errors import UsageError
 from slyther_cli.transcription.options import LayoutOptions, TranscribeOptions
 
@@ -254,12 +255,12 @@ def transcribe(
     Exit codes: 0 all done, 1 unexpected error, 2 usage, 3 some inputs failed, 4 all failed, 5 model or
     download, 6 device or memory, 130 and 143 when stopped by a signal.
     """
-    inputs, formats, highlighted = opt.named(inputs, manifest), opt.listed(format), _flag(whisper_highlight)
+    inputs, formats, highlighted = opt.named(inputs, manifest), listed(format), _flag(whisper_highlight)
     to_stdout = output_dir == "-" or (output_dir is None and _is_one(inputs, formats, manifest))
     options = opt.taken(
         TranscribeOptions,
         locals(),
-        memory_limit=opt.parse_size(memory_limit),
+        memory_limit=parse_size(memory_limit),
         existing=opt.existing(force, skip_existing),
         filename=opt.template(filename, flat, TranscribeOptions.filename),
         words=bool(_flag(word_times)),

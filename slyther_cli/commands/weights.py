@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from slyther_cli.commands import output
-from slyther_cli.commands.options import Json, Quiet, new_app, parse_numbers
+from slyther_cli.commands.options import Json, Quiet, new_app
+from slyther_cli.commands.parsing import parse_numbers
 from slyther_cli.errors import escaped
 
 app = new_app(help="List, show, download, import, average and quantize trained weights.")
