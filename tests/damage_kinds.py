@@ -238,7 +238,7 @@ class Checkpoint(Kind):
                 (file,) = place.iterdir()
                 encodec.import_file(file, folder / "out", "x")
             else:
-                voice.read_voice(place, 80, 3, 16, True)
+                voice.read_voice(place, "ann", 80, 3, 16, True)
         except SlytherError:
             left = sorted(p.name for p in folder.iterdir())
             assert left == [place.name], f"partial output: {left}"

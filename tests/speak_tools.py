@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from slyther_cli.checkpoints import store
-from slyther_cli.checkpoints.voice import write_voice
+from slyther_cli.checkpoints.voice import write_voices
 from slyther_cli.english.phonemes import spell
 from slyther_cli.models import registry
 from slyther_cli.models.vall_sampling import Voice
@@ -29,10 +29,12 @@ def tiny_codec(folder: Path):
 
 
 def tiny_voices(folder: Path) -> Path:
-    """A folder with a codec, an aligned voice and a prefix one."""
+    """A folder with a codec, and an aligned and a prefix model of two voices."""
     tiny_codec(folder / "tiny")
     symbols = torch.tensor(spell("Yes.", "arpabet").symbols)
-    voice = Voice(symbols, torch.randint(0, 16, (3, 30)), torch.tensor([5, 5, 10, 5, 5]))
+    lasting = torch.tensor([5, 5, 10, 5, 5])
+    codes = torch.randint(0, 16, (3, 30))
+    voices = {"ann": Voice(symbols, codes, lasting), "bob": Voice(symbols, 15 - codes, lasting)}
     for conditioning in ("aligned", "prefix"):
         config = {**VOICE, "conditioning": conditioning}
         network = registry.build("vall-m", config)
@@ -40,6 +42,14 @@ def tiny_voices(folder: Path) -> Path:
             network.duration.bias.data.fill_(np.log(6))  # about 5 frames a symbol
         else:
             network.ar_predict_layer.bias.data[-1] = 0.5  # ends now and then
-        store.save(folder / conditioning, network, name=conditioning, architecture="vall-m", config=config,
-                   task="speak", companions=lambda where: write_voice(where, voice))  # fmt: skip
+        store.save(
+            folder / conditioning,
+            network,
+            name=conditioning,
+            architecture="vall-m",
+            config=config,
+            task="speak",
+            voices=[{"name": "ann", "sex": "female", "accent": "British"}, {"name": "bob"}],
+            companions=lambda where: write_voices(where, voices),
+        )
     return folder

@@ -178,7 +178,7 @@ def test_help_says_every_default(generate):
 def test_defaults_in_the_help_are_those_of_the_tasks(generate):
     from slyther_cli.commands import options
     from slyther_cli.separation import job as separation
-    from slyther_cli.synthesis import job as speech
+    from slyther_cli.synthesis import voices as speech
     from slyther_cli.transcription import job as transcription
     from slyther_cli.transcription import recogniser
 

@@ -69,7 +69,8 @@ def test_a_job(capfd):
 
 def test_speaking(capfd):
     found = lines(capfd, "speak", "Yes. No.", "-m", "aligned", "--guard", "none")
-    assert names(found) == ["start", "sentence", "sentence", "file_done"]
+    assert names(found) == ["start", "sentence", "sentence", "file_done"] and found[0]["voice"] == "ann"
+    assert names(lines(capfd, "speak", "--list-voices", "-m", "aligned")) == ["voice", "voice"]
 
 
 @pytest.mark.parametrize(

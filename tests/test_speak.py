@@ -301,7 +301,7 @@ def test_the_sound_takes_on_the_colour_of_the_prompt_and_resumes_with_it(voices,
     assert speak(*base, "-o", tmp_path / "plain.wav", "--subtype", "float") == 0
     whole, plain = (soundfile.read(tmp_path / f"{n}.wav")[0] for n in ("whole", "plain"))
     assert len(whole) == len(plain)
-    network, codec = speech.load_pair(speech.choose_voice(voices / "aligned"), "cpu")
+    network, codec = speech.load_pair(speech.choose_speech_model(voices / "aligned"), "cpu")
     codes = voice_of(tmp_path / "p.wav", "I say so and I mean it.", network, codec, "cpu")[0].codes
     wanted = mean_spectrum(codec.decode(codes[None])[0].numpy())
 
@@ -336,6 +336,9 @@ def test_the_sound_takes_on_the_colour_of_the_prompt_and_resumes_with_it(voices,
         (["-i", "nowhere.txt"], 3, "nowhere.txt"),
         (["hi", "--lexicon", "nowhere.txt"], 3, "nowhere.txt: cannot be read: no such file"),
         (["hi", "-m", "nobody"], 5, "nobody"),
+        (["hi", "--voice", "an"], 2, "has no voice 'an', only ann, bob; did you mean ann?"),
+        (["hi", "--voice", "x" * 999], 2, "...', only ann, bob"),
+        (["hi", "--voice", "ann", "--prompt", "x.wav"], 2, "--voice and --prompt contradict"),
     ],
 )
 def test_bad_input_is_told_in_one_line(voices, tmp_path, monkeypatch, capsys, arguments, code, words):
@@ -381,13 +384,13 @@ def test_the_path_of_the_result_stands_on_a_line_of_its_own(voices, tmp_path, mo
 
 
 def test_without_a_model_another_voice_is_taken_or_help_given(voices, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("slyther_cli.synthesis.job.DEFAULT_MODEL", "nowhere")
+    monkeypatch.setattr("slyther_cli.synthesis.voices.DEFAULT_MODEL", "nowhere")
     monkeypatch.setattr("slyther_cli.checkpoints.places.shipped_dirs", lambda: [])
     assert speak("hi", "-o", tmp_path / "a.wav") == 5
     assert "slyther train speak" in capsys.readouterr().err
     monkeypatch.setenv("SLYTHER_CACHE", str(voices))
     assert speak("hi", "-o", tmp_path / "a.wav", "-v") == 0
-    assert "model aligned on cpu, reads arpabet" in capsys.readouterr().err
+    assert "model aligned, voice ann, on cpu, reads arpabet" in capsys.readouterr().err
 
 
 def test_the_guard_notices_and_says_it_again(voices, tmp_path, capsys):

@@ -19,14 +19,14 @@ from slyther_cli.research.evaluation.speech import (
     words_of,
 )
 from slyther_cli.synthesis.job import load_pair
-from slyther_cli.synthesis.prompt import own_voice
+from slyther_cli.synthesis.voices import built_in_voice
 
 
 @pytest.fixture(scope="module")
 def speaker(tmp_path_factory) -> Speaker:
     config = choose_model("speak", tiny_voices(tmp_path_factory.mktemp("models")) / "aligned", "")
     network, codec = load_pair(config, "cpu")
-    return Speaker(network, codec, own_voice(config.path, network), Sampling(), 0, "cpu")
+    return Speaker(network, codec, built_in_voice(config, network), Sampling(), 0, "cpu")
 
 
 def recordings(folder: Path) -> Path:

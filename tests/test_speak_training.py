@@ -12,7 +12,8 @@ from speak_tools import VOICE, tiny_codec
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
-from slyther_cli.checkpoints.voice import read_voice, write_voice
+from slyther_cli.checkpoints.config import ModelConfig, read_config
+from slyther_cli.checkpoints.voice import UNNAMED, VoiceEntry, list_voices, read_voice, write_voices
 from slyther_cli.english.phonemes import ALPHABETS, spell
 from slyther_cli.errors import InputError, ModelError
 from slyther_cli.models.vall_sampling import Voice
@@ -22,7 +23,7 @@ from slyther_cli.research.training.phone_times import parse_phones, symbol_durat
 
 def speech(folder: Path, count: int = 6) -> Path:
     """Tones for vowels and noise for the rest, with the times of the phones."""
-    rng, lines = np.random.default_rng(0), ["path\tspeaker\tsplit\ttranscript\tphones"]
+    rng, lines = np.random.default_rng(0), ["path\tspeaker\tsex\tsplit\ttranscript\tphones"]
     for i in range(count):
         phones, sound, at = [], [], 0.0
         for name, length in (
@@ -44,7 +45,8 @@ def speech(folder: Path, count: int = 6) -> Path:
             )
             sound.append((0 if name == "pau" else 0.1) * tone)
         soundfile.write(folder / f"{i}.wav", np.concatenate(sound), 16000)
-        lines.append(f"{i}.wav\tme\t{'dev' if i == 0 else 'train'}\tNo, yes.\t{' '.join(phones)}")
+        who, split = ("you\tM" if i == 1 else "me\tF"), ("dev" if i < 2 else "train")
+        lines.append(f"{i}.wav\t{who}\t{split}\tNo, yes.\t{' '.join(phones)}")
     (folder / "manifest.tsv").write_text("\n".join(lines) + "\n")
     return folder / "manifest.tsv"
 
@@ -65,7 +67,7 @@ def test_codes_are_made_once_and_only_of_what_fits(tmp_path: Path):
     manifest, codec = speech(tmp_path), tiny_codec(tmp_path / "codec")
     settings = ([manifest], "train", Encoding(codec, "key", tmp_path / "cache"), "arpabet", True)
     first = SpokenCodes(*settings)
-    assert len(first.items) == 5 and first.left_out == 0
+    assert len(first.items) == 4 and first.left_out == 0
     for item in first.items:
         assert item.durations.sum() == len(item.codes) and item.codes.shape[1] == 3
     codec.encode = lambda samples: pytest.fail("encoded again")
@@ -95,8 +97,9 @@ def test_a_voice_is_trained_from_the_command_line(tmp_path: Path, capsys, condit
     assert np.mean(losses[-3:]) < losses[0] - 0.3
     _, config = store.load(tmp_path / "run/best", expect_task="speak")
     assert config.config["codec"] == "tiny"
-    voice = read_voice(tmp_path / "run/best", 80, 3, 16, conditioning == "aligned")
-    assert voice is not None and voice.symbols.tolist() == list(spell("No, yes.", "arpabet").symbols)
+    assert list_voices(config) == (VoiceEntry("you", "male"),)  # the longer one
+    voice = read_voice(tmp_path / "run/best", "you", 80, 3, 16, conditioning == "aligned")
+    assert voice.symbols.tolist() == list(spell("No, yes.", "arpabet").symbols)
 
 
 def test_a_codec_of_another_shape_is_refused(tmp_path: Path, capsys):
@@ -109,13 +112,69 @@ def test_a_codec_of_another_shape_is_refused(tmp_path: Path, capsys):
     assert "set them alike" in capsys.readouterr().err
 
 
+def test_several_voices_are_exported_with_what_is_known_of_them(tmp_path: Path, capsys):
+    speech(tmp_path)
+    tiny_codec(tmp_path / "codec")
+
+    def train(voices: str) -> int:
+        (tmp_path / "c.toml").write_text(
+            f'codec = "codec"\nvoices = {voices}\n[model]\npreset = "vall-me-aligned-small"\n'
+            'codec = "tiny"\nn_codebooks = 3\ncodebook_size = 16\nd_model = 16\nd_ffn = 16\nn_layers = 1\n'
+            'n_nar_layers = 1\nn_text_layers = 1\n[data]\nmanifests = ["manifest.tsv"]\ncache = "cache"\n'
+            "[batch]\nframes = 150\n[loop]\nsteps = 1\nwarmup = 1\naverage = 0.0\n"
+        )
+        return main(["train", "speak", "-c", str(tmp_path / "c.toml"), "-o", str(tmp_path / "run"), "-q"])
+
+    for bad, words in (
+        ('["nobody"]', "speaker 'nobody' has no utterance in split 'dev'"),
+        ('["me", "me"]', "two are called me"),
+        ('[{speaker = "me", name = "a b"}]', "not 'a b'"),
+        ('[{speaker = "me", mood = "good"}]', "voices 1: unknown setting mood"),
+        ('"me"', "voices must be a list"),
+        ("[3]", "voices 1 must be a table"),
+    ):
+        assert train(bad) == 2
+        assert words in capsys.readouterr().err
+    assert train('["you", {speaker = "me", name = "mia", accent = "British"}]') == 0
+    config = read_config(tmp_path / "run/best")
+    assert list_voices(config) == (VoiceEntry("you", "male"), VoiceEntry("mia", "female", "British"))
+    for entry in list_voices(config):
+        voice = read_voice(tmp_path / "run/best", entry.name, 80, 3, 16, True)
+        assert voice.durations.sum() == voice.codes.shape[1] > 0
+    assert main(["weights", "show", str(tmp_path / "run/best")]) == 0
+    assert "voice: mia" in (shown := capsys.readouterr().out) and "female, British" in shown
+
+
 def test_a_voice_that_does_not_fit_is_refused(tmp_path: Path):
-    assert read_voice(tmp_path, 80, 3, 16, False) is None
-    write_voice(tmp_path, Voice(torch.tensor([1, 79]), torch.tensor([[1, 2]] * 3), torch.tensor([0, 2])))
-    assert read_voice(tmp_path, 80, 3, 16, True).durations.tolist() == [0, 2]
-    for bad in ((79, 3, 16, True), (80, 2, 16, True), (80, 3, 2, True)):
+    with pytest.raises(ModelError, match="cannot be read"):
+        read_voice(tmp_path, "me", 80, 3, 16, False)
+    me = Voice(torch.tensor([1, 79]), torch.tensor([[1, 2]] * 3), torch.tensor([0, 2]))
+    write_voices(tmp_path, {"me": me, "you": me._replace(durations=None)})
+    assert read_voice(tmp_path, "me", 80, 3, 16, True).durations.tolist() == [0, 2]
+    assert read_voice(tmp_path, "you", 80, 3, 16, False).durations is None
+    others = ("you", 80, 3, 16, True), (UNNAMED, 80, 3, 16, False)
+    for bad in (("me", 79, 3, 16, True), ("me", 80, 2, 16, True), ("me", 80, 3, 2, True), *others):
         with pytest.raises(ModelError, match="does not fit"):
             read_voice(tmp_path, *bad)
     (tmp_path / "voice.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ModelError, match="damaged"):
-        read_voice(tmp_path, 80, 3, 16, True)
+        read_voice(tmp_path, "me", 80, 3, 16, True)
+
+
+@pytest.mark.parametrize(
+    ("voices", "words"),
+    [
+        ("ann", "no list of objects"),
+        ([7], "no list of objects"),
+        ([{"sex": "female"}], "not ''"),
+        ([{"name": "a/b"}], "not 'a/b'"),
+        ([{"name": "a", "accent": 3}], "short texts, not '3'"),
+        ([{"name": "a", "sex": "x" * 41}], "short texts"),
+        ([{"name": "a"}, {"name": "a"}], "two are called a"),
+        ([{"name": f"v{i}"} for i in range(101)], "more than 100"),
+    ],
+)
+def test_a_config_with_voices_from_anywhere_is_read_with_care(voices, words):
+    config = ModelConfig("m", "speak", "vall-m", {}, extra={"voices": voices})
+    with pytest.raises(ModelError, match=words):
+        list_voices(config)

@@ -33,6 +33,18 @@ def _task(folder: Path) -> str:
         return ""
 
 
+def voices(incomplete: str) -> list[str]:
+    """Names of the default model's voices."""
+    from slyther_cli.checkpoints.voice import list_voices
+    from slyther_cli.errors import SlytherError
+    from slyther_cli.synthesis.voices import choose_speech_model
+
+    try:
+        return [entry.name for entry in list_voices(choose_speech_model(None))]
+    except SlytherError:
+        return []
+
+
 def published(incomplete: str) -> list[str]:
     """Names of models that can be pulled."""
     from slyther_cli.checkpoints import catalogue

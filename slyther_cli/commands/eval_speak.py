@@ -20,6 +20,9 @@ def speak(
     ],
     split: opt.Split = "test",
     model: opt.Voice = None,
+    voice: Annotated[
+        str | None, typer.Option(help="Voice of the model; by default its first.", metavar="NAME")
+    ] = None,
     examples: Annotated[int, typer.Option(min=1, help="Number of sentences.", metavar="N")] = 50,
     prompts: Annotated[
         bool, typer.Option("--prompts", help="Speak in the voice of another recording of each speaker.")
@@ -52,19 +55,19 @@ def speak(
     from slyther_cli.models.vall_sampling import Sampling
     from slyther_cli.research.evaluation import speech as scores
     from slyther_cli.research.studies.pocketsphinx_reference import PocketSphinx
-    from slyther_cli.synthesis.job import choose_voice, load_pair
-    from slyther_cli.synthesis.prompt import own_voice
+    from slyther_cli.synthesis.job import load_pair
+    from slyther_cli.synthesis.voices import built_in_voice, choose_speech_model
 
     if threads:
         torch.set_num_threads(threads)
     sphinx = PocketSphinx()
-    config = choose_voice(model)
+    config = choose_speech_model(model)
     where = pick_device(device)
     network, codec = load_pair(config, where)
     embed, why_not = scores.resemblyzer()
     if embed is None and not quiet:
         output.words(f"slyther: voices are not compared: {why_not}")
-    own = own_voice(config.path, network) if config.path else None
+    own = built_in_voice(config, network, voice)
     speaker = scores.Speaker(network, codec, own, Sampling(), seed, where)
     chosen = scores.choose_examples(manifest, split, examples, seed, prompts)
     tell = ExampleReporter(as_json, quiet, "listening", "{index}/{examples} {system}")

@@ -31,7 +31,8 @@ start [separate transcribe] A job over recordings begins.
 start [speak] Speaking begins.
   task         text       speak
   version      text       version of slyther
-  model        text       name of the voice
+  model        text       name of the model
+  voice        text?      which of the model's voices; null after a prompt, or where it has none
   device       text       cpu or cuda:N
   options      object     the options that are not at their default, as named in Python
   seed         count      random seed
@@ -203,6 +204,13 @@ model [models] An architecture of a size.
   causal        flag    whether it can run live
   weights       text    shipped, cache, pull or none
   config        object  all settings of the network
+
+voice [speak] A voice of a model (--list-voices).
+  model    text  name of the model
+  name     text  for --voice
+  default  flag  whether it speaks where none is named
+  sex?     text  female, male
+  accent?  text  such as British
 
 weights [weights] Weights, on this machine or to be pulled.
   name    text    name of the model

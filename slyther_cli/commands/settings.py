@@ -28,7 +28,7 @@ EVERYWHERE = ("device", "threads", "memory-limit", "work-dir", "json", "quiet", 
 FILE = "slyther.toml"
 NONE = "none"
 PLACES = ("DIR", "FILE", "PATH", "TSV", "AUDIO")  # what stands for a file or a folder
-CONTRADICTORY = (("force", "skip_existing"), ("quiet", "verbose"))
+CONTRADICTORY = (("force", "skip_existing"), ("quiet", "verbose"), ("voice", "prompt"))
 Words = tuple[str, ...]
 FLAG = "a flag is true or false"
 
@@ -149,12 +149,13 @@ def _refuse_no_number(option: Any) -> None:
 
 
 def _yield_to_the_command_line(ctx: Any) -> None:
-    """Of two flags that contradict each other, one from the command line puts out one from elsewhere."""
+    """Of two options that contradict each other, one from the command line puts out one from elsewhere."""
     for pair in CONTRADICTORY:
         if all(ctx.params.get(name) for name in pair):
             typed = [getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE" for name in pair]
             if typed[0] != typed[1]:
-                ctx.params[pair[typed.index(False)]] = False
+                name = pair[typed.index(False)]
+                ctx.params[name] = False if ctx.params[name] is True else None
 
 
 def _variable(*words: str) -> str:

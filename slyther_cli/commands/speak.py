@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from slyther_cli.commands import completing
 from slyther_cli.commands import options as opt
 from slyther_cli.commands import output as out
 from slyther_cli.errors import InputError, UsageError
@@ -44,6 +45,21 @@ def speak(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = "speech.wav",
+    voice: Annotated[
+        str | None,
+        typer.Option(
+            help="Speak in this voice of the model, by default the first that --list-voices names.",
+            metavar="NAME",
+            rich_help_panel=VOICE,
+            autocompletion=completing.voices,
+        ),
+    ] = None,
+    list_voices: Annotated[
+        bool,
+        typer.Option(
+            "--list-voices", help="List the model's voices and speak nothing.", rich_help_panel=VOICE
+        ),
+    ] = False,
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -135,7 +151,7 @@ def speak(
         bool, typer.Option("--verbose", "-v", help="Print every sentence.", rich_help_panel=opt.OUTPUT)
     ] = False,
 ) -> None:
-    """Speak an English text of any length, in the model's voice or like a recording.
+    """Speak an English text of any length, in one of the model's voices or like a recording.
 
     Speech is written sentence by sentence while it is made. The file's metadata say that it is synthetic. Use
     a person's voice only with that person's consent, and tell listeners that the speech is synthetic.
@@ -143,6 +159,7 @@ def speak(
     \b
     Examples:
       slyther speak "The ferry leaves at 9:45." -o ferry.wav
+      slyther speak --list-voices
       slyther speak -i book.txt -o book.flac --resume
       slyther speak "Any text." --prompt voice.wav -o like.wav
       echo "Hello." | slyther speak --output-raw | aplay -r 16000 -f S16_LE
@@ -151,6 +168,8 @@ def speak(
     model, 6 device or memory, 130 and 143 when stopped by a signal.
     """
     out.json_asked = as_json
+    if list_voices:
+        return _list_voices(model, as_json)
     if text is not None and input_file is not None:
         raise UsageError("a text and --input contradict each other: choose one")
     if prompt_text is not None and prompt is None:
@@ -178,6 +197,25 @@ def speak(
         run(words, output, model, source=source, on_event=tell, **options)
     finally:
         tell.bar.clear()
+
+
+def _list_voices(model: str | None, as_json: bool) -> None:
+    """A line for each voice, the default one first."""
+    from slyther_cli.checkpoints import voice
+    from slyther_cli.synthesis.voices import choose_speech_model
+
+    config = choose_speech_model(model)
+    entries = voice.list_voices(config)
+    if as_json:
+        for entry in entries:
+            out.json_line("voice", model=config.name, default=entry is entries[0], **entry.as_json())
+        return
+    if not entries:
+        out.words(f"slyther: model {config.name} has no voices of its own: speak with --prompt")
+        return
+    cells = [(e.name, e.sex or "-", e.accent or "-", "default" * (e is entries[0])) for e in entries]
+    for line in out.table(cells, ("voice", "sex", "accent", "")):
+        out.data(line.rstrip())
 
 
 def _read(name: str) -> str:
@@ -227,7 +265,9 @@ class _Reporter:
     def _start(self, event: dict[str, Any]) -> None:
         self.bar.clear()
         if self.verbose:
-            about = f"model {event['model']} on {event['device']}, reads {event['alphabet']}"
+            like = "like the prompt, " if "prompt" in event["options"] else ""
+            whose = f"voice {event['voice']}, " if event["voice"] else like
+            about = f"model {event['model']}, {whose}on {event['device']}, reads {event['alphabet']}"
             self._say(f"{about}; speech check: {event['guard']}")
 
     def _note(self, event: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ def show(
 ) -> None:
     """Show a model's size, origin, licence and scores, and check its tensors."""
     output.json_asked = as_json
-    from slyther_cli.checkpoints import catalogue, places, store
+    from slyther_cli.checkpoints import catalogue, places, store, voice
     from slyther_cli.errors import ModelError
 
     try:
@@ -54,6 +54,7 @@ def show(
     from slyther_cli.models import registry
 
     config = store.check(folder)
+    voices = voice.list_voices(config)
     details = config.to_json()
     details["config"] = registry.full_config(config.architecture, config.config)
     details |= {
@@ -61,6 +62,8 @@ def show(
         "bytes": _bytes(folder),
         "path": str(folder),
     }
+    if voices:
+        details["voices"] = [entry.as_json() for entry in voices]
     _show(details, as_json)
     card = folder / "CARD.md"
     if not as_json and card.is_file():
@@ -270,11 +273,13 @@ def _show(details: dict[str, Any], as_json: bool) -> None:
             lines.append(("size", output.size(value)))
         elif isinstance(value, dict):
             lines += [(f"{key}: {k}", str(v)) for k, v in value.items()]
+        elif key == "voices":
+            lines += [(f"voice: {one.pop('name')}", ", ".join(one.values())) for one in value]
         elif value is not None and key != "format":
             lines.append((key, f"{value:,}" if key == "parameters" else str(value)))
     width = max(len(key) for key, _ in lines)
     for key, value in lines:
-        output.data(escaped(f"{key.ljust(width)}  {value}"))
+        output.data(escaped(f"{key.ljust(width)}  {value}".rstrip()))
 
 
 def _bytes(folder: Path) -> int:

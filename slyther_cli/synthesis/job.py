@@ -28,8 +28,8 @@ import slyther_cli
 from slyther_cli.audio.discover import check_extension, check_target
 from slyther_cli.audio.equalise import Equaliser
 from slyther_cli.audio.writer import subtype_of
-from slyther_cli.checkpoints.config import WEIGHTS_FILE, ModelConfig, read_config
-from slyther_cli.checkpoints.places import available
+from slyther_cli.checkpoints.config import WEIGHTS_FILE, ModelConfig
+from slyther_cli.checkpoints.voice import find_voice
 from slyther_cli.english.markup import without_markup
 from slyther_cli.english.normalise import foreign_words, normalise
 from slyther_cli.english.phonemes import Spelling, shorten, spell
@@ -38,7 +38,7 @@ from slyther_cli.english.sentences import Sentence, split_sentences
 from slyther_cli.errors import InputError, ModelError, UsageError
 from slyther_cli.jobs.options import takes
 from slyther_cli.jobs.results import Result
-from slyther_cli.jobs.setup import choose_model, pick_device
+from slyther_cli.jobs.setup import pick_device
 from slyther_cli.models.codec import Codec, CodecDecoder
 from slyther_cli.models.vall_m import Context, VallM
 from slyther_cli.models.vall_sampling import Said, Voicing
@@ -46,7 +46,7 @@ from slyther_cli.runtime import kernels
 from slyther_cli.synthesis.journal import Journal
 from slyther_cli.synthesis.options import SpeakOptions
 from slyther_cli.synthesis.output import open_output
-from slyther_cli.synthesis.prompt import fitting, own_voice, recogniser, voice_of
+from slyther_cli.synthesis.prompt import fitting, recogniser, voice_of
 from slyther_cli.synthesis.speech_check import (
     Fit,
     Recognise,
@@ -56,8 +56,8 @@ from slyther_cli.synthesis.speech_check import (
     judge_words,
 )
 from slyther_cli.synthesis.voice_matching import equaliser_for
+from slyther_cli.synthesis.voices import built_in_voice, choose_speech_model
 
-DEFAULT_MODEL = "vall-me-16k-en"
 PARAGRAPH_SECONDS = 0.4
 MOST_CHARACTERS = 50_000_000
 Event = dict[str, Any]
@@ -115,7 +115,8 @@ def speak(
         left = SpeechResult(source, "skipped", {"speech": Path(output)})
         tell({"event": "file_done", **left.as_event()})
         return left
-    config = choose_voice(model)
+    config = choose_speech_model(model)
+    entry = find_voice(config, chosen.voice) if chosen.prompt is None else None
     network, codec = load_pair(config, where := pick_device(chosen.device))
     if chosen.speed != 1 and not network.aligned:
         raise UsageError(f"model {config.name} cannot change its speed: leave --speed out")
@@ -124,11 +125,13 @@ def speak(
         said = Pronunciations.read(chosen.lexicon, phones=network.config.alphabet == "arpabet")
     recognise = _recogniser(chosen.guard, codec.sample_rate, where)
     live = chosen.guard if chosen.guard != "auto" else "recogniser" if recognise else "lengths"
-    tell({"event": "start", "task": "speak", "model": config.name, "device": where, "seed": chosen.seed,
+    tell({"event": "start", "task": "speak", "model": config.name, "voice": entry.name if entry else None,
+          "device": where, "seed": chosen.seed,
           "alphabet": network.config.alphabet, "sample_rate": codec.sample_rate, "guard": live,
           "options": chosen.given()})  # fmt: skip
-    voice = own_voice(config.path, network) if config.path else None
-    if chosen.prompt is not None:
+    if chosen.prompt is None:
+        voice = built_in_voice(config, network, chosen.voice)
+    else:
         voice, more = voice_of(chosen.prompt, chosen.prompt_text, network, codec, where, said)
         notes += more
     voicing = Voicing(network, voice, chosen.sampling)
@@ -148,22 +151,6 @@ def speak(
         notes += journal.notes
     with contextlib.closing(journal) if journal else contextlib.nullcontext():
         return job.run(sentences, str(output), source, notes, journal, tell)
-
-
-def choose_voice(model: str | os.PathLike[str] | None) -> ModelConfig:
-    """The model to speak with: the one named, else the shipped one, else the first in the cache that speaks.
-
-    Raises :class:`ModelError`."""
-    if model is None and DEFAULT_MODEL not in (here := {name: folder for name, folder, _ in available()}):
-        for folder in here.values():
-            with contextlib.suppress(ModelError):
-                if (config := read_config(folder)).task == "speak":
-                    return config
-        raise ModelError(
-            f"no model on this machine can speak: {DEFAULT_MODEL}, which comes with slyther, is not here; "
-            "install slyther again, or train one with `slyther train speak` and name it with --model"
-        )
-    return choose_model("speak", model, DEFAULT_MODEL)
 
 
 def load_pair(config: ModelConfig, device: str) -> tuple[VallM, Codec]:

@@ -19,6 +19,7 @@ SPEECH_CHECKS = ("auto", "lengths", "recogniser", "none")
 class SpeakOptions(Options):
     """In whose voice a text is spoken, how, and into what file.
 
+    ``voice``         the name of one of the model's voices; None: the first of them.
     ``prompt``        a recording of the voice to speak in, 3 to 10 s of one speaker, who agrees to it; None:
                       the model's voice.
     ``prompt_text``   what is said there; None: our recogniser writes it down.
@@ -42,6 +43,7 @@ class SpeakOptions(Options):
     ``threads``       torch's number for the process; None is one a core.
     """
 
+    voice: str | None = None
     prompt: str | os.PathLike[str] | None = None
     prompt_text: str | None = None
     lexicon: str | os.PathLike[str] | None = None
@@ -64,6 +66,8 @@ class SpeakOptions(Options):
     def check(self) -> None:
         from slyther_cli.audio.writer import subtype_of
 
+        if self.voice is not None and self.prompt is not None:
+            raise UsageError("--voice and --prompt contradict each other: choose one")
         if not 0.5 <= self.speed <= 2:
             raise UsageError("the speed must be from 0.5 to 2")
         if self.guard not in SPEECH_CHECKS:

@@ -1,4 +1,4 @@
-"""The voice to speak in: a recording of it with what is said there, or the model's own."""
+"""The voice of a recording, with what is said there, to speak in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 from slyther_cli.audio.discover import shown
 from slyther_cli.audio.level import at_level
 from slyther_cli.audio.reader import AudioReader
-from slyther_cli.checkpoints.voice import read_voice
 from slyther_cli.english.phonemes import MARKS, spell
 from slyther_cli.english.pronunciations import Pronunciations
 from slyther_cli.errors import InputError, ModelError
@@ -27,12 +26,6 @@ SHORTEST, LONGEST, TAKEN = 1.0, 30.0, 10.0
 LEVEL_DB = -25.0
 PEAK = 12 * 10 ** (LEVEL_DB / 20)  # at that level; above what speech reaches
 PAUSE = 0.08  # seconds between words; less is where one ends and the next begins
-
-
-def own_voice(folder: Path, model: VallM) -> Voice | None:
-    """The voice that comes with the model."""
-    c = model.config
-    return read_voice(folder, c.n_symbols, c.n_codebooks, c.codebook_size, model.aligned)
 
 
 def voice_of(

@@ -26,13 +26,16 @@ FORMAT = 2  # of what is kept in the cache
 
 @dataclass(frozen=True)
 class Spoken:
-    """symbols [S]; codes [T, n_codebooks] uint16; durations [S] frames, or None."""
+    """symbols [S]; codes [T, n_codebooks] uint16; durations [S] frames, or None. ``sex`` and ``accent`` are
+    as the manifest has them."""
 
     symbols: np.ndarray
     codes: np.ndarray
     durations: np.ndarray | None
     speaker: str
     text: str
+    sex: str = ""
+    accent: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,8 @@ class SpokenCodes:
                 durations = symbol_durations(symbols, phones, end - start, codec.frame_rate)
             fits = seconds[0] <= (end - start) / codec.frame_rate <= seconds[1]
             if symbols and fits and (durations is not None or not aligned):
-                speaker, text = row.get("speaker", ""), row["transcript"]
-                self.items.append(Spoken(np.array(symbols), codes[start:end], durations, speaker, text))
+                about = (row.get("speaker", ""), row["transcript"], row.get("sex", ""), row.get("accent", ""))
+                self.items.append(Spoken(np.array(symbols), codes[start:end], durations, *about))
             start = end
         self.left_out = len(rows) - len(self.items)
         if not self.items:

@@ -18,6 +18,7 @@ from slyther_cli.research.training.data import SpeechPool
 from slyther_cli.research.training.noises import read_noises
 
 Settings = TypeVar("Settings")
+TABLES = "tables"
 
 
 def model_place(name: str, base: Path) -> Path | str:
@@ -66,7 +67,8 @@ class DataConfig:
 
 
 def read_settings(path: Path, kind: type[Settings]) -> Settings:
-    """The dataclass ``kind`` from a TOML file; its fields that are dataclasses are tables of the file.
+    """The dataclass ``kind`` from a TOML file; its fields that are dataclasses are tables of the file, those
+    whose metadata name a dataclass as ``TABLES`` lists of tables, or of texts that are its first field.
 
     ``kind`` has ``name``, ``architecture``, ``model`` (what is set apart from the preset's, or the
     architecture's, own values; "preset" in it names one), ``start_from`` and ``data``; maybe ``CHANGES``, the
@@ -153,6 +155,9 @@ def _fill(kind: type, values: Any, where: str) -> Any:
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise UsageError(f"{where}: unknown setting {', '.join(unknown)}; known: {', '.join(known)}")
+    for f in fields(defaults):
+        if TABLES in f.metadata and f.name in values:
+            values = {**values, f.name: _tables(f.metadata[TABLES], values[f.name], f"{where}: {f.name}")}
     filled = {k: _typed(v, getattr(defaults, k), f"{where}: {k}") for k, v in values.items()}
     try:
         return kind(**filled)
@@ -160,8 +165,19 @@ def _fill(kind: type, values: Any, where: str) -> Any:
         raise UsageError(f"{where}: {error}") from None
 
 
+def _tables(kind: type, values: Any, where: str) -> list[Any]:
+    if not isinstance(values, list):
+        raise UsageError(f"{where} must be a list")
+    first = fields(kind)[0].name
+    return [
+        _fill(kind, {first: v} if isinstance(v, str) else v, f"{where} {i}") for i, v in enumerate(values, 1)
+    ]
+
+
 def _typed(value: Any, like: Any, where: str) -> Any:
     if isinstance(like, tuple):
+        if isinstance(value, list) and value and is_dataclass(value[0]):
+            return tuple(value)
         if not isinstance(value, list):
             raise UsageError(f"{where} must be a list")
         return tuple(_typed(v, like[0] if like else "", where) for v in value)

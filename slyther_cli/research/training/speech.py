@@ -17,16 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slyther_cli.checkpoints.config import WEIGHTS_FILE
-from slyther_cli.checkpoints.voice import write_voice
+from slyther_cli.checkpoints.config import NAME, WEIGHTS_FILE
+from slyther_cli.checkpoints.voice import UNNAMED, VoiceEntry, entries_fault, write_voices
 from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.models.codec import Codec
 from slyther_cli.models.vall_m import Batch
 from slyther_cli.models.vall_sampling import Voice
-from slyther_cli.research.training.codec_dataset import Encoding, Spoken, SpokenCodes, collate
+from slyther_cli.research.training.codec_dataset import Encoding, SpokenCodes, collate
 from slyther_cli.research.training.loader import BatchLoader
 from slyther_cli.research.training.loop import LoopConfig, Peers
-from slyther_cli.research.training.settings import DataConfig, model_place, read_settings, starting_model
+from slyther_cli.research.training.settings import (
+    TABLES,
+    DataConfig,
+    model_place,
+    read_settings,
+    starting_model,
+)
 from slyther_cli.research.training.workers import run
 
 DEV_SEED = 12345
@@ -54,20 +60,40 @@ class BatchConfig:
 
 
 @dataclass(frozen=True)
+class VoiceConfig:
+    """A voice that the model is to come with: whose it is, what it is called (by default as the speaker), and
+    what is told of it (by default what the manifest's columns ``sex`` and ``accent`` say)."""
+
+    speaker: str = ""
+    name: str = ""
+    sex: str = ""
+    accent: str = ""
+
+    def entry(self, sex: str = "", accent: str = "") -> VoiceEntry:
+        """With what the manifest says, for the rest."""
+        sex = self.sex or {"F": "female", "M": "male"}.get(sex.upper(), "")
+        return VoiceEntry(self.name or self.speaker, sex, self.accent or accent)
+
+
+@dataclass(frozen=True)
 class SpeechConfig:
     """``codec``: the name or folder of the codec whose codes are spoken. ``start_from``: weights to go on
-    from; they bring their own settings. ``speaker``: whose dev utterance is the model's own voice, if not
-    anybody's."""
+    from; they bring their own settings. ``voices``: whose dev utterances are the model's own voices, the
+    default one first; by default one of anybody."""
 
     name: str = "my-voice"
     architecture: str = "vall-m"
     codec: str = "codec-16k"
     model: dict[str, Any] = field(default_factory=dict)
     start_from: str = ""
-    speaker: str = ""
+    voices: tuple[VoiceConfig, ...] = field(default=(), metadata={TABLES: VoiceConfig})
     data: DataConfig = field(default_factory=DataConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def __post_init__(self) -> None:
+        if fault := entries_fault([voice.entry() for voice in self.voices]):
+            raise UsageError(f"voices: {fault}")
 
 
 def load_codec(name: str, base: Path) -> tuple[Codec, str, str]:
@@ -106,8 +132,7 @@ class SpeechTask:
         self.speech, self.dev = (
             SpokenCodes(manifests, split, *how) for split in (data.train_split, data.dev_split)
         )
-        if not self._of_voice():
-            raise UsageError(f"speaker {config.speaker!r} has no utterance in split {data.dev_split!r}")
+        self.voices = self._built_in_voices()
         self._batches = BatchLoader(self.batch, device)
 
     def about(self) -> dict[str, Any]:
@@ -163,7 +188,7 @@ class SpeechTask:
         return {**{k: round(float(v), 4) for k, v in values.items()}, "examples": count}
 
     def export(self, folder: Path, metrics: dict[str, Any]) -> None:
-        """Weights, with a voice to speak in when none is given: a dev utterance's codes."""
+        """Weights, with voices to speak in when no prompt is given."""
         from slyther_cli.checkpoints import store
 
         store.save(
@@ -174,18 +199,28 @@ class SpeechTask:
             config=self.settings,
             task="speak",
             metrics=metrics,
-            companions=lambda where: write_voice(where, self._default_voice()),
+            voices=[entry.as_json() for entry in self.voices],
+            companions=lambda where: write_voices(
+                where, {entry.name: voice for entry, voice in self.voices.items()}
+            ),
         )
 
-    def _of_voice(self) -> list[Spoken]:
-        name = self.config.speaker
-        return [item for item in self.dev.items if not name or item.speaker == name]
-
-    def _default_voice(self) -> Voice:
-        """The speaker's dev utterance whose length is nearest 3 s."""
-        wanted = 3 * self.settings["frame_rate"]
-        own = collate([min(self._of_voice(), key=lambda item: abs(len(item.codes) - wanted))])
-        return Voice(own.symbols[0], own.codes[0], None if own.durations is None else own.durations[0])
+    def _built_in_voices(self) -> dict[VoiceEntry, Voice]:
+        """Each is the speaker's dev utterance whose length is nearest 3 s, the earlier of two."""
+        wanted: int = 3 * self.settings["frame_rate"]
+        found: dict[VoiceEntry, Voice] = {}
+        for asked in self.config.voices or (None,):
+            items = [item for item in self.dev.items if asked is None or item.speaker == asked.speaker]
+            if asked is not None and not items:
+                split = self.config.data.dev_split
+                raise UsageError(f"voices: speaker {asked.speaker!r} has no utterance in split {split!r}")
+            item = min(items, key=lambda item: abs(len(item.codes) - wanted))
+            named = VoiceConfig(name=item.speaker if NAME.fullmatch(item.speaker) else UNNAMED)
+            own = collate([item])
+            durations = None if own.durations is None else own.durations[0]
+            entry = (asked or named).entry(item.sex, item.accent)
+            found[entry] = Voice(own.symbols[0], own.codes[0], durations)
+        return found
 
 
 def _tell_progress(done: int, of: int) -> None:
