@@ -18,6 +18,7 @@ from slyther_cli.decode.alphabets import load_tokenizer
 from slyther_cli.decode.tokens import CharTokenizer
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.research.evaluation.metrics import edits
+from slyther_cli.research.training.augmentation import mp3_coded
 from slyther_cli.research.training.data import SpeechPool
 from slyther_cli.research.training.recognition import RecognitionTask, read_config, train
 from slyther_cli.research.training.recognition_data import AugmentConfig, TranscribedSpeech, spec_augment
@@ -149,6 +150,10 @@ def test_bf16_products_change_the_loss_little(home):
         ("n_mels = 20", "n_mells = 20", "n_mells"),
         ("[batch]", "[batch]\nctc_weight = 0.0", "ctc_weight"),
         ("[batch]", "[batch]\nlabel_smoothing = 1.0", "label_smoothing"),
+        ("[batch]", "[batch]\nchannel_dropout = 1.0", "channel_dropout"),
+        ("[batch]", "[batch]\nconsistency = -0.1", "consistency"),
+        ("[augment]", "[augment]\ncompression = [0.5, 1.0]", "compression"),
+        ("[augment]", "[augment]\nsilence_s = -0.1", "silence"),
         ("[batch]", '[text]\nunits = "bpe"\nsize = 5000\n[batch]', "cannot be learnt"),
     ],
 )
@@ -240,6 +245,38 @@ def test_an_equaliser_and_a_room_change_the_sound_and_not_the_words(speech):
         y = first(**changes)
         assert y.shape == x.shape and y.dtype == np.float32
         assert y.std() == pytest.approx(x.std(), rel=0.01) and not np.allclose(x, y, atol=1e-3)
+
+
+def test_coding_takes_the_highest_sound_and_shifts_nothing(speech):
+    x = np.concatenate([speech._speech(PLAIN, np.random.default_rng(3), i) for i in range(30)])
+    x += 0.01 * np.random.default_rng(0).standard_normal(len(x)).astype(np.float32)
+    for rate, level in ((16000, 0.8), (16000, 0.9), (16000, 0.95), (8000, 0.9)):
+        y = mp3_coded(x, rate, level)
+        assert y.shape == x.shape and y.dtype == np.float32
+        near = [float(np.roll(y, k) @ x) for k in range(-40, 41)]
+        assert np.argmax(near) == 40
+    power = np.abs(np.fft.rfft(mp3_coded(x, 16000, 0.9))) ** 2
+    assert power[int(len(power) * 6.3 / 8) :].sum() < 1e-4 * power.sum()
+    c = AugmentConfig(**{**vars(PLAIN), "coded": 1.0})
+    assert not np.allclose(speech._finished(c, np.random.default_rng(3), x), x, atol=1e-4)
+
+
+def test_silence_lies_before_and_after(speech):
+    c = AugmentConfig(**{**vars(PLAIN), "silence_s": 0.5})
+    for samples, _ in speech.batch(c, np.random.default_rng(5), 6.0):
+        heard = np.flatnonzero(np.abs(samples) > 1e-3)
+        before, after = heard[0] / RATE, (len(samples) - heard[-1]) / RATE
+        assert before <= 0.56 and after <= 0.56 and before + after > 0.1
+
+
+def test_two_views_are_of_the_same_speech(speech):
+    c = AugmentConfig(**{**vars(PLAIN), "speed": (0.9, 1.1), "noise": 1.0, "silence_s": 0.2})
+    batch = speech.batch(c, np.random.default_rng(4), 12.0, views=2)
+    half = len(batch) // 2
+    assert 4 < sum(len(x) for x, _ in batch) / RATE < 20
+    for (x, text), (y, again) in zip(batch[:half], batch[half:], strict=True):
+        assert text == again and x.shape == y.shape and not np.array_equal(x, y)
+        assert np.corrcoef(x, y)[0, 1] > 0.5
 
 
 def test_recorded_noise_lies_under_the_speech_and_needs_recordings(speech, home, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.fft import irfft, next_fast_len, rfft
 from slyther_cli.errors import UsageError
 
 TAIL_S = 0.0025  # after the direct sound, reflections arrive
+MP3_DELAY = 1105  # samples that an MP3 begins with when its header has no room to tell of them
 
 
 def drawn(rng: np.random.Generator, bounds: tuple[float, ...]) -> float:
@@ -87,6 +89,18 @@ def band_limited(x: np.ndarray, rate: int, high: float) -> np.ndarray:
     spectrum = rfft(x, size)
     spectrum[int(high / rate * size) :] = 0
     return irfft(spectrum, size)[: len(x)].astype(np.float32)
+
+
+def mp3_coded(x: np.ndarray, rate: int, compression: float) -> np.ndarray:
+    """[samples] -> the same shape and time, written as MP3 and read again. ``compression`` is libsndfile's,
+    below 1: at 16 kHz 0.8 gives 40 kbit/s, 0.9 gives 24 (nothing above 6 kHz is left) and 0.95 gives 16."""
+    import soundfile as sf
+
+    file = io.BytesIO()
+    sf.write(file, x, rate, format="MP3", compression_level=compression, bitrate_mode="CONSTANT")
+    file.seek(0)
+    y, _ = sf.read(file, dtype="float32")
+    return y[MP3_DELAY:][: len(x)] if len(y) >= len(x) + MP3_DELAY else y[: len(x)]
 
 
 def _at_level_of(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -38,6 +38,7 @@ from slyther_cli.research.training.recognition_data import (
     padded,
     spec_augment,
 )
+from slyther_cli.research.training.regularisation import consistency, drop_channels
 from slyther_cli.research.training.settings import DataConfig, model_place, read_settings, starting_model
 from slyther_cli.research.training.workers import run
 
@@ -64,6 +65,10 @@ class BatchConfig:
     """A batch holds about ``seconds`` of speech. ``intermediate``: the share that a second loss half way up
     the encoder has in CTC's (Lee and Watanabe 2021), 0 for none. Validation hears up to ``dev_utterances``.
 
+    Against learning by heart: ``consistency`` is CR-CTC's weight (0.2 in its paper; 0 for none): a batch then
+    holds every utterance twice, differently augmented, and both views should tell the same.
+    ``channel_dropout``: the share of channels that each branch of a layer loses in an utterance.
+
     With a decoder: ``ctc_weight`` is CTC's share in the loss, the decoder has the rest; ``label_smoothing``
     of its targets (0 for the published S, 0.1 for L); validation searches with ``dev_beam`` hypotheses.
     """
@@ -73,13 +78,17 @@ class BatchConfig:
     dev_utterances: int = 200
     ctc_weight: float = 0.3
     label_smoothing: float = 0.0
+    consistency: float = 0.0
+    channel_dropout: float = 0.0
     dev_beam: int = 2
 
     def __post_init__(self) -> None:
         if self.seconds <= 0 or min(self.dev_utterances, self.dev_beam) < 1:
             raise UsageError("seconds, dev_utterances and dev_beam must be above 0")
-        if not all(0 <= x < 1 for x in (self.intermediate, self.label_smoothing)):
-            raise UsageError("intermediate and label_smoothing must be from 0 to below 1")
+        if not all(0 <= x < 1 for x in (self.intermediate, self.label_smoothing, self.channel_dropout)):
+            raise UsageError("intermediate, label_smoothing, channel_dropout must be from 0 to below 1")
+        if self.consistency < 0:
+            raise UsageError("consistency must be 0 or more")
         if not 0 < self.ctc_weight <= 1:
             raise UsageError("ctc_weight must be above 0 (times come from CTC) and at most 1")
 
@@ -154,6 +163,8 @@ class RecognitionTask:
             raise UsageError(f"{config.start_from}: its alphabet has no tokens for a text's start and end")
         self.hop_s = model.config.hop / model.config.sample_rate
         self._midway_outputs: list[Tensor] = []
+        if share := config.batch.channel_dropout:
+            drop_channels(model.transformer.encoder.layers, share)
         if config.batch.intermediate:
             layers = model.transformer.encoder.layers
             layers[len(layers) // 2 - 1].register_forward_hook(self._midway)
@@ -174,11 +185,12 @@ class RecognitionTask:
     @torch.no_grad()
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features [batch, frames, n_mels] and their lengths, tokens [total] and their counts, of that step;
-        other ones for every peer."""
+        other ones for every peer. For consistency, the second half holds the utterances of the first."""
         c = self.config
+        views = 2 if c.batch.consistency else 1
         rng = np.random.default_rng([c.loop.seed, step, self.peers.rank, 2])
         features, tokens = [], []
-        for samples, written in self.speech.batch(c.augment, rng, c.batch.seconds):
+        for samples, written in self.speech.batch(c.augment, rng, c.batch.seconds, views):
             x = self.model.normalize(self.model.fbank(torch.from_numpy(samples)[None].to(self.device)))[0]
             features.append(spec_augment(x, c.augment, rng, self.hop_s))
             tokens.append(torch.tensor(written, dtype=torch.long))
@@ -193,16 +205,22 @@ class RecognitionTask:
         lengths = lengths.to(self.device)
         self._midway_outputs.clear()
 
-        def ctc(logits: Tensor) -> Tensor:
-            log_probs = logits.float().log_softmax(-1).transpose(0, 1)
-            total = F.ctc_loss(log_probs, tokens, frames, counts, reduction="sum", zero_infinity=True)
-            return total / max(1, int(counts.sum()))
+        def ctc(log_probs: Tensor) -> Tensor:
+            in_time = log_probs.transpose(0, 1)
+            total = F.ctc_loss(in_time, tokens, frames, counts, reduction="sum", zero_infinity=True)
+            return total / texts
 
-        memory = self.model.encode(features, lengths)
-        last = total = ctc(self.model.ctc(memory))
+        def told(memory: Tensor) -> Tensor:
+            return self.model.ctc(memory).float().log_softmax(-1)
+
+        memory, texts = self.model.encode(features, lengths), max(1, int(counts.sum()))
+        log_probs = told(memory)
+        last = total = ctc(log_probs)
         if weight := self.config.batch.intermediate:
-            early = ctc(self.model.ctc(self.model.transformer.encoder.norm(self._midway_outputs[0])))
+            early = ctc(told(self.model.transformer.encoder.norm(self._midway_outputs[0])))
             total = (1 - weight) * last + weight * early
+        if weight := self.config.batch.consistency:
+            total = total + weight * consistency(log_probs, frames) / texts
         if not self.decodes:
             return total, float(last.detach())
         nats = self._decoder_loss(memory, frames.to(self.device), tokens, counts)

@@ -20,6 +20,7 @@ from slyther_cli.research.training.augmentation import (
     check_drawn,
     coloured,
     drawn,
+    mp3_coded,
     noise,
     noisy,
     reverberant,
@@ -35,7 +36,9 @@ class AugmentConfig:
     ``recorded_noise`` with a recording (``noises`` in [data]), the others with steady noise. ``narrow``: the
     share whose band ends somewhere in ``cutoff_hz``, as that of a telephone or of a lossy codec does.
     ``colour_db``: the deviation of a random equaliser. ``rooms``: the share in a simulated room where sound
-    falls by 60 dB in ``room_s`` and is ``direct_db`` below the direct sound.
+    falls by 60 dB in ``room_s`` and is ``direct_db`` below the direct sound. ``coded``: the share that goes
+    through MP3 at the end, at ``compression`` (:func:`mp3_coded`). ``silence_s``: up to so much silence
+    before and after an example.
 
     ``joined``: the share of examples that are several utterances with pauses of ``pause_s`` between them, as
     long as one of ``joined_seconds``. ``wordless``: the share that has no speech, only noise or tones.
@@ -54,6 +57,9 @@ class AugmentConfig:
     snr_db: tuple[float, ...] = (8.0, 35.0)
     narrow: float = 0.3
     cutoff_hz: tuple[float, ...] = (3400.0, 7000.0)
+    coded: float = 0.0
+    compression: tuple[float, ...] = (0.8, 0.95)
+    silence_s: float = 0.0
     joined: float = 0.3
     joined_seconds: tuple[float, ...] = (20.0, 40.0)
     pause_s: tuple[float, ...] = (0.1, 2.0)
@@ -64,12 +70,19 @@ class AugmentConfig:
     mask_s: float = 0.4
 
     def __post_init__(self) -> None:
-        ranges = ("pause_s", "snr_db", "cutoff_hz", "room_s", "direct_db")
-        check_drawn(self, ranges, ("noise", "recorded_noise", "rooms", "narrow", "joined", "wordless"))
+        ranges = ("pause_s", "snr_db", "cutoff_hz", "room_s", "direct_db", "compression")
+        shares = ("noise", "recorded_noise", "rooms", "narrow", "coded", "joined", "wordless")
+        check_drawn(self, ranges, shares)
         if self.room_s[0] <= 0 or self.colour_db < 0:
             raise UsageError("room_s must be above 0, colour_db 0 or more")
-        if self.pause_s[0] < 0 or not self.joined_seconds or min(self.joined_seconds) <= 0:
-            raise UsageError("pauses must be 0 or more seconds, joined_seconds above 0")
+        if not 0 <= self.compression[0] <= self.compression[1] < 0.98:
+            raise UsageError("compression must be from 0 to below 0.98")
+        if (
+            min(self.pause_s[0], self.silence_s) < 0
+            or not self.joined_seconds
+            or min(self.joined_seconds) <= 0
+        ):
+            raise UsageError("pauses and silence must be 0 or more seconds, joined_seconds above 0")
         if min(self.bands, self.band_width, self.mask_s, self.gain_db) < 0 or self.mask_every_s <= 0:
             raise UsageError("bands, band_width, mask_s, gain_db must be 0 or more, mask_every_s above 0")
 
@@ -105,10 +118,23 @@ class TranscribedSpeech:
         self._encode = tokenizer.encode
 
     def batch(
-        self, c: AugmentConfig, rng: np.random.Generator, seconds: float
+        self, c: AugmentConfig, rng: np.random.Generator, seconds: float, views: int = 1
     ) -> list[tuple[np.ndarray, list[int]]]:
         """About ``seconds`` of speech, a half more at most (or one utterance): (float32 samples, tokens) of
-        utterances about equally long."""
+        utterances about equally long.
+
+        With two ``views`` the second half of the list has the utterances of the first, at the same speed and
+        length, with rooms, noise and so on of their own.
+        """
+        spoken = self._spoken(c, rng, seconds / views)
+        return [
+            (self._finished(c, rng, x) if tokens else x, tokens) for _ in range(views) for x, tokens in spoken
+        ]
+
+    def _spoken(
+        self, c: AugmentConfig, rng: np.random.Generator, seconds: float
+    ) -> list[tuple[np.ndarray, list[int]]]:
+        """A batch of speech as it is, or without words and finished."""
         if rng.random() < c.joined:
             length = c.joined_seconds[rng.integers(len(c.joined_seconds))]
             return [self._join(c, rng, length) for _ in range(max(1, round(seconds / length)))]
@@ -122,7 +148,7 @@ class TranscribedSpeech:
     def _example(self, c: AugmentConfig, rng: np.random.Generator, i: int) -> tuple[np.ndarray, list[int]]:
         if rng.random() < c.wordless:
             return _wordless(rng, len(self.samples[i]), self.rate), []
-        return self._finished(c, rng, self._speech(c, rng, i)), self.tokens[i]
+        return self._among_silence(c, rng, self._speech(c, rng, i)), self.tokens[i]
 
     def _join(self, c: AugmentConfig, rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, list]:
         """Utterances of one speaker, or of two in turns."""
@@ -141,10 +167,15 @@ class TranscribedSpeech:
             parts += [speech, pause]
             texts.append(self.texts[i])
             total += len(speech) + len(pause)
-        return self._finished(c, rng, np.concatenate(parts)), self._encode(" ".join(texts))
+        return self._among_silence(c, rng, np.concatenate(parts)), self._encode(" ".join(texts))
 
     def _speech(self, c: AugmentConfig, rng: np.random.Generator, i: int) -> np.ndarray:
         return at_speed(self.samples[i], self.rate, c.speed[rng.integers(len(c.speed))], "QQ")
+
+    def _among_silence(self, c: AugmentConfig, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+        if not c.silence_s:
+            return x
+        return np.pad(x, [int(n) for n in rng.uniform(0, c.silence_s, 2) * self.rate])
 
     def _finished(self, c: AugmentConfig, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
         if c.colour_db:
@@ -159,6 +190,8 @@ class TranscribedSpeech:
             recorded = c.recorded_noise and rng.random() < c.recorded_noise
             unit = unit_excerpt(rng, self.noises, len(x)) if recorded else noise(rng, len(x))
             x = noisy(x, unit, drawn(rng, c.snr_db))
+        if c.coded and rng.random() < c.coded:
+            x = mp3_coded(x, self.rate, drawn(rng, c.compression))
         return x
 
 
