@@ -121,7 +121,24 @@ def test_speed_and_json(voices, tmp_path, capsys):
         assert abs(events[-1]["seconds"] - soundfile.info(file).duration) < 1e-3
         lengths.append(events[-1]["seconds"])
     assert lengths[0] == pytest.approx(2 * lengths[1], abs=0.1) and lengths[2] < 0.6 * lengths[1]
-    assert speak("Hello.", "-m", voices / "prefix", "--speed", 2, "-o", tmp_path / "x.wav") == 2
+    for option in ("--speed", "--pause"):
+        assert speak("Hello.", "-m", voices / "prefix", option, 2, "-o", tmp_path / "x.wav") == 2
+        assert "cannot change its pace" in capsys.readouterr().err
+
+
+def test_pauses_are_scaled_and_what_is_said_between_is_not(voices, tmp_path, capsys):
+    def length(pause: float, speed: float = 1) -> float:
+        base = ["-m", voices / "aligned", "-o", tmp_path / "a.wav", "--guard", "none", "--json", "--force"]
+        assert speak("Yes, no. So.\n\nWell.", *base, "--pause", pause, "--speed", speed) == 0
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert events[0]["options"].get("pause", 1) == pause
+        return events[-1]["seconds"]
+
+    none, one, two, four = (length(pause) for pause in (0, 1, 2, 4))
+    assert one - none > speech.PARAGRAPH_SECONDS
+    assert two - one == pytest.approx(one - none, abs=0.05)
+    assert four - none == pytest.approx(4 * (one - none), abs=0.05)
+    assert length(2, 0.5) == pytest.approx(2 * two, abs=0.03)
 
 
 def stopped_at_the_third(monkeypatch) -> list[int]:
@@ -154,7 +171,7 @@ def test_a_stopped_book_is_gone_on_with_and_sounds_the_same(voices, tmp_path, mo
 
 def test_kept_work_is_of_these_weights_and_whole(voices, tmp_path, monkeypatch, capsys):
     calls = stopped_at_the_third(monkeypatch)
-    doubt = lambda said, expected, rate: Verdict(("odd",), 1.0)  # noqa: E731
+    doubt = lambda said, expected, rate, pause: Verdict(("odd",), 1.0)  # noqa: E731
     monkeypatch.setattr(speech, "judge_lengths", doubt)
     base = [TEXT, "-m", voices / "aligned", "--retries", 0, "--guard", "lengths", "--json", "--resume"]
     assert speak(*base, "-o", tmp_path / "b.wav") == 130
@@ -320,6 +337,8 @@ def test_the_sound_takes_on_the_colour_of_the_prompt_and_resumes_with_it(voices,
         (["\u4f60\u597d"], 3, "only English is spoken, and the text has no English words: \u4f60\u597d"),
         (["\U0001f600 !"], 3, "the text has no words, only \U0001f600!"),
         (["hi", "--speed", "9"], 2, "speed"),
+        (["hi", "--pause", "4.1"], 2, "the pause must be from 0 (none) to 4"),
+        (["hi", "--pause", "-1"], 2, "the pause must be from 0 (none) to 4"),
         (["hi", "--guard", "dog"], 2, "guard"),
         (["hi", "--temperature", "-1"], 2, "temperature"),
         (["hi", "--top-p", "0"], 2, "top_p"),

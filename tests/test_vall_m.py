@@ -6,9 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slyther_cli.english.phonemes import ALPHABETS, spell
 from slyther_cli.errors import ModelError
 from slyther_cli.models import registry
 from slyther_cli.models.vall_m import Batch, Context, VallM, VallMConfig, frames_of
+from slyther_cli.models.vall_sampling import Pace
 
 SMALL = {"alphabet": "arpabet", "n_symbols": 20, "d_model": 16, "d_ffn": 24, "n_layers": 2, "n_nar_layers": 2,
          "n_text_layers": 1, "n_codebooks": 3, "codebook_size": 12, "dropout": 0.0}  # fmt: skip
@@ -119,6 +121,16 @@ def test_rounded_lengths_follow_the_exact_ones(logs, speed):
     frames = frames_of(log_durations, speed)
     exact = torch.expm1(log_durations.double()).cumsum(0) / speed
     assert (frames >= 0).all() and ((frames.cumsum(0) - exact).abs() <= 0.5 + 1e-6).all()
+
+
+def test_a_pace_is_of_pauses_and_of_all():
+    symbols = torch.tensor(spell("Yes, or no.", "arpabet").symbols)
+    speeds = Pace(speed=0.5, pause=2).speeds(symbols)
+    names = [ALPHABETS["arpabet"][s] for s in symbols]
+    slow = [name for name, speed in zip(names, speeds.tolist(), strict=True) if speed == 0.25]
+    assert slow == [" ", ",", "."] and (speeds == 0.5).sum() == len(symbols) - 3
+    none = frames_of(torch.full(symbols.shape, 2.0), Pace(pause=0).speeds(symbols))
+    assert [name for name, frames in zip(names, none, strict=True) if not frames] == [" ", ",", "."]
 
 
 def test_sizes_and_bad_settings():

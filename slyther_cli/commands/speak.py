@@ -83,6 +83,13 @@ def speak(
         float,
         typer.Option(help="Speaking rate: 0.5 is half, 2 twice the voice's own.", rich_help_panel=VOICE),
     ] = SpeakOptions.speed,
+    pause: Annotated[
+        float,
+        typer.Option(
+            help="Pauses at commas, sentence and paragraph ends: 0 is none, 2 twice the voice's own.",
+            rich_help_panel=VOICE,
+        ),
+    ] = SpeakOptions.pause,
     seed: Annotated[
         int, typer.Option(min=0, help="Random seed: the same gives the same speech.", rich_help_panel=VOICE)
     ] = SpeakOptions.seed,

@@ -299,8 +299,9 @@ def join(
     return joined, places
 
 
-def frames_of(log_durations: Tensor, speed: float = 1.0, carry: float = 0.0) -> Tensor:
-    """log(1 + frames) [S] -> whole frames [S] whose sums follow the unrounded ones; at least 0."""
+def frames_of(log_durations: Tensor, speed: float | Tensor = 1.0, carry: float = 0.0) -> Tensor:
+    """log(1 + frames) [S] -> whole frames [S] whose sums follow the unrounded ones; at least 0. ``speed``: of
+    all symbols, or of each [S]."""
     exact = (torch.expm1(log_durations.double()).clamp(min=0, max=math.e**6) / speed).cumsum(0) + carry
     edges = torch.cat((exact.new_zeros(1), exact.round()))
     return edges.diff().clamp(min=0).long()

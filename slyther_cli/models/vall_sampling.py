@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from slyther_cli.english.normalise import MARKS
 from slyther_cli.errors import UsageError
 from slyther_cli.models.vall_m import Context, VallM, frames_of
 
@@ -36,6 +37,21 @@ class Sampling:
             raise UsageError("temperature must be from 0 to 10, top_p above 0 to 1, top_k 0 or more")
         if not (0 < self.repetition <= 1 and 1 <= self.window <= 10_000):
             raise UsageError("repetition must be above 0 to 1, window 1 or more")
+
+
+class Pace(NamedTuple):
+    """``speed``: of all that is said, pauses too. ``pause``: how long pauses are, beside what was learnt."""
+
+    speed: float = 1.0
+    pause: float = 1.0
+
+    def speeds(self, symbols: Tensor) -> Tensor:
+        """The speed of every symbol [S]. Pauses are the marks, and the blank that a sentence begins with."""
+        pauses = (symbols > 1) & (symbols < 2 + len(MARKS))
+        pauses[:1] |= symbols[:1] == 1
+        speeds = torch.full(symbols.shape, self.speed, dtype=torch.float64, device=symbols.device)
+        speeds[pauses] /= self.pause
+        return speeds
 
 
 class Voice(NamedTuple):
@@ -78,6 +94,11 @@ def _short_list(probabilities: Tensor, s: Sampling) -> Tensor:
     return torch.zeros_like(probabilities).scatter(0, places[keep], ordered[keep])
 
 
+def _exact_frames(logs: Tensor, speeds: Tensor) -> float:
+    """The sum that :func:`frames_of` rounds."""
+    return float((torch.expm1(logs.double()).clamp(min=0) / speeds).sum())
+
+
 class Voicing:
     """A model that speaks in one voice, sentence after sentence. ``voice`` None: whatever comes."""
 
@@ -109,7 +130,7 @@ class Voicing:
         symbols: Tensor,
         context: Context | None,
         seed: int,
-        speed: float = 1.0,
+        pace: Pace = Pace(),
         carry: float = 0.0,
     ) -> Said:
         """The codes of one sentence's ``symbols`` [S]. ``context`` is that after the sentence before."""
@@ -117,29 +138,30 @@ class Voicing:
         symbols = symbols.to(self.device)
         if self.model.aligned:
             assert context is not None
-            return self._aligned(symbols, context, generator, speed, carry)
+            return self._aligned(symbols, context, generator, pace, carry)
         return self._prefixed(symbols, generator)
 
-    def expected_frames(self, symbols: Tensor, speed: float = 1.0) -> float:
+    def expected_frames(self, symbols: Tensor, pace: Pace = Pace()) -> float:
         """How long a sentence will be, from its text alone: the length prior of models without durations."""
         if self.model.aligned:
-            text = self.model.read(symbols[None].to(self.device))
-            return float(torch.expm1(self.model.log_durations(text)[0].double()).clamp(min=0).sum()) / speed
-        pace = self.codes.shape[1] / len(self.symbols) if len(self.symbols) else 0.09 * self.rate
-        return pace * len(symbols)
+            symbols = symbols.to(self.device)
+            logs = self.model.log_durations(self.model.read(symbols[None]))[0]
+            return _exact_frames(logs, pace.speeds(symbols))
+        each = self.codes.shape[1] / len(self.symbols) if len(self.symbols) else 0.09 * self.rate
+        return each * len(symbols)
 
     @property
     def rate(self) -> int:
         return self.model.config.frame_rate
 
     def _aligned(
-        self, symbols: Tensor, context: Context, generator: torch.Generator, speed: float, carry: float
+        self, symbols: Tensor, context: Context, generator: torch.Generator, pace: Pace, carry: float
     ) -> Said:
         model = self.model
         text = model.read(symbols[None])
         logs = model.log_durations(text)[0]
-        durations = frames_of(logs, speed, carry)
-        exact = float((torch.expm1(logs.double()).clamp(min=0) / speed).sum())
+        speeds = pace.speeds(symbols)
+        durations, exact = frames_of(logs, speeds, carry), _exact_frames(logs, speeds)
         guide = model.spread(text, durations[None]) + self._voice
         first: list[int] = []
         for t in range(guide.shape[1]):

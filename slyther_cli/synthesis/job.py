@@ -41,7 +41,7 @@ from slyther_cli.jobs.results import Result
 from slyther_cli.jobs.setup import pick_device
 from slyther_cli.models.codec import Codec, CodecDecoder
 from slyther_cli.models.vall_m import Context, VallM
-from slyther_cli.models.vall_sampling import Said, Voicing
+from slyther_cli.models.vall_sampling import Pace, Said, Voicing
 from slyther_cli.runtime import kernels
 from slyther_cli.synthesis.journal import Journal
 from slyther_cli.synthesis.options import SpeakOptions
@@ -118,8 +118,8 @@ def speak(
     config = choose_speech_model(model)
     entry = find_voice(config, chosen.voice) if chosen.prompt is None else None
     network, codec = load_pair(config, where := pick_device(chosen.device))
-    if chosen.speed != 1 and not network.aligned:
-        raise UsageError(f"model {config.name} cannot change its speed: leave --speed out")
+    if chosen.pace != Pace() and not network.aligned:
+        raise UsageError(f"model {config.name} cannot change its pace: leave --speed and --pause out")
     said = None
     if chosen.lexicon is not None:
         said = Pronunciations.read(chosen.lexicon, phones=network.config.alphabet == "arpabet")
@@ -237,7 +237,7 @@ class _Job:
                 context, carry = said.context, said.rest
                 pieces = [decoder.push(said.codes[None])[0]]
                 if sentence.last and index + 1 < len(sentences):
-                    pause = torch.zeros(int(PARAGRAPH_SECONDS * rate / o.speed))
+                    pause = torch.zeros(int(PARAGRAPH_SECONDS * rate * o.pause / o.speed))
                     pieces += [decoder.flush()[0], pause.to(pieces[0].device)]
                     decoder = CodecDecoder(self.codec)  # which may hold back the end of what it was given
                 samples = self._coloured(torch.cat(pieces))
@@ -293,14 +293,14 @@ class _Job:
         symbols = torch.tensor(spelling.symbols)
         best: tuple[Said, Verdict] | None = None
         o = self.options
-        expected = self.voicing.expected_frames(symbols, o.speed) if o.guard != "none" else 0.0
+        expected = self.voicing.expected_frames(symbols, o.pace) if o.guard != "none" else 0.0
         for attempt in range(o.retries + 1):
             drawn = hashlib.sha256(f"{o.seed} {index} {attempt}".encode()).digest()
             seed = int.from_bytes(drawn[:7], "big")
-            said = self.voicing.say(symbols, context, seed, o.speed, carry)
+            said = self.voicing.say(symbols, context, seed, o.pace, carry)
             if o.guard == "none":
                 return said, Verdict(), 1
-            verdict = judge_lengths(said, expected, self.network.config.frame_rate)
+            verdict = judge_lengths(said, expected, self.network.config.frame_rate, o.pause)
             if self.recognise and not verdict.problems and said.codes.shape[1]:
                 samples = self.codec.decode(said.codes[None])[0].float().cpu().numpy()
                 verdict = self._judge_words(spelling.words, samples)

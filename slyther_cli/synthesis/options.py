@@ -10,7 +10,7 @@ from slyther_cli.errors import UsageError
 from slyther_cli.jobs.options import SHAPES, Options
 
 if TYPE_CHECKING:
-    from slyther_cli.models.vall_sampling import Sampling
+    from slyther_cli.models.vall_sampling import Pace, Sampling
 
 SPEECH_CHECKS = ("auto", "lengths", "recogniser", "none")
 
@@ -25,6 +25,8 @@ class SpeakOptions(Options):
     ``prompt_text``   what is said there; None: our recogniser writes it down.
     ``lexicon``       a file of your own pronunciations (``english.pronunciations``).
     ``speed``         1 is the model's own; from 0.5 to 2, for models that know how long a symbol lasts.
+    ``pause``         how long pauses at commas, sentence and paragraph ends are beside the model's own; from
+                      0 to 4, for the same models.
     ``seed``          the same one gives the same speech on the same device.
     ``temperature``   variation; 0 always takes the likeliest code.
     ``top_k``         draw from so many of the likeliest codes; 0 is all.
@@ -48,6 +50,7 @@ class SpeakOptions(Options):
     prompt_text: str | None = None
     lexicon: str | os.PathLike[str] | None = None
     speed: float = field(default=1.0, metadata=SHAPES)
+    pause: float = field(default=1.0, metadata=SHAPES)
     seed: int = field(default=0, metadata=SHAPES)
     temperature: float = field(default=0.8, metadata=SHAPES)
     top_k: int = field(default=0, metadata=SHAPES)
@@ -70,12 +73,21 @@ class SpeakOptions(Options):
             raise UsageError("--voice and --prompt contradict each other: choose one")
         if not 0.5 <= self.speed <= 2:
             raise UsageError("the speed must be from 0.5 to 2")
+        if not 0 <= self.pause <= 4:
+            raise UsageError("the pause must be from 0 (none) to 4 times the voice's own")
         if self.guard not in SPEECH_CHECKS:
             raise UsageError(f"guard={self.guard!r} is not known: {', '.join(SPEECH_CHECKS)}")
         if not 0 <= self.retries <= 20:
             raise UsageError("retries must be from 0 to 20")
         subtype_of(self.format, self.subtype)
         _ = self.sampling
+
+    @property
+    def pace(self) -> Pace:
+        """How fast all is said, and how long pauses are."""
+        from slyther_cli.models.vall_sampling import Pace
+
+        return Pace(self.speed, self.pause)
 
     @property
     def sampling(self) -> Sampling:

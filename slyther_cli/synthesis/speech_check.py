@@ -48,8 +48,9 @@ class Verdict:
         return self.heard is None, self.badness
 
 
-def judge_lengths(said: Said, expected: float, rate: float) -> Verdict:
-    """``expected`` frames, ``rate`` frames a second."""
+def judge_lengths(said: Said, expected: float, rate: float, pause: float = 1.0) -> Verdict:
+    """``expected`` frames, ``rate`` frames a second. ``pause``: how much longer than learnt pauses are, in
+    which one sound may be heard."""
     frames = said.codes.shape[1]
     problems, badness = [], abs(np.log((frames + 1) / (expected + 1)))
     if not said.ended:
@@ -58,7 +59,7 @@ def judge_lengths(said: Said, expected: float, rate: float) -> Verdict:
     elif not LENGTHS[0] * expected - rate / 2 <= frames <= LENGTHS[1] * expected + rate / 2:
         problems.append(f"{frames / rate:.1f} s, {expected / rate:.1f} s expected")
     longest = max((len(list(run)) for _, run in groupby(said.codes[0].tolist())), default=0)
-    if longest > STUCK_SECONDS * rate:
+    if longest > STUCK_SECONDS * rate * max(1, pause):
         problems.append(f"one sound for {longest / rate:.1f} s")
         badness += 1
     return Verdict(tuple(problems), float(badness))
