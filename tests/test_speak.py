@@ -83,6 +83,15 @@ def test_a_lexicon_says_how_words_are_said(voices, tmp_path, capsys):
     assert not (tmp_path / "d.wav").exists()
 
 
+def test_it_is_told_how_words_with_two_readings_are_read(voices, tmp_path, capsys):
+    base = ["I have read it. Yes.", "-m", voices / "aligned", "--guard", "none", "-o", tmp_path / "a.wav"]
+    assert speak(*base, "-v") == 0
+    assert capsys.readouterr().err.count("(read: R EH1 D)") == 1
+    assert speak(*base, "--json", "--force") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [e["readings"] for e in events if e["event"] == "sentence"] == [["read: R EH1 D"], []]
+
+
 def test_markup_is_left_out_and_reported(voices, tmp_path, capsys):
     base = ["-m", voices / "aligned", "--guard", "none"]
     assert (

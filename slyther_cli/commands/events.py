@@ -114,6 +114,7 @@ sentence [speak] A sentence is spoken.
   tries         count   how often it was spoken
   heard         text?   what the speech check recognised
   problems      texts   why it failed the speech check
+  readings      texts   how words with several readings were read, as "read: R EH1 D"
   kept          flag    whether it comes from a stopped run (--resume)
   end_seconds   number  speech so far
   wall_seconds  number  time so far

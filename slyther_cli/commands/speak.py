@@ -286,7 +286,9 @@ class _Reporter:
         if self.verbose:
             pace = out.speed(event["seconds"], event["wall_seconds"]) if event["index"] == 0 else ""
             tries = f", {event['tries']} tries" if event["tries"] > 1 else ""
-            self._say(f"{event['index'] + 1}/{event['of']} {event['seconds']:.1f} s{tries} {pace}".rstrip())
+            read = f" ({'; '.join(event['readings'])})" if event["readings"] else ""
+            place = f"{event['index'] + 1}/{event['of']}"
+            self._say(f"{place} {event['seconds']:.1f} s{tries} {pace}".rstrip() + read)
         elif not self.json and not self.quiet and event["of"] > 1 and out.can_draw(sys.stderr):
             share = (event["index"] + 1) / event["of"]
             pace = out.times(event["end_seconds"] / max(1e-3, event["wall_seconds"]))

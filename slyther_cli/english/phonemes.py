@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from slyther_cli.english.dictionary import lexicon
+from slyther_cli.english.heteronyms import choose_readings, with_s
 from slyther_cli.english.letter_rules import apply_rules
 from slyther_cli.english.normalise import LETTERS, MARKS, normalise
 from slyther_cli.errors import ModelError
@@ -38,12 +39,13 @@ ALPHABETS = {
 class Spelling:
     """What a text is to a model. ``symbols`` are numbers in the alphabet; ``words`` the normalised words with
     their marks. ``by_rule``: words that the dictionary does not have. ``dropped``: characters that have no
-    sound."""
+    sound. ``readings``: words that are read in several ways, each with the phones that were chosen."""
 
     symbols: tuple[int, ...]
     words: str
     by_rule: tuple[str, ...] = ()
     dropped: str = ""
+    readings: tuple[tuple[str, str], ...] = ()
 
     @property
     def spoken(self) -> int:
@@ -69,18 +71,22 @@ def spell(text: str, alphabet: str, lexicon: Pronunciations | None = None) -> Sp
         ipa = _espeak(words) if words else ""
         said = [numbers[c] for c in ipa if c in numbers]
         return Spelling((numbers[BLANK], *said) if said else (), words, dropped=dropped)
-    for piece, given in pieces:
-        for word in [piece] if given else piece.split():
-            plain, mark = (word[:-1], word[-1]) if word[-1] in MARKS else (word, "")
-            phones = given or _symbols(plain, alphabet, by_rule)
-            if phones:
-                out += [numbers[p] for p in phones]
-                out.append(numbers[mark or BLANK])
+    single = [(word, given) for piece, given in pieces for word in ([piece] if given else piece.split())]
+    chosen = choose_readings([word for word, _ in single], text) if alphabet == "arpabet" else {}
+    readings: dict[tuple[str, str], None] = {}
+    for place, (word, given) in enumerate(single):
+        plain, mark = (word[:-1], word[-1]) if word[-1] in MARKS else (word, "")
+        if place in chosen and not given:
+            readings.setdefault((plain, " ".join(chosen[place])))
+        phones = given or chosen.get(place) or _symbols(plain, alphabet, by_rule)
+        if phones:
+            out += [numbers[p] for p in phones]
+            out.append(numbers[mark or BLANK])
     while out and out[-1] == numbers[BLANK]:
         out.pop()
     if out and out[-1] > len(MARKS) + 1:
         out.append(numbers["."])
-    return Spelling((numbers[BLANK], *out) if out else (), words, tuple(by_rule), dropped)
+    return Spelling((numbers[BLANK], *out) if out else (), words, tuple(by_rule), dropped, tuple(readings))
 
 
 def _symbols(word: str, alphabet: str, by_rule: dict[str, None]) -> tuple[str, ...]:
@@ -102,10 +108,7 @@ def pronounce(word: str) -> tuple[tuple[str, ...], bool]:
     if word in words:
         return tuple(words[word].split()), True
     if word.endswith("'s") and word[:-2] in words:
-        phones = words[word[:-2]].split()
-        hiss = phones[-1] in ("S", "Z", "SH", "ZH", "CH", "JH")
-        ending = ["AH0", "Z"] if hiss else ["S" if phones[-1] in ("P", "T", "K", "F", "TH") else "Z"]
-        return (*phones, *ending), True
+        return with_s(tuple(words[word[:-2]].split())), True
     letters = word.replace("'", "")
     named = (phone for letter in letters for phone in words["ay" if letter == "a" else letter].split())
     return _by_rule(letters) or tuple(named), False

@@ -248,6 +248,7 @@ class _Job:
                 tell({"event": "sentence", "index": index, "of": len(sentences), "text": sentence.text,
                       "seconds": round(seconds, 3), "tries": tries, "heard": verdict.heard,
                       "problems": list(verdict.problems), "kept": known is not None,
+                      "readings": [f"{word}: {phones}" for word, phones in spelling.readings],
                       "end_seconds": round(frames / rate, 3),
                       "wall_seconds": round(time.monotonic() - began, 3)})  # fmt: skip
             rest = self._coloured(decoder.flush()[0])
