@@ -56,7 +56,7 @@ def test_what_is_in_it():
     }  # fmt: skip
     first, *others = found.read("transcript")
     words = [["one", 0.0, 0.5, 0.5], ["two", 0.5, 1.0, 0.5]]
-    assert first == {"start": 0.0, "end": 1.0, "speaker": "S2", "words": words}
+    assert first == {"start": 0.0, "end": 1.0, "speaker": "S2", "begins": True, "words": words}
     assert [row["speaker"] for row in others] == ["S1", "S2", "S2"]
     assert "speaker" not in page([segment(0, ("a", 1))], Recording("a.wav")).read("transcript")[0]
     assert page([], Recording("a.wav")).read("transcript") == []

@@ -93,6 +93,26 @@ def test_no_segments():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("said", "lines"),
+    [
+        ([(0, "One."), (2.4, "Two.")], ["One.", "Two."]),
+        ([(0, "One."), (2.5, "Two.")], ["One.", "", "Two."]),  # 1.5 s of silence
+        ([(0, "One"), (9, "two."), (11, '"Three!"'), (20, "Four")], ["One", "two.", '"Three!"', "", "Four"]),
+        ([(0, "One.", "S1"), (1, "Two.", "S2")], ["[S1] One.", "", "[S2] Two."]),
+        ([(0, "One", "S1"), (1, "two.", "S2")], ["[S1] One", "[S2] two."]),  # at once, in mid-sentence
+        ([(i, 199 * "x" + ".") for i in range(4)], [*[199 * "x" + "."] * 3, "", 199 * "x" + "."]),
+    ],
+)
+def test_empty_lines_part_paragraphs_of_sentences(said, lines):
+    talk = [
+        segment(i, f" {words}", (f" {words}", start, start + 1), **({"speaker": who[0]} if who else {}))
+        for i, (start, words, *who) in enumerate(said)
+    ]
+    assert text("txt", talk).splitlines() == lines
+    assert text("txt", talk, plain=True).splitlines() == [line for line in lines if line]
+
+
 def test_arrows_go_also_from_words_and_a_long_pause_parts_lines():
     one = segment(0, " a --> b c", (" a", 0, 1), (" -->", 1, 2), (" b", 2, 3), (" c", 6, 7))
     assert text("srt", [one], max_line_width=20, max_line_count=2) == (

@@ -77,6 +77,20 @@ def test_a_transcript_has_sentences_and_plain_is_as_recognised(capfd):
     ]
 
 
+def test_empty_lines_part_paragraphs_where_sentences_end(capfd):
+    parts = [tones.spoken(text, RATE)[0] for text in ("hello abide", "all deal")]
+    tones.record(x=np.concatenate([parts[0], np.zeros(2 * RATE, np.float32), parts[1]]))
+    for how, expected in (
+        (("-m", "punctual"), "Hello abide.\n\nAll deal.\n"),
+        (("-m", "punctual", "--plain"), "hello abide\nall deal\n"),
+        (("-m", "tones"), "hello abide\nall deal\n"),
+    ):
+        code, out, err = tones.transcribed(capfd, "talk.wav", *how)
+        assert code == 0 and out == expected, err
+        assert tones.transcribed(capfd, "talk.wav", *how, "-o", "out", "--force")[0] == 0
+        assert Path("out/talk.txt").read_text() == expected
+
+
 def test_every_voice_is_read_by_itself(capfd):
     x, _ = tones.spoken("hello abide all deal", RATE)
     y, _ = tones.spoken("all deal", RATE)

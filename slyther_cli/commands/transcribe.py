@@ -101,7 +101,8 @@ def transcribe(
         bool,
         typer.Option(
             "--plain",
-            help="Write words as they are recognised: lower case, no punctuation, numbers in words.",
+            help="Write words as they are recognised: lower case, no punctuation, numbers in words, no "
+            "paragraphs.",
             rich_help_panel=opt.OUTPUT,
         ),
     ] = False,
@@ -287,7 +288,8 @@ def transcribe(
         from slyther_cli.transcription.job import transcribe as run
 
         if to_stdout and not as_json:
-            report.print_as(formats, inputs[0], opt.taken(LayoutOptions, options))
+            layout = {**opt.taken(LayoutOptions, options), "plain": plain}
+            report.print_as(formats, inputs[0], layout)
         folder = None if to_stdout else output_dir
         results = run(inputs, folder, model, **options, keep=False, on_event=report)
     raise typer.Exit(exit_code([result.error for result in results]))

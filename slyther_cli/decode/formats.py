@@ -36,21 +36,24 @@ def make_format(
     language: str = "en",
     folder: Path | None = None,
     recording: Recording | None = None,
+    plain: bool = False,
     **layout: Any,
 ) -> Format:
-    """The format of that name. ``folder``: where its file will be. ``layout``: highlight_words,
-    max_line_width, max_line_count, max_words_per_line, which only srt and vtt heed. Raises UsageError for an
-    unknown name."""
+    """The format of that name. ``folder``: where its file will be. ``plain``: no empty lines between the
+    paragraphs of txt. ``layout``: highlight_words, max_line_width, max_line_count, max_words_per_line, which
+    only srt and vtt heed. Raises UsageError for an unknown name."""
     recording = recording or Recording()
     match name:
         case "srt" | "vtt":
             return (Srt if name == "srt" else Vtt)(**layout)
-        case "txt" | "tsv":
-            return (Txt if name == "txt" else Tsv)()
+        case "txt":
+            return Txt(plain)
+        case "tsv":
+            return Tsv()
         case "json":
             return Json(language, folder)
         case "html":
-            return Html(recording, folder, language)
+            return Html(recording, folder, language, plain)
         case "md":
             return Markdown(recording)
         case "ctm":

@@ -12,7 +12,7 @@
   const about = read("recording");
   const audio = $("audio"), list = $("list"), wave = $("wave");
   const speakers = [];
-  const segments = read("transcript").map(({ start, end, speaker = "", words }) => {
+  const segments = read("transcript").map(({ start, end, speaker = "", begins = false, words }) => {
     if (speaker && !speakers.includes(speaker)) speakers.push(speaker);
     const said = words.flatMap(([text, from, to, sure]) => {
       const parts = text.split(/\s+/), step = (to - from) / parts.length; // "9:45 a.m." is two words here
@@ -20,7 +20,7 @@
         { text: part, start: from + i * step, end: from + (i + 1) * step, sure }
       ));
     });
-    return { start, end, speaker, words: said };
+    return { start, end, speaker, begins, words: said };
   });
   const colour = (speaker) => `var(--speaker-${speakers.indexOf(speaker) % 8})`;
   const tell = (text) => { $("status").textContent = text; };
@@ -53,6 +53,7 @@
   function showSegment(segment, i) {
     const item = segment.element = make("li");
     item.dataset.index = i;
+    item.classList.toggle("begins", segment.begins);
     if (segment.speaker) {
       item.style.setProperty("--speaker", colour(segment.speaker));
       if (!i || segments[i - 1].speaker !== segment.speaker) item.append(make("h2", "who", segment.speaker));
@@ -281,11 +282,16 @@
   }
 
   function written(format) {
-    const rows = segments.filter(({ words }) => words.length).map(({ start, end, speaker, words }) => {
-      const text = words.map((word) => word.text).join(" ");
-      return { start, end, text: (speaker ? `[${speaker}] ` : "") + text };
-    });
-    if (format === "txt") return rows.map(({ text }) => `${text}\n`).join("");
+    const rows = [];
+    let parted = false; // also where the first segment of a paragraph was left out
+    for (const { start, end, speaker, begins, words } of segments) {
+      parted ||= begins && rows.length > 0;
+      if (!words.length) continue;
+      const text = (speaker ? `[${speaker}] ` : "") + words.map((word) => word.text).join(" ");
+      rows.push({ start, end, text, parted });
+      parted = false;
+    }
+    if (format === "txt") return rows.map(({ text, parted }) => `${parted ? "\n" : ""}${text}\n`).join("");
     const srt = format === "srt", mark = srt ? "," : ".";
     const cues = rows.map(({ start, end, text }, i) => {
       const times = `${stamp(start, mark, srt)} --> ${stamp(end, mark, srt)}`;

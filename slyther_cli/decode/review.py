@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from slyther_cli.decode.paragraphs import Paragraphs
 from slyther_cli.decode.recording import Recording
 from slyther_cli.decode.subtitles import Format
 from slyther_cli.errors import escaped
@@ -26,11 +27,18 @@ _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&"}
 
 
 class Html(Format):
-    """The page for ``recording``, which it links to, seen from ``folder``; or embeds, if it has its sound."""
+    """The page for ``recording``, which it links to, seen from ``folder``; or embeds, if it has its sound.
+    ``plain``: without paragraphs."""
 
-    def __init__(self, recording: Recording, folder: Path | None = None, language: str = "en") -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        folder: Path | None = None,
+        language: str = "en",
+        plain: bool = False,
+    ) -> None:
         self._recording, self._folder, self._language = recording, folder or Path("."), language
-        self._parts = _page()
+        self._parts, self._paragraphs = _page(), None if plain else Paragraphs(sentences=True)
         self._separator = "\n"
 
     def head(self) -> str:
@@ -44,6 +52,8 @@ class Html(Format):
         row = {"start": segment["start"], "end": segment["end"], "words": words}
         if segment.get("speaker"):
             row["speaker"] = segment["speaker"]
+        if self._paragraphs is not None and self._paragraphs.begins(segment):
+            row["begins"] = True
         before, self._separator = self._separator, ",\n"
         return before + in_script(row)
 

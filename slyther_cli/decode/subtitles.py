@@ -3,8 +3,9 @@
 Segments are dictionaries as whisper's json has them (``Segment.as_dict`` makes them): ``start`` and ``end``
 in seconds, ``text``, and perhaps ``words`` of word, start, end; of ours, perhaps ``speaker``. The first
 segment says whether there are words. Compared, byte for byte, with the output of openai/whisper 20250625.
-Two differences, where whisper's files would be broken or it has nothing: an arrow is rewritten also
-in text that is laid out from words; and speakers are labelled ("[S1] text"), their cues in order of start.
+Three differences, where whisper's files would be broken or it has nothing: an arrow is rewritten also
+in text that is laid out from words; speakers are labelled ("[S1] text"), their cues in order of start; and
+empty lines part the paragraphs of txt, unless it is plain.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
+
+from slyther_cli.decode.paragraphs import Paragraphs
 
 PAUSE = 3.0  # seconds between the starts of two words that part cues laid out across segments
 UNLIMITED = 1000  # characters or words: whisper's "no limit"
@@ -149,10 +152,17 @@ class Format:
 
 
 class Txt(Format):
-    """A line a segment."""
+    """A line a segment. Ours, where text has sentences, unless it is ``plain``: an empty line between
+    paragraphs."""
+
+    def __init__(self, plain: bool = False) -> None:
+        self._paragraphs = None if plain else Paragraphs(sentences=True)
+        self._empty = True
 
     def add(self, segment: Mapping[str, Any]) -> str:
-        return _label(segment) + segment["text"].strip() + "\n"
+        parted = self._paragraphs is not None and self._paragraphs.begins(segment) and not self._empty
+        self._empty = False
+        return ("\n" if parted else "") + _label(segment) + segment["text"].strip() + "\n"
 
 
 class Tsv(Format):

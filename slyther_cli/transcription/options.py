@@ -63,8 +63,9 @@ class LayoutOptions(Options):
 class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
     """What is transcribed, and what is written.
 
-    ``formats``       of "txt", "srt", "vtt", "tsv", "json", byte for byte as whisper writes them; "all" of
-                      these; and "html" (a page to hear and correct), "md", "ctm", "rttm", "textgrid".
+    ``formats``       of "txt", "srt", "vtt", "tsv", "json", byte for byte as whisper writes them (but for the
+                      paragraphs of txt, unless ``plain``); "all" of these; and "html" (a page to hear and
+                      correct), "md", "ctm", "rttm", "textgrid".
     ``embed``         the html page has the sound within it, in place of a link to the recording.
     ``beside``        without an output folder, put results beside their inputs.
     ``language``      "en" or None: the models know English.

@@ -211,7 +211,8 @@ class Transcription(Batch):
         return self._done(name, reader, sink, notes, lines, started)
 
     def _sink(self, name: str, outputs: Outputs, part: str | None = None) -> Sink:
-        return Sink(name, outputs, self.options.of(LayoutOptions), self.keep, self.tell, part)
+        layout = {**self.options.of(LayoutOptions), "plain": self.options.plain}
+        return Sink(name, outputs, layout, self.keep, self.tell, part)
 
     def _row(self, segment: Segment, coverage: Coverage | None) -> Row:
         return row_of(segment, self.recogniser.rate, self.options.words, coverage)

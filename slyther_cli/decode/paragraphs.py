@@ -1,0 +1,39 @@
+"""Where a transcript's paragraphs begin: at pauses, changes of speaker, and for their length."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+PAUSE = 1.5  # seconds of silence that end a paragraph
+LONG = 600  # characters after which a paragraph ends with its sentence
+LONGEST = 1200  # characters after which it ends with its segment
+_SENTENCE = re.compile(r"[.?!…][\"'”’)]*$")
+
+
+class Paragraphs:
+    """Is shown the segments of a transcript in order. ``sentences``: paragraphs end with a sentence and
+    nowhere else, so that words without marks are a single one."""
+
+    def __init__(self, sentences: bool = False) -> None:
+        self._sentences = sentences
+        self._speaker: str | None = None
+        self._end: float | None = None  # of the open paragraph, in seconds
+        self._length, self._text = 0, ""  # its characters; its last segment
+
+    def begins(self, segment: Mapping[str, Any]) -> bool:
+        """Whether a paragraph begins with this segment, as with the first."""
+        text, speaker, last = segment["text"].strip(), segment.get("speaker"), self._end
+        parted = last is None or self._parts(segment["start"] - last, speaker)
+        self._length = (0 if parted else self._length) + len(text)
+        self._speaker, self._text = speaker, text
+        self._end = segment["end"] if parted or last is None else max(last, segment["end"])
+        return parted
+
+    def _parts(self, pause: float, speaker: str | None) -> bool:
+        ended = bool(_SENTENCE.search(self._text))
+        if self._sentences and not ended:
+            return False
+        full = self._length >= (LONG if ended else LONGEST)
+        return speaker != self._speaker or pause >= PAUSE or full
