@@ -4,8 +4,8 @@ The Python API is small: ``from slyther_cli import separate, transcribe, speak``
 imported on first use, so that ``import slyther_cli`` and ``slyther --help`` stay fast.
 
 Imports run one way: commands -> synthesis -> transcription -> separation -> jobs -> longform -> checkpoints
--> models -> layers -> scan, and from all of them to decode, english and audio. Only ``commands`` imports
-``research``, only ``app`` imports ``commands``; ``tests/test_imports.py`` checks it.
+-> models -> layers -> scan, and from all of them to decode, books, english and audio. Only ``commands``
+imports ``research``, only ``app`` imports ``commands``; ``tests/test_imports.py`` checks it.
 """
 
 import os

@@ -21,6 +21,7 @@ LEVELS = [
     {"layers"},
     {"scan"},
     {"decode"},
+    {"books"},
     {"english"},
     {"audio"},
     {"runtime", "errors", "files", "untrusted"},

@@ -22,7 +22,7 @@ from slyther_cli.checkpoints import store
 from slyther_cli.models.vall_m import Context
 from slyther_cli.models.vall_sampling import Said, Sampling, Voicing, draw
 from slyther_cli.synthesis import job as speech
-from slyther_cli.synthesis import journal
+from slyther_cli.synthesis import journal, narration, speaker
 from slyther_cli.synthesis.prompt import fitting, recogniser
 from slyther_cli.synthesis.speech_check import FITS, Verdict, judge_lengths, judge_words
 
@@ -144,7 +144,7 @@ def test_pauses_are_scaled_and_what_is_said_between_is_not(voices, tmp_path, cap
         return events[-1]["seconds"]
 
     none, one, two, four = (length(pause) for pause in (0, 1, 2, 4))
-    assert one - none > speech.PARAGRAPH_SECONDS
+    assert one - none > narration.PARAGRAPH_SECONDS
     assert two - one == pytest.approx(one - none, abs=0.05)
     assert four - none == pytest.approx(4 * (one - none), abs=0.05)
     assert length(2, 0.5) == pytest.approx(2 * two, abs=0.03)
@@ -181,7 +181,7 @@ def test_a_stopped_book_is_gone_on_with_and_sounds_the_same(voices, tmp_path, mo
 def test_kept_work_is_of_these_weights_and_whole(voices, tmp_path, monkeypatch, capsys):
     calls = stopped_at_the_third(monkeypatch)
     doubt = lambda said, expected, rate, pause: Verdict(("odd",), 1.0)  # noqa: E731
-    monkeypatch.setattr(speech, "judge_lengths", doubt)
+    monkeypatch.setattr(speaker, "judge_lengths", doubt)
     base = [TEXT, "-m", voices / "aligned", "--retries", 0, "--guard", "lengths", "--json", "--resume"]
     assert speak(*base, "-o", tmp_path / "b.wav") == 130
     work = Path(os.environ["SLYTHER_CACHE"]) / "speech"

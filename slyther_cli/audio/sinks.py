@@ -7,7 +7,7 @@ All raise OSError when the disk fails.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import soundfile
 
 from slyther_cli.audio import wav
+from slyther_cli.audio.flac_comments import add_comments
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -98,6 +99,9 @@ class Wav:
 class Flac:
     """A FLAC file under a temporary name, by libsndfile; every failure of it is an OSError here."""
 
+    comments: Sequence[str] = ()
+    """Vorbis comments beside the metadata, "KEY=value"; may be set until ``finish``."""
+
     def __init__(
         self, file: BinaryIO, path: Path, rate: int, subtype: str, metadata: Mapping[str, str]
     ) -> None:
@@ -131,6 +135,8 @@ class Flac:
             self._file.close()
         except FAILURES:
             raise OSError("the FLAC file did not come out whole") from None
+        if self.comments:
+            add_comments(self._handle, self.comments)
         wav.send_off(self._handle)
 
     def close(self) -> None:

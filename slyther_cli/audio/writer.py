@@ -81,6 +81,7 @@ class StemGroup:
         self.rate, (self.format, self.subtype), self.clip = rate, encoding, clip
         self.frames, self.metadata, self._part = frames, dict(metadata or {}), part
         _check_options(self)
+        self.comments: Sequence[str] = ()  # Vorbis comments beside the metadata, for FLAC, until commit
         self.notes: list[str] = []
         self.frames_written = 0
         self.peak = 0.0  # of all stems so far; 1.0 is full scale
@@ -138,6 +139,8 @@ class StemGroup:
         sinks = list(zip(self.paths, self._sinks[-count:], strict=True))
         for path, sink in sinks:  # all of them, before the first is waited for
             with self._guarding(path):
+                if self.comments:
+                    sink.comments = self.comments
                 sink.finish()
         for path, sink in sinks:
             with self._guarding(path):

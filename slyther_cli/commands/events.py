@@ -39,6 +39,7 @@ start [speak] Speaking begins.
   alphabet     text       what the voice reads: graphemes, arpabet, espeak
   sample_rate  count      Hz
   guard        text       the speech check in use
+  chapters     count      number of chapters
 
 start [train] A training run begins.
   version      text       version of slyther
@@ -118,6 +119,18 @@ sentence [speak] A sentence is spoken.
   kept          flag    whether it comes from a stopped run (--resume)
   end_seconds   number  speech so far
   wall_seconds  number  time so far
+  left_seconds  number?  estimated time until all is spoken
+  chapter?      count   number of its chapter, from 1, where there are several
+  chapters?     count   number of chapters, where there are several
+
+chapter [speak] A chapter of a book is complete.
+  number   count   its number, from 1
+  of       count   number of chapters
+  title    text    its title; "Chapter N" where it has none
+  start    number  seconds at which it begins in its file
+  end      number  seconds at which it ends
+  outputs  object  with --chapters files: its files by what they are; otherwise empty
+  kept     flag    whether its file was there (--resume)
 
 file_done [separate transcribe speak] An input is finished: computed, skipped or planned.
   file          text    as it was named

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,11 +12,14 @@ from slyther_cli.commands import completing
 from slyther_cli.commands import options as opt
 from slyther_cli.commands import output as out
 from slyther_cli.errors import InputError, UsageError
-from slyther_cli.synthesis.options import SpeakOptions
+from slyther_cli.files import reason
+from slyther_cli.synthesis.options import CHAPTERS, M4B, SUBTITLES, SpeakOptions
+
+if TYPE_CHECKING:
+    from slyther_cli.books.book import Book
 
 app = opt.new_app()
 VOICE, SAMPLING = "Voice", "Sampling and speech check"
-BIGGEST = 200 << 20
 
 
 @app.command("speak")
@@ -30,7 +33,7 @@ def speak(
         typer.Option(
             "--input",
             "-i",
-            help="Read the text from a UTF-8 file, or - for standard input.",
+            help="Read the text from an EPUB, HTML, Markdown or UTF-8 text file, or - for standard input.",
             metavar="FILE",
             rich_help_panel=opt.INPUT,
         ),
@@ -40,7 +43,7 @@ def speak(
         typer.Option(
             "--output",
             "-o",
-            help="Sound file to write, or - for standard output.",
+            help="Sound file to write, or - for standard output; with --chapters files a folder.",
             metavar="FILE",
             rich_help_panel=opt.OUTPUT,
         ),
@@ -128,7 +131,36 @@ def speak(
             rich_help_panel=SAMPLING,
         ),
     ] = SpeakOptions.retries,
-    format: opt.SoundFormat = SpeakOptions.format,
+    chapters: Annotated[
+        str,
+        typer.Option(
+            help="Chapters of a book: none (one file), marks (one file with marks, and a cue sheet) "
+            "or files (one file each).",
+            metavar="HOW",
+            rich_help_panel=opt.OUTPUT,
+            autocompletion=completing.of(*CHAPTERS),
+        ),
+    ] = SpeakOptions.chapters,
+    subtitles: Annotated[
+        str,
+        typer.Option(
+            help="Write when each word is said beside the sound: srt, vtt, json; by default none.",
+            metavar="FORMATS",
+            rich_help_panel=opt.OUTPUT,
+            autocompletion=completing.several_of(*SUBTITLES),
+        ),
+    ] = "",
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            help="Sound format: wav, flac or m4b (an audiobook, AAC).",
+            metavar="FORMAT",
+            rich_help_panel=opt.OUTPUT,
+            autocompletion=completing.of("wav", "flac", M4B),
+        ),
+    ] = SpeakOptions.format,
     subtype: opt.Subtype = SpeakOptions.subtype,
     raw: Annotated[
         bool,
@@ -158,7 +190,7 @@ def speak(
         bool, typer.Option("--verbose", "-v", help="Print every sentence.", rich_help_panel=opt.OUTPUT)
     ] = False,
 ) -> None:
-    """Speak an English text of any length, in one of the model's voices or like a recording.
+    """Speak an English text or book of any length, in one of the model's voices or like a recording.
 
     Speech is written sentence by sentence while it is made. The file's metadata say that it is synthetic. Use
     a person's voice only with that person's consent, and tell listeners that the speech is synthetic.
@@ -167,7 +199,8 @@ def speak(
     Examples:
       slyther speak "The ferry leaves at 9:45." -o ferry.wav
       slyther speak --list-voices
-      slyther speak -i book.txt -o book.flac --resume
+      slyther speak -i book.epub -o book.m4b --chapters marks --resume
+      slyther speak -i notes.md -o notes.flac --subtitles srt
       slyther speak "Any text." --prompt voice.wav -o like.wav
       echo "Hello." | slyther speak --output-raw | aplay -r 16000 -f S16_LE
 
@@ -183,25 +216,24 @@ def speak(
         raise UsageError("--prompt-text needs --prompt")
     opt.check_contradictions(quiet=quiet, verbose=verbose)
     raw = raw or raw_as_before
-    if raw and output == "speech.wav":
+    if chapters == "files" and output == "speech.wav":
+        output = Path(input_file).stem if input_file not in (None, "-") else "speech"
+    elif raw and output == "speech.wav":
         output = "-"  # piper's habit
     if as_json and output == "-":
         raise UsageError("--json and sound cannot both go to standard output: name a file with -o")
-    if Path(output).suffix.lower() == ".flac" and format == "wav" and not raw:
-        format = "flac"
-    if output != "-" and input_file not in (None, "-"):
-        from slyther_cli.audio.discover import check_target
-
-        check_target(output, input_file)
+    extension = Path(output).suffix.lower()
+    if extension in (".flac", f".{M4B}") and format == "wav" and not raw:
+        format = extension[1:]
     source = "text" if text is not None else input_file or "-"
-    words = text if text is not None else _read(input_file or "-")
+    book = text if text is not None else _read(input_file or "-")
     tell = _Reporter(as_json, quiet, verbose)
     try:
         tell.loading()
         from slyther_cli.synthesis.job import speak as run
 
         options = opt.taken(SpeakOptions, locals(), replace=force)
-        run(words, output, model, source=source, on_event=tell, **options)
+        run(book, output, model, source=source, on_event=tell, **options)
     finally:
         tell.bar.clear()
 
@@ -225,27 +257,20 @@ def _list_voices(model: str | None, as_json: bool) -> None:
         out.data(line.rstrip())
 
 
-def _read(name: str) -> str:
-    """The text of a file, or of standard input. Raises InputError."""
-    shown = "standard input" if name == "-" else name
+def _read(name: str) -> Book:
+    """The book in a file, or in standard input. Raises InputError."""
+    from slyther_cli.books.reader import LARGEST, read_book, read_bytes
+
+    if name != "-":
+        return read_book(name)
+    if sys.stdin is None:
+        raise InputError("there is no standard input: give a text, or -i FILE")
+    if sys.stdin.isatty():
+        out.words("slyther: type the text, end with Ctrl-D")
     try:
-        if name == "-":
-            if sys.stdin is None:
-                raise InputError("there is no standard input: give a text, or -i FILE")
-            if sys.stdin.isatty():
-                out.words("slyther: type the text, end with Ctrl-D")
-            data = sys.stdin.buffer.read(BIGGEST + 1)
-        else:
-            with open(name, "rb") as file:
-                data = file.read(BIGGEST + 1)
+        return read_bytes(sys.stdin.buffer.read(LARGEST + 1), "standard input")
     except OSError as error:
-        raise InputError(f"{shown}: cannot be read: {(error.strerror or str(error)).lower()}") from None
-    if len(data) > BIGGEST:
-        raise InputError(f"{shown}: larger than {BIGGEST >> 20} MB: part it")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{shown}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+        raise InputError(f"standard input: cannot be read: {reason(error)}") from None
 
 
 class _Reporter:
@@ -253,6 +278,7 @@ class _Reporter:
 
     def __init__(self, as_json: bool, quiet: bool, verbose: bool) -> None:
         self.json, self.quiet, self.verbose, self.bar = as_json, quiet, verbose, out.Bar()
+        self.printed: set[str] = set()  # files of chapters
 
     def __call__(self, event: dict[str, Any]) -> None:
         if self.json:
@@ -292,7 +318,19 @@ class _Reporter:
         elif not self.json and not self.quiet and event["of"] > 1 and out.can_draw(sys.stderr):
             share = (event["index"] + 1) / event["of"]
             pace = out.times(event["end_seconds"] / max(1e-3, event["wall_seconds"]))
-            self.bar.draw("speaking", share, f" {out.clock(event['end_seconds'])} of sound, {pace}")
+            which = f"chapter {event['chapter']}/{event['chapters']}" if "chapter" in event else "speaking"
+            left = event["left_seconds"]
+            time_left = "" if left is None else f", {out.clock(left)} left"
+            self.bar.draw(which, share, f" {out.clock(event['end_seconds'])} of sound, {pace}{time_left}")
+
+    def _chapter(self, event: dict[str, Any]) -> None:
+        if self.verbose:
+            self._say(f"chapter {event['number']}/{event['of']} is there: {event['title']}")
+        if not self.json and event["outputs"]:
+            self.bar.clear()
+            for path in event["outputs"].values():
+                out.data(path)
+                self.printed.add(path)
 
     def _file_done(self, event: dict[str, Any]) -> None:
         self.bar.clear()
@@ -300,7 +338,8 @@ class _Reporter:
             self._say(f"slyther: {note}")
         if not self.json:
             for path in event["outputs"].values():
-                out.data(path)
+                if path not in self.printed:
+                    out.data(path)
         if event["status"] == "skipped":
             self._say("slyther: it is there already and was left: --force says it anew")
             return

@@ -39,13 +39,16 @@ ALPHABETS = {
 class Spelling:
     """What a text is to a model. ``symbols`` are numbers in the alphabet; ``words`` the normalised words with
     their marks. ``by_rule``: words that the dictionary does not have. ``dropped``: characters that have no
-    sound. ``readings``: words that are read in several ways, each with the phones that were chosen."""
+    sound. ``readings``: words that are read in several ways, each with the phones that were chosen. ``said``:
+    the words without marks, each of which is one run of symbols between blanks and marks; empty for "espeak",
+    which joins words."""
 
     symbols: tuple[int, ...]
     words: str
     by_rule: tuple[str, ...] = ()
     dropped: str = ""
     readings: tuple[tuple[str, str], ...] = ()
+    said: tuple[str, ...] = ()
 
     @property
     def spoken(self) -> int:
@@ -66,6 +69,7 @@ def spell(text: str, alphabet: str, lexicon: Pronunciations | None = None) -> Sp
     words = " ".join(word for word, _ in pieces)
     numbers = {symbol: i for i, symbol in enumerate(ALPHABETS[alphabet])}
     out: list[int] = []
+    runs: list[str] = []
     by_rule: dict[str, None] = {}
     if alphabet == "espeak":
         ipa = _espeak(words) if words else ""
@@ -80,13 +84,15 @@ def spell(text: str, alphabet: str, lexicon: Pronunciations | None = None) -> Sp
             readings.setdefault((plain, " ".join(chosen[place])))
         phones = given or chosen.get(place) or _symbols(plain, alphabet, by_rule)
         if phones:
+            runs.append(plain)
             out += [numbers[p] for p in phones]
             out.append(numbers[mark or BLANK])
     while out and out[-1] == numbers[BLANK]:
         out.pop()
     if out and out[-1] > len(MARKS) + 1:
         out.append(numbers["."])
-    return Spelling((numbers[BLANK], *out) if out else (), words, tuple(by_rule), dropped, tuple(readings))
+    symbols = (numbers[BLANK], *out) if out else ()
+    return Spelling(symbols, words, tuple(by_rule), dropped, tuple(readings), tuple(runs))
 
 
 def _symbols(word: str, alphabet: str, by_rule: dict[str, None]) -> tuple[str, ...]:

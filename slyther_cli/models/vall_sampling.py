@@ -64,12 +64,14 @@ class Voice(NamedTuple):
 
 class Said(NamedTuple):
     """codes [n_codebooks, T]. ``context``: to go on from. ``ended``: whether the network ended it, not the
-    limit. ``rest``: the part of a frame that rounding owes the next sentence."""
+    limit. ``rest``: the part of a frame that rounding owes the next sentence. ``durations`` [S]: the frames
+    of each symbol, None for models that do not know them."""
 
     codes: Tensor
     context: Context
     ended: bool
     rest: float = 0.0
+    durations: Tensor | None = None
 
 
 def draw(logits: Tensor, s: Sampling, recent: list[int], generator: torch.Generator) -> int:
@@ -170,7 +172,7 @@ class Voicing:
             context = Context(states, context.last.new_tensor([first[-1]]))
         whole = guide if self._guide is None else torch.cat((self._guide, guide), 1)
         rest = carry + exact - len(first)
-        return Said(self._fill(whole, first), context, True, max(-0.5, min(0.5, rest)))
+        return Said(self._fill(whole, first), context, True, max(-0.5, min(0.5, rest)), durations)
 
     def _prefixed(self, symbols: Tensor, generator: torch.Generator) -> Said:
         model, end = self.model, self.model.config.codebook_size

@@ -1,11 +1,9 @@
-"""Speaking as a job: text in, a sound file out, sentence by sentence, however long the text.
+"""Speaking as a job: a text or a book in, sound files out, sentence by sentence, however long the text.
 
     text -> sentences -> symbols -> codes (models.vall_sampling) -> speech check -> codec -> file or stream
 
-Models that know how long a symbol lasts carry their state from sentence to sentence; others read the prompt's
-text again with each. The codec's decoder runs through: there is no seam. After a prompt, a filter gives the
-sound its colour (``likeness``). Memory does not grow with the text
-but by the text itself. Here is the Python API.
+After a prompt, a filter gives the sound its colour (``voice_matching``). Memory does not grow with the text
+but by the text itself. Here is the Python API; ``narration`` does the work.
 """
 
 from __future__ import annotations
@@ -14,52 +12,37 @@ import contextlib
 import hashlib
 import os
 import time
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import slyther_cli
-from slyther_cli.audio.discover import check_extension, check_target
-from slyther_cli.audio.equalise import Equaliser
-from slyther_cli.audio.writer import subtype_of
+from slyther_cli.books.book import Book
+from slyther_cli.books.text import read_plain
 from slyther_cli.checkpoints.config import WEIGHTS_FILE, ModelConfig
 from slyther_cli.checkpoints.voice import find_voice
-from slyther_cli.english.markup import without_markup
-from slyther_cli.english.normalise import foreign_words, normalise
-from slyther_cli.english.phonemes import Spelling, shorten, spell
 from slyther_cli.english.pronunciations import Pronunciations
-from slyther_cli.english.sentences import Sentence, split_sentences
-from slyther_cli.errors import InputError, ModelError, UsageError
+from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.jobs.options import takes
 from slyther_cli.jobs.results import Result
 from slyther_cli.jobs.setup import pick_device
-from slyther_cli.models.codec import Codec, CodecDecoder
-from slyther_cli.models.vall_m import Context, VallM
-from slyther_cli.models.vall_sampling import Pace, Said, Voicing
+from slyther_cli.models.codec import Codec
+from slyther_cli.models.vall_m import VallM
+from slyther_cli.models.vall_sampling import Pace, Voicing
 from slyther_cli.runtime import kernels
-from slyther_cli.synthesis.journal import Journal
+from slyther_cli.synthesis.journal import LAYOUT, Journal
+from slyther_cli.synthesis.narration import Narration
 from slyther_cli.synthesis.options import SpeakOptions
-from slyther_cli.synthesis.output import open_output
 from slyther_cli.synthesis.prompt import fitting, recogniser, voice_of
-from slyther_cli.synthesis.speech_check import (
-    Fit,
-    Recognise,
-    Verdict,
-    as_recognised,
-    judge_lengths,
-    judge_words,
-)
+from slyther_cli.synthesis.speaker import Speaker
+from slyther_cli.synthesis.speech_check import Recognise
+from slyther_cli.synthesis.tracks import Track, check_tracks, parts_of, tracks_of
 from slyther_cli.synthesis.voice_matching import equaliser_for
 from slyther_cli.synthesis.voices import built_in_voice, choose_speech_model
 
-PARAGRAPH_SECONDS = 0.4
-MOST_CHARACTERS = 50_000_000
 Event = dict[str, Any]
 
 
@@ -79,7 +62,7 @@ class SpeechResult(Result):
 
 @takes(SpeakOptions)
 def speak(
-    text: str,
+    text: str | Book,
     output: str | os.PathLike[str],
     model: str | os.PathLike[str] | None = None,
     *,
@@ -87,39 +70,37 @@ def speak(
     on_event: Callable[[Event], None] | None = None,
     **options: Any,
 ) -> SpeechResult:
-    """Speak ``text`` into ``output``, a file, or "-" for standard output (WAV, or ``raw`` 16-bit samples).
+    """Speak ``text``, or a book (``books.reader.read_book``), into ``output``: a file, a folder with
+    ``chapters="files"``, or "-" for standard output (WAV, or ``raw`` 16-bit samples).
 
     ``model``         name or folder; by default the one that comes with slyther.
     ``source``        what the text is called in events and in the result.
-    ``on_event``      called with dictionaries: "event" is start, note, sentence, file_done.
+    ``on_event``      called with dictionaries: "event" is start, note, sentence,
+                      chapter, file_done.
 
     Files carry a mark that the speech is synthetic. Raises InputError (no words, the prompt), UsageError,
     OutputError, ModelError, DeviceError.
     """
     began, tell, chosen = time.monotonic(), on_event or (lambda event: None), SpeakOptions(**options)
-    if len(text) > MOST_CHARACTERS:
-        raise InputError(f"the text is longer than {MOST_CHARACTERS:,} characters: part it")
     chosen.check()
-    if str(output) != "-":
-        check_target(output, *() if chosen.prompt is None else (chosen.prompt,))
-        if not chosen.raw:
-            check_extension(Path(output), chosen.format)
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    text, tags = without_markup(text)
-    notes = [f"markup is not understood here, left out: {', '.join(tags)}"] if tags else []
-    sentences = [s for s in split_sentences(text) if any(map(str.isalnum, s.text)) or normalise(s.text).text]
-    if not any(normalise(s.text).text for s in sentences):
-        raise InputError(_nothing_to_say(text))
-    if chosen.resume and not chosen.replace and str(output) != "-" and Path(output).is_file():
-        left = SpeechResult(source, "skipped", {"speech": Path(output)})
+    book = text if isinstance(text, Book) else read_plain(text)
+    parts, notes = parts_of(book)
+    notes = [*book.notes, *notes]
+    if chosen.chapters != "none" and len(parts) == 1:
+        notes.append("no chapters were found in the text: all of it is one")
+    tracks = tracks_of(book, parts, str(output), chosen)
+    check_tracks(tracks, source, chosen)
+    there = [track for track in tracks if chosen.resume and not chosen.replace and _is_there(track)]
+    if len(there) == len(tracks):
+        left = SpeechResult(source, "skipped", _outputs(tracks))
         tell({"event": "file_done", **left.as_event()})
         return left
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
     config = choose_speech_model(model)
     entry = find_voice(config, chosen.voice) if chosen.prompt is None else None
     network, codec = load_pair(config, where := pick_device(chosen.device))
-    if chosen.pace != Pace() and not network.aligned:
-        raise UsageError(f"model {config.name} cannot change its pace: leave --speed and --pause out")
+    _check_abilities(network, config, chosen)
     said = None
     if chosen.lexicon is not None:
         said = Pronunciations.read(chosen.lexicon, phones=network.config.alphabet == "arpabet")
@@ -128,7 +109,7 @@ def speak(
     tell({"event": "start", "task": "speak", "model": config.name, "voice": entry.name if entry else None,
           "device": where, "seed": chosen.seed,
           "alphabet": network.config.alphabet, "sample_rate": codec.sample_rate, "guard": live,
-          "options": chosen.given()})  # fmt: skip
+          "chapters": len(parts), "options": chosen.given()})  # fmt: skip
     if chosen.prompt is None:
         voice = built_in_voice(config, network, chosen.voice)
     else:
@@ -137,20 +118,78 @@ def speak(
     voicing = Voicing(network, voice, chosen.sampling)
     colour = None if chosen.prompt is None else equaliser_for(voicing, codec, chosen.seed)
     fit = fitting(codec.sample_rate, where) if recognise else None
-    job = _Job(chosen, network, codec, voicing, recognise, fit, colour, said, began)
-    journal = None
-    if chosen.resume:
-        assert config.path is not None
-        weights = hashlib.sha256((config.path / WEIGHTS_FILE).read_bytes()).hexdigest()
-        where_to = "-" if str(output) == "-" else os.path.abspath(output)
-        about: list[Any] = [text, where_to, weights, chosen.shaping(), live, said, chosen.prompt is not None]
-        about += [kernels(where), torch.__version__]
-        about += [] if voice is None else [None if part is None else part.tolist() for part in voice]
-        key = hashlib.sha256(repr((slyther_cli.__version__, about)).encode()).hexdigest()[:16]
-        journal = Journal(key, (network.config.n_codebooks, network.config.codebook_size), where)
-        notes += journal.notes
-    with contextlib.closing(journal) if journal else contextlib.nullcontext():
-        return job.run(sentences, str(output), source, notes, journal, tell)
+    speaker = Speaker(chosen, network, codec, voicing, recognise, fit, colour, said)
+    for note in notes:
+        tell({"event": "note", "file": source, "text": note})
+    narration = Narration(speaker, tracks, tell, began)
+    weights = _digest(config) if chosen.resume else ""
+    about: list[Any] = [weights, chosen.shaping(), live, said, chosen.prompt is not None]
+    about += [kernels(where), torch.__version__]
+    about += [] if voice is None else [None if part is None else part.tolist() for part in voice]
+    for track in tracks:
+        if track in there:
+            narration.skip(track)
+            continue
+        journal = None
+        if chosen.resume:
+            journal = _journal_of(track, about, network, where)
+            for note in journal.notes:
+                tell({"event": "note", "file": source, "text": note})
+        with contextlib.closing(journal) if journal else contextlib.nullcontext():
+            narration.read(track, journal)
+    tally = narration.tally
+    result = SpeechResult(
+        source=source,
+        status="done",
+        outputs=_outputs(tracks),
+        sample_rate=codec.sample_rate,
+        frames=tally.frames,
+        notes=tuple(tally.notes()),
+        wall_seconds=time.monotonic() - began,
+        sentences=tally.sentences,
+        retried=tally.retried,
+        doubtful=tally.doubtful,
+    )
+    tell({"event": "file_done", **result.as_event()})
+    return result
+
+
+def _is_there(track: Track) -> bool:
+    return track.output != "-" and Path(track.output).is_file()
+
+
+def _outputs(tracks: list[Track]) -> dict[str, Path]:
+    """The files of all tracks: by their numbers, where there are several."""
+    if len(tracks) == 1:
+        return tracks[0].outputs()
+    digits = max(2, len(str(len(tracks))))
+    return {key: path for track in tracks for key, path in track.outputs(f"{track.first:0{digits}d}").items()}
+
+
+def _check_abilities(network: VallM, config: ModelConfig, options: SpeakOptions) -> None:
+    """Raises UsageError: the model cannot do what is asked of it."""
+    if options.pace != Pace() and not network.aligned:
+        raise UsageError(f"model {config.name} cannot change its pace: leave --speed and --pause out")
+    if options.subtitles and not network.aligned:
+        raise UsageError(f"model {config.name} does not know when it says a word: leave --subtitles out")
+    if options.subtitles and network.config.alphabet == "espeak":
+        raise UsageError(
+            f"model {config.name} reads espeak-ng's phonemes, where words run together: leave --subtitles out"
+        )
+
+
+def _digest(config: ModelConfig) -> str:
+    assert config.path is not None
+    return hashlib.sha256((config.path / WEIGHTS_FILE).read_bytes()).hexdigest()
+
+
+def _journal_of(track: Track, about: list[Any], network: VallM, device: str) -> Journal:
+    """The kept work of a track; ``about``: what it depends on beside its sentences and its name. Raises
+    OutputError, UsageError."""
+    where_to = "-" if track.output == "-" else os.path.abspath(track.output)
+    told = [[(s.text, s.last) for s in part.sentences] for part in track.parts]
+    key = hashlib.sha256(repr((slyther_cli.__version__, LAYOUT, told, where_to, *about)).encode()).hexdigest()
+    return Journal(key[:16], (network.config.n_codebooks, network.config.codebook_size), device)
 
 
 def load_pair(config: ModelConfig, device: str) -> tuple[VallM, Codec]:
@@ -183,158 +222,3 @@ def _recogniser(guard: str, rate: int, device: str) -> Recognise | None:
         if guard == "recogniser":
             raise
         return None
-
-
-@dataclass
-class _Job:
-    options: SpeakOptions
-    network: VallM
-    codec: Codec
-    voicing: Voicing
-    recognise: Recognise | None
-    fit: Fit | None
-    colour: Equaliser | None
-    lexicon: Pronunciations | None
-    began: float
-
-    @torch.inference_mode()
-    def run(
-        self,
-        sentences: list[Sentence],
-        output: str,
-        source: str,
-        notes: list[str],
-        journal: Journal | None,
-        tell: Callable[[Event], None],
-    ) -> SpeechResult:
-        """Every sentence, in order, into the output."""
-        began, rate, o = self.began, self.codec.sample_rate, self.options
-        by_rule: dict[str, None] = {}
-        dropped: dict[str, None] = {}
-        foreign: dict[str, None] = {}
-        frames = retried = doubtful = spoken = 0
-        sink = open_output(output, rate, o.format, subtype_of(o.format, o.subtype), o.raw, o.replace)
-        try:
-            for note in notes:
-                tell({"event": "note", "file": source, "text": note})
-            decoder = CodecDecoder(self.codec)
-            context, carry = self.voicing.start(), 0.0
-            for index, sentence in enumerate(sentences):
-                spelling = spell(sentence.text, self.network.config.alphabet, self.lexicon)
-                by_rule |= dict.fromkeys(spelling.by_rule)
-                if spelling.dropped:
-                    dropped |= dict.fromkeys(spelling.dropped)
-                    foreign |= dict.fromkeys(foreign_words(sentence.text))
-                if not spelling.spoken:
-                    continue
-                known = journal.read(index) if journal else None
-                if known is not None:
-                    said, verdict, tries = known
-                else:
-                    said, verdict, tries = self._sentence(index, spelling, context, carry)
-                    if journal:
-                        journal.write(index, said, verdict, tries)
-                context, carry = said.context, said.rest
-                pieces = [decoder.push(said.codes[None])[0]]
-                if sentence.last and index + 1 < len(sentences):
-                    pause = torch.zeros(int(PARAGRAPH_SECONDS * rate * o.pause / o.speed))
-                    pieces += [decoder.flush()[0], pause.to(pieces[0].device)]
-                    decoder = CodecDecoder(self.codec)  # which may hold back the end of what it was given
-                samples = self._coloured(torch.cat(pieces))
-                sink.write(samples)
-                frames, spoken = frames + len(samples), spoken + 1
-                retried, doubtful = retried + (tries > 1), doubtful + bool(verdict.problems)
-                seconds = said.codes.shape[1] / self.codec.frame_rate
-                tell({"event": "sentence", "index": index, "of": len(sentences), "text": sentence.text,
-                      "seconds": round(seconds, 3), "tries": tries, "heard": verdict.heard,
-                      "problems": list(verdict.problems), "kept": known is not None,
-                      "readings": [f"{word}: {phones}" for word, phones in spelling.readings],
-                      "end_seconds": round(frames / rate, 3),
-                      "wall_seconds": round(time.monotonic() - began, 3)})  # fmt: skip
-            rest = self._coloured(decoder.flush()[0])
-            if self.colour:
-                rest = np.concatenate((rest, self.colour.flush()))
-            sink.write(rest)
-            frames += len(rest)
-            if not spoken:
-                raise InputError("there is nothing to say: the text has no words")
-            sink.commit()
-        except BaseException:
-            sink.abort()
-            raise
-        if journal:
-            journal.remove()
-        said_notes = _text_notes(list(by_rule), list(foreign), "".join(dropped))
-        if doubtful:
-            said_notes.append(f"{doubtful} of {spoken} sentences fail the speech check: try another --seed")
-        outputs = {} if output == "-" else {"speech": Path(output)}
-        result = SpeechResult(
-            source=source,
-            status="done",
-            outputs=outputs,
-            sample_rate=rate,
-            frames=frames,
-            notes=tuple(said_notes),
-            wall_seconds=time.monotonic() - began,
-            sentences=spoken,
-            retried=retried,
-            doubtful=doubtful,
-        )
-        tell({"event": "file_done", **result.as_event()})
-        return result
-
-    def _coloured(self, samples: torch.Tensor) -> np.ndarray:
-        ready = samples.float().cpu().numpy()
-        return self.colour.push(ready) if self.colour else ready
-
-    def _sentence(
-        self, index: int, spelling: Spelling, context: Context | None, carry: float
-    ) -> tuple[Said, Verdict, int]:
-        """The first try that passes the speech check, else the best one."""
-        symbols = torch.tensor(spelling.symbols)
-        best: tuple[Said, Verdict] | None = None
-        o = self.options
-        expected = self.voicing.expected_frames(symbols, o.pace) if o.guard != "none" else 0.0
-        for attempt in range(o.retries + 1):
-            drawn = hashlib.sha256(f"{o.seed} {index} {attempt}".encode()).digest()
-            seed = int.from_bytes(drawn[:7], "big")
-            said = self.voicing.say(symbols, context, seed, o.pace, carry)
-            if o.guard == "none":
-                return said, Verdict(), 1
-            verdict = judge_lengths(said, expected, self.network.config.frame_rate, o.pause)
-            if self.recognise and not verdict.problems and said.codes.shape[1]:
-                samples = self.codec.decode(said.codes[None])[0].float().cpu().numpy()
-                verdict = self._judge_words(spelling.words, samples)
-            if not verdict.problems:
-                return said, verdict, attempt + 1
-            if best is None or verdict.rank < best[1].rank:
-                best = said, verdict
-        assert best is not None
-        return *best, o.retries + 1
-
-    def _judge_words(self, words: str, samples: np.ndarray) -> Verdict:
-        assert self.recognise is not None
-        fit = partial(self.fit, samples, as_recognised(words)) if self.fit else None
-        return judge_words(words, self.recognise(samples), fit)
-
-
-def _text_notes(by_rule: list[str], foreign: list[str], dropped: str) -> list[str]:
-    notes = []
-    if by_rule:
-        notes.append(f"not in the dictionary, spoken by rule: {_some(by_rule)}")
-    if foreign:
-        notes.append(f"only English is spoken, left out: {_some(foreign)}")
-    if dropped := "".join(c for c in dropped if unicodedata.category(c)[0] not in "LM"):
-        notes.append(f"without a sound here, left out: {shorten(dropped)}")
-    return notes
-
-
-def _some(words: list[str]) -> str:
-    return ", ".join(map(shorten, words[:8])) + (" ..." if len(words) > 8 else "")
-
-
-def _nothing_to_say(text: str) -> str:
-    if foreign := foreign_words(text):
-        return f"only English is spoken, and the text has no English words: {_some(foreign)}"
-    signs = "".join(dict.fromkeys(text.split()))
-    return "there is nothing to say: the text has no words" + (f", only {shorten(signs)}" if signs else "")

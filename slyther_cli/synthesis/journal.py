@@ -32,9 +32,10 @@ from slyther_cli.models.vall_m import Context
 from slyther_cli.models.vall_sampling import Said
 from slyther_cli.synthesis.speech_check import Verdict
 
+LAYOUT = 2  # of the files: others are not gone on with
 FORGOTTEN = 30 * 86400.0  # seconds
 ABOUT, SUM = "about", "sum"  # the entries of a file's metadata: all that is no tensor, and the checksum
-BARE = ("codes", "last", "ended", "rest")
+BARE = ("codes", "last", "ended", "rest", "durations")
 NAME = re.compile(r"(\d{7})\.safetensors")
 Kept = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
@@ -76,7 +77,8 @@ class Journal:
         found, about = ({k: v.to(self.device) for k, v in kept[0].items()}, kept[1])
         states = [MambaState(found[f"conv{i}"], found[f"ssm{i}"]) for i in range(_states(found))]
         context = Context([*states], found["last"])
-        said = Said(found["codes"], context, bool(found["ended"]), float(found["rest"]))
+        durations = found.get("durations")
+        said = Said(found["codes"], context, bool(found["ended"]), float(found["rest"]), durations)
         self._before = index
         return said, Verdict(tuple(about["problems"]), about["badness"], about["heard"]), about["tries"]
 
@@ -88,6 +90,8 @@ class Journal:
             "ended": torch.tensor(said.ended),
             "rest": torch.tensor(said.rest, dtype=torch.float64),
         }
+        if said.durations is not None:
+            tensors["durations"] = said.durations.cpu()
         states = 0
         for state in said.context.states or []:
             if isinstance(state, MambaState):  # VALL-E begins every sentence anew, after the prompt
@@ -98,7 +102,8 @@ class Journal:
             self._work.write(_name(index), _packed(tensors, about))
             before = self._whole(_name(self._before)) if self._before >= 0 else None
             if before is not None and _states(before[0]):
-                self._work.write(_name(self._before), _packed({k: before[0][k] for k in BARE}, before[1]))
+                bare = {key: before[0][key] for key in BARE if key in before[0]}
+                self._work.write(_name(self._before), _packed(bare, before[1]))
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot keep the work: {error.strerror}") from None
         self._before = index
@@ -149,6 +154,11 @@ class Journal:
         books, size = self._codes
         whole = all(t.dtype == torch.int64 for t in (codes, last)) and codes.dim() == 2 and last.dim() == 1
         if not whole or len(codes) != books or (codes.numel() and not 0 <= codes.min() <= codes.max() < size):
+            return False
+        durations = found.get("durations", codes.new_zeros(0))
+        if durations.dtype != torch.int64 or durations.dim() != 1 or (durations < 0).any():
+            return False
+        if "durations" in found and int(durations.sum()) != codes.shape[1]:
             return False
         numbers = [about[key] for key in ("tries", "states", "before")]
         states = [found[f"{kind}{i}"] for i in range(_states(found)) for kind in ("conv", "ssm")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,12 @@ from slyther_cli.errors import UsageError
 from slyther_cli.jobs.options import SHAPES, Options
 
 if TYPE_CHECKING:
+    from slyther_cli.audio.writer import Encoding
     from slyther_cli.models.vall_sampling import Pace, Sampling
 
+M4B = "m4b"
+CHAPTERS = ("none", "marks", "files")
+SUBTITLES = ("srt", "vtt", "json")
 SPEECH_CHECKS = ("auto", "lengths", "recogniser", "none")
 
 
@@ -35,7 +40,11 @@ class SpeakOptions(Options):
     ``guard``         the speech check: "lengths", "recogniser" (both), "auto" (the recogniser where there is
                       one), "none".
     ``retries``       how often a sentence that fails it is said anew, with another seed.
-    ``format``        "wav" or "flac".
+    ``chapters``      "none": one file; "marks": one with the chapters marked in it, and a cue sheet beside
+                      it; "files": a file for each chapter, in the folder that the output names.
+    ``subtitles``     files beside the sound that tell when each word is said: "srt", "vtt", "json", or
+                      several in a list or with commas between.
+    ``format``        "wav", "flac" or "m4b" (AAC).
     ``subtype``       "16", "24" or "float" (wav only).
     ``raw``           write 16-bit samples without a header.
     ``replace``       replace a file that is there.
@@ -58,6 +67,8 @@ class SpeakOptions(Options):
     repetition: float = field(default=1.0, metadata=SHAPES)
     guard: str = "auto"
     retries: int = field(default=2, metadata=SHAPES)
+    chapters: str = "none"
+    subtitles: str | Sequence[str] = ""
     format: str = "wav"
     subtype: str = "16"
     raw: bool = False
@@ -66,9 +77,11 @@ class SpeakOptions(Options):
     device: str = "auto"
     threads: int | None = None
 
-    def check(self) -> None:
-        from slyther_cli.audio.writer import subtype_of
+    def __post_init__(self) -> None:
+        named = self.subtitles.split(",") if isinstance(self.subtitles, str) else self.subtitles
+        self._becomes("subtitles", ",".join(dict.fromkeys(name.strip() for name in named if name.strip())))
 
+    def check(self) -> None:
         if self.voice is not None and self.prompt is not None:
             raise UsageError("--voice and --prompt contradict each other: choose one")
         if not 0.5 <= self.speed <= 2:
@@ -79,8 +92,30 @@ class SpeakOptions(Options):
             raise UsageError(f"guard={self.guard!r} is not known: {', '.join(SPEECH_CHECKS)}")
         if not 0 <= self.retries <= 20:
             raise UsageError("retries must be from 0 to 20")
-        subtype_of(self.format, self.subtype)
-        _ = self.sampling
+        if self.chapters not in CHAPTERS:
+            raise UsageError(f"chapters={self.chapters!r} is not known: {', '.join(CHAPTERS)}")
+        for name in self.subtitle_formats:
+            if name not in SUBTITLES:
+                raise UsageError(f"the subtitles {name!r} are not known: {', '.join(SUBTITLES)}")
+        if self.raw and self.chapters == "marks":
+            raise UsageError("bare samples carry no marks: leave --output-raw out, or take --chapters files")
+        _ = self.encoding, self.sampling
+
+    @property
+    def subtitle_formats(self) -> list[str]:
+        assert isinstance(self.subtitles, str)
+        return self.subtitles.split(",") if self.subtitles else []
+
+    @property
+    def encoding(self) -> Encoding:
+        """What the files are. Raises UsageError."""
+        from slyther_cli.audio.writer import Encoding, subtype_of
+
+        if self.format == M4B and (self.subtype != "16" or self.raw):
+            raise UsageError("m4b holds AAC, not samples: leave --subtype and --output-raw out")
+        if self.format == M4B:
+            return Encoding(M4B, "PCM_16")
+        return Encoding(self.format, subtype_of(self.format, self.subtype))
 
     @property
     def pace(self) -> Pace:
