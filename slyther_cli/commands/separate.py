@@ -60,6 +60,15 @@ def separate(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = False,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Also write a page (html) with pictures and players of the recording and its results, who speaks "
+            "when and what is doubtful, as stem 'report'.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = False,
     match_speakers: Annotated[
         bool,
         typer.Option(

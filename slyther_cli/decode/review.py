@@ -1,29 +1,26 @@
 """A page to hear, read and correct a transcript in a browser: one file, without a network.
 
-``review.html`` is the page, ``review.css`` and ``review.js`` go into it. Words, waveform and sound are
-JSON in script blocks, which the script lays out. Segments are written as they come, the rest at the end.
+``review.html`` is the page; ``page.css``, ``review.css`` and ``review.js`` go into it. Words, waveform and sound
+are JSON in script blocks, which the script lays out. Segments are written as they come, the rest at the end.
 """
 
 from __future__ import annotations
 
 import base64
 import html
-import json
 import os
-import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
+from slyther_cli.decode.page import in_script, link, pieces, style, text_of
 from slyther_cli.decode.paragraphs import Paragraphs
 from slyther_cli.decode.recording import Recording
 from slyther_cli.decode.subtitles import Format
 from slyther_cli.errors import escaped
 
 CHUNK = 3 * 2**16  # bytes of sound encoded at once; whole groups of base64
-_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&"}
+HERE = Path(__file__)
 
 
 class Html(Format):
@@ -38,7 +35,8 @@ class Html(Format):
         plain: bool = False,
     ) -> None:
         self._recording, self._folder, self._language = recording, folder or Path("."), language
-        self._parts, self._paragraphs = _page(), None if plain else Paragraphs(sentences=True)
+        self._parts = pieces(HERE.with_suffix(".html"))
+        self._paragraphs = None if plain else Paragraphs(sentences=True)
         self._separator = "\n"
 
     def head(self) -> str:
@@ -63,7 +61,7 @@ class Html(Format):
         about = {
             "name": name,
             "stem": stem,
-            "link": self._link(),
+            "link": link(self._recording.source, self._folder),
             "seconds": self._recording.seconds,
             "peaks": list(self._recording.peaks),
         }
@@ -86,33 +84,10 @@ class Html(Format):
             yield {
                 "language": html.escape(self._language),
                 "title": html.escape(escaped(self._recording.name)),
-                "style": (Path(__file__).with_suffix(".css")).read_text(encoding="utf-8"),
-                "script": (Path(__file__).with_suffix(".js")).read_text(encoding="utf-8"),
+                "style": style(HERE.with_suffix(".css")),
+                "script": text_of(HERE.with_suffix(".js")),
             }[name]
 
     def _stem(self) -> str:
         source = self._recording.source
         return "transcript" if source == "-" else os.path.splitext(os.path.basename(source))[0]
-
-    def _link(self) -> str | None:
-        """The recording as a relative URL; None where there is none to link to."""
-        if self._recording.source == "-":
-            return None
-        path = os.path.relpath(os.path.abspath(self._recording.source), os.path.abspath(self._folder))
-        return quote(os.fsencode(path))
-
-
-def in_script(value: Any) -> str:
-    """``value`` as JSON that can stand in a script block of a page: ASCII, and without "<", ">", "&"."""
-    return json.dumps(value).translate(_ESCAPES)
-
-
-def _page() -> Iterator[tuple[str, str]]:
-    """The page in pieces, each with the name of what stands behind it; "" behind the last."""
-    pieces = re.split(r"\{\{(\w+)\}\}", _template())
-    return iter(list(zip(pieces[::2], [*pieces[1::2], ""], strict=True)))
-
-
-@cache
-def _template() -> str:
-    return Path(__file__).with_suffix(".html").read_text(encoding="utf-8")

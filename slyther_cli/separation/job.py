@@ -4,7 +4,8 @@ A recording flows through in blocks, so that nothing here grows with its length:
 
     AudioReader (mono, at the model's rate) -> audio.level -> longform.separate_whole -> stems at the model's
     rate
-      -> StreamResampler (back to the recording's rate and exactly its length) -> [+ residual] -> StemGroup
+      -> StreamResampler (back to the recording's rate and exactly its length) -> [+ residual] -> [report]
+      -> StemGroup
 
 Levels are those of the recording, without what lies below speech; when a peak would clip, all stems of a
 recording are scaled alike.
@@ -42,9 +43,11 @@ from slyther_cli.jobs.work import Outputs, Turn, nobody
 from slyther_cli.separation.balance import Balance
 from slyther_cli.separation.live import LiveStems, write_stems
 from slyther_cli.separation.options import SeparateOptions
+from slyther_cli.separation.overview import Overview
 
 if TYPE_CHECKING:
     from slyther_cli.longform.reunited import Found
+    from slyther_cli.separation.report import Report
 
 DEFAULT_MODEL = "mamba-tasnet-8k-2spk"
 LIVE_MODEL = "mamba-tasnet-8k-2spk-causal"
@@ -104,7 +107,11 @@ class Separation(Batch):
         paths = output_paths(o.filename, self.output_dir, stems, ext=o.format, **fields)
         for stem_path in paths:
             check_extension(stem_path, o.format)
-        return dict(zip(stems, paths, strict=True))
+        outputs = dict(zip(stems, paths, strict=True))
+        if o.report:
+            (page,) = output_paths(o.filename, self.output_dir, ["report"], ext="html", **fields)
+            outputs["report"] = page.with_suffix(".html")
+        return outputs
 
     def open(self, source: Input, stack: ExitStack) -> tuple[Path | None, AudioReader | LiveReader]:
         stream = None
@@ -175,7 +182,7 @@ class Separation(Batch):
                 job = stack.enter_context(self.journal(name, paths, self.model))
             group = stack.enter_context(
                 StemGroup(
-                    paths,
+                    [path for stem, path in outputs.items() if stem != "report"],
                     reader.source_rate,
                     encoding=Encoding(o.format, BITS[o.subtype]),
                     clip=o.clip,
@@ -185,7 +192,8 @@ class Separation(Batch):
                 )
             )
             mixture, balance = None, Balance(count_speakers(self.config))
-            if o.residual:
+            report = self.reporting(name, outputs, reader) if o.report else None
+            if o.residual or report is not None:
                 again = stack.enter_context(AudioReader(file, o.channel, work_dir=o.work_dir, **o.reading))
                 again.reach = reader.reach
                 mixture = Lockstep(again.blocks(BLOCK))
@@ -197,28 +205,44 @@ class Separation(Batch):
             stack.callback(getattr(stems, "close", lambda: None))
             stems = map(heard.undo, stems)
             if o.match_speakers:
-                stems = self._matched(
-                    stems, reader.rate, lambda found: notes.extend(found.notes(reader.rate))
-                )
+
+                def on_found(found: Found) -> None:
+                    notes.extend(found.notes(reader.rate))
+                    if report is not None:
+                        report.moved = [(a / reader.rate, b / reader.rate) for a, b in found.spans]
+
+                stems = self._matched(stems, reader.rate, on_found)
             for block in at_source_rate(stems, reader):
                 balance.add(block)
                 if mixture is not None:
-                    rest = mixture.take(block.shape[1]) - block.sum(axis=0)
-                    block = np.concatenate([block, rest[np.newaxis]])
+                    whole = mixture.take(block.shape[1])
+                    if o.residual:
+                        block = np.concatenate([block, (whole - block.sum(axis=0))[np.newaxis]])
+                    if report is not None:
+                        report.add(whole, block)
                 group.write(block)
             if group.frames_written != reader.source_frames:
                 raise AssertionError(f"{group.frames_written} samples came of {reader.source_frames}")
             group.commit(sync_names=job is not None)  # else the batch does
             if job is not None:
                 notes += job.notes
+            notes += [*reader.notes, *group.notes, *self._balance_notes(balance)]
+            if report is not None:
+                report.write(outputs["report"], notes, part_name(paths))
+            if job is not None:
                 job.remove()
         result = SeparationResult(name, "done", outputs, reader.source_rate, reader.source_frames)
-        notes += [
-            *reader.notes,
-            *group.notes,
-            *self._balance_notes(balance),
-        ]
         return replace(result, notes=tuple(notes), plan=lines, wall_seconds=time.monotonic() - started)
+
+    def reporting(self, name: str, outputs: Outputs, reader: AudioReader) -> Report:
+        """What gathers the page of a recording while its files are written."""
+        from slyther_cli.separation.report import Report
+
+        assert reader.source_frames is not None
+        count, residual = count_speakers(self.config), int(self.options.residual)
+        overview = Overview(reader.source_frames, reader.source_rate, count, residual)
+        stems = {stem: path for stem, path in outputs.items() if stem != "report"}
+        return Report(name, stems, self.config.name, self.options.given(), overview)
 
     def _matched(
         self, stems: Iterator[np.ndarray], rate: int, on_found: Callable[[Found], None]
@@ -238,8 +262,9 @@ class Separation(Batch):
 
     def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> SeparationResult:
         started, o = time.monotonic(), self.options
-        if o.match_speakers:
-            raise UsageError("--match-speakers needs the whole recording: leave it out for live sound")
+        for option, given in (("--match-speakers", o.match_speakers), ("--report", o.report)):
+            if given:
+                raise UsageError(f"{option} needs the whole recording: leave it out for live sound")
         stems = LiveStems(self.model, reader)
         lines = tuple(stems.describe(o.format))
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=None)

@@ -17,6 +17,7 @@ class SeparateOptions(BatchOptions):
     ``subtype``       "16", "24" or "float" (wav only).
     ``residual``      also write the mixture without the stems, as stem "residual".
     ``clip``          "rescale", "clamp" or "none"; see ``audio.writer.StemGroup``.
+    ``report``        also write a page to see and hear whether it worked, as stem "report". Not for live sound.
     ``match_speakers``  of two stems, move each stretch to the file of its voice, as a speaker network hears
                       it; overlapped speech stays where it is (``longform.reunited``). Not for live sound.
     """
@@ -27,6 +28,7 @@ class SeparateOptions(BatchOptions):
     subtype: str = field(default="16", metadata=SHAPES)
     residual: bool = field(default=False, metadata=SHAPES)
     clip: str = field(default="rescale", metadata=SHAPES)
+    report: bool = False
     match_speakers: bool = field(default=False, metadata=SHAPES)
 
     def check(self) -> None:
