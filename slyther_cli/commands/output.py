@@ -18,11 +18,11 @@ from typing import Any
 from slyther_cli import __version__
 from slyther_cli.commands.bar import Bar
 from slyther_cli.errors import escaped, printable
+from slyther_cli.jobs.results import RESAMPLED
 
 SCHEMA = 1
 JSON_PROGRESS_EVERY = 1.0  # seconds
 BAR_EVERY = 0.1
-RESAMPLED = "resampled "  # how a note begins that is for -v alone: what every recording of another rate gets
 FIRST_WORDS, WORDS_EVERY = 5.0, 60.0  # how far a job is, with -v where no bar can be drawn
 
 

@@ -64,8 +64,8 @@ def separate(
         bool,
         typer.Option(
             "--report",
-            help="Also write a page (html) with pictures and players of the recording and its results, who speaks "
-            "when and what is doubtful, as stem 'report'.",
+            help="Also write a page to see and hear whether it worked, as stem 'report': pictures, players, "
+            "who speaks when, what is doubtful.",
             rich_help_panel=opt.OUTPUT,
         ),
     ] = False,
@@ -132,8 +132,8 @@ def separate(
     inputs = opt.named(inputs, manifest)
     opt.check_contradictions(quiet=quiet, verbose=verbose)
     going_on = opt.going_on(inputs, resume, force, dry_run)
-    with Reporter(as_json=as_json, quiet=quiet, verbose=verbose or dry_run, going_on=going_on) as report:
+    with Reporter(as_json=as_json, quiet=quiet, verbose=verbose or dry_run, going_on=going_on) as tell:
         from slyther_cli.separation.job import separate as run
 
-        results = run(inputs, output_dir, model, **options, on_event=report)
+        results = run(inputs, output_dir, model, **options, on_event=tell)
     raise typer.Exit(exit_code([result.error for result in results]))

@@ -1,7 +1,8 @@
 """A page to hear, read and correct a transcript in a browser: one file, without a network.
 
-``review.html`` is the page; ``page.css``, ``review.css`` and ``review.js`` go into it. Words, waveform and sound
-are JSON in script blocks, which the script lays out. Segments are written as they come, the rest at the end.
+``review.html`` is the page; ``page.css``, ``review.css`` and ``review.js`` go into it. Words, waveform and
+sound are JSON in script blocks, which the script lays out. Segments are written as they come, the rest at the
+end.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from slyther_cli.jobs.estimate import together
 
+RESAMPLED = "resampled "  # how a note begins that is for -v alone: what every recording of another rate gets
+
 
 @dataclass(frozen=True)
 class Result:
@@ -22,7 +24,7 @@ class Result:
     """As it was named; "-" is standard input."""
     status: Literal["done", "skipped", "planned", "failed"]
     outputs: dict[str, Path] = field(default_factory=dict)
-    """Stem ("s1", "s2", ..., "residual") or format ("txt", "srt", ...) -> file."""
+    """Stem ("s1", "s2", ..., "residual", "report") or format ("txt", "srt", ...) -> file."""
     sample_rate: int = 0
     frames: int = 0
     notes: tuple[str, ...] = ()

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from slyther_cli.separation import png
 from slyther_cli.separation.findings import Bools, decibels, runs
 
-SPEAKERS = ("0072b2", "d55e00", "009e73", "cc79a7", "e69f00", "56b4e9", "b8a900", "777777")
-"""As in page.css."""
+SPEAKERS = ("56b4e9", "e69f00", "2fc49a", "cc79a7", "f0e442", "d55e00", "4b9be0", "999999")
+"""As page.css has them on black."""
 RANGE = 70.0  # dB of a spectrogram, from its loudest
-QUIETEST = -90.0  # dB of full scale that the loudest place of a spectrogram has at least
+QUIETEST = RANGE - 120.0  # dB of full scale that the loudest place of a spectrogram has at least
 SHADES = 32
 WAVE = 100  # half the height of a waveform
 LANE = 50  # the height of a level, in dB

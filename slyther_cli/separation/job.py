@@ -242,7 +242,8 @@ class Separation(Batch):
         count, residual = count_speakers(self.config), int(self.options.residual)
         overview = Overview(reader.source_frames, reader.source_rate, count, residual)
         stems = {stem: path for stem, path in outputs.items() if stem != "report"}
-        return Report(name, stems, self.config.name, self.options.given(), overview)
+        options = {k: v for k, v in self.options.given().items() if k in self.options.shaping()}
+        return Report(name, stems, self.config.name, options, overview)
 
     def _matched(
         self, stems: Iterator[np.ndarray], rate: int, on_found: Callable[[Found], None]

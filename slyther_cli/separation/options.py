@@ -17,7 +17,8 @@ class SeparateOptions(BatchOptions):
     ``subtype``       "16", "24" or "float" (wav only).
     ``residual``      also write the mixture without the stems, as stem "residual".
     ``clip``          "rescale", "clamp" or "none"; see ``audio.writer.StemGroup``.
-    ``report``        also write a page to see and hear whether it worked, as stem "report". Not for live sound.
+    ``report``        also write a page to see and hear whether it worked, as stem "report". Not for live
+                      sound.
     ``match_speakers``  of two stems, move each stretch to the file of its voice, as a speaker network hears
                       it; overlapped speech stays where it is (``longform.reunited``). Not for live sound.
     """

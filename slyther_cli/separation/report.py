@@ -21,6 +21,7 @@ from slyther_cli.audio.discover import shown
 from slyther_cli.decode.page import in_script, link, pieces, style, text_of
 from slyther_cli.errors import OutputError, escaped
 from slyther_cli.files import reason, whole
+from slyther_cli.jobs.results import RESAMPLED
 from slyther_cli.separation import drawing
 from slyther_cli.separation.findings import MANY, Findings, decibels, find, per_column
 from slyther_cli.separation.overview import Overview
@@ -33,8 +34,9 @@ QUIET = -120.0  # dB of full scale, at the bottom of a level in a recording with
 
 @dataclass
 class Report:
-    """``source``: of the recording, "-" for standard input. ``stems``: their files by name; ``options``: those
-    that are not at their default. ``moved``: spans of seconds that changed files because of their voices."""
+    """``source``: of the recording, "-" for standard input. ``stems``: their files by name. ``options``:
+    those that shape the result and are not at their default. ``moved``: spans of seconds that changed files
+    because of their voices."""
 
     source: str
     stems: dict[str, Path]
@@ -73,7 +75,11 @@ class Report:
             "style": style(HERE.with_suffix(".css")),
             "kind": kind,
             "verdict": html.escape(verdict),
-            "sentences": "".join(f"<li>{html.escape(escaped(s))}</li>" for s in (*sentences, *notes)),
+            "sentences": "".join(
+                f"<li>{html.escape(escaped(s))}</li>"
+                for s in (*sentences, *notes)
+                if not s.startswith(RESAMPLED)
+            ),
             "facts": _facts(self),
             "timeline": _timeline(self, findings),
             "places": _places(findings),
@@ -134,7 +140,7 @@ def duration(seconds: float) -> str:
 
 def _facts(report: Report) -> str:
     overview = report.overview
-    given = ", ".join(f"{k}={v}" for k, v in report.options.items() if k != "report") or "none"
+    given = ", ".join(f"{k}={v}" for k, v in report.options.items()) or "the defaults"
     rows = {
         "Recording": report.name if report.source == "-" else report.source,
         "Length": f"{clock(overview.samples / overview.rate, 0.1)} at {overview.rate} Hz",
@@ -177,7 +183,9 @@ def _timeline(report: Report, findings: Findings) -> str:
         svg = _svg(width, drawing.LANE, shapes, f"how loud {name} is over time")
         lanes.append(_lane(name, f"var(--speaker-{i % 8})", svg))
     column = overview.step / overview.rate
-    marked = [("in two files", findings.doubtful, "var(--doubt)")]
+    marked: list[tuple[str, Sequence[tuple[float, float]], str]] = [
+        ("in two files", findings.doubtful, "var(--doubt)")
+    ]
     if report.moved:
         marked.append(("moved", report.moved, "var(--dim)"))
     for name, spans, colour in marked:
