@@ -239,6 +239,9 @@ class Pool:
             name: [np.full(int(rng.integers(RATE, 3 * RATE)), 1000 * (1 + i), np.int16) for _ in range(count)]
             for i, (name, count) in enumerate(counts.items())
         }
+        self.transcripts = {
+            name: [f"{name} says {i}" for i in range(len(said))] for name, said in self.speakers.items()
+        }
 
 
 def test_talks_are_as_asked():
@@ -255,6 +258,10 @@ def test_talks_are_as_asked():
         assert ordered == talk.turns
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(ordered))
         assert error_rate(talk.turns, turns_of(talk.bursts, RATE)).rate == 0.0
+        assert set(talk.said) == set("abc") and talk.said["c"][:2] == ["c", "says"]
+        assert sum(map(len, talk.said.values())) > 2 * len(talk.turns)
+    pool.transcripts["a"] = [""] * 60
+    assert next(scoring.talks(pool, 3, 120.0, 1, seed=1)).said is None
     first, again = (next(scoring.talks(pool, 2, 60.0, 1, seed=2)) for _ in range(2))
     assert first.turns == again.turns and np.array_equal(first.samples, again.samples)
     with pytest.raises(UsageError, match="3 speakers, too few for talks of 4"):

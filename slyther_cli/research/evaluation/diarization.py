@@ -16,7 +16,10 @@ from scipy.optimize import linear_sum_assignment
 
 from slyther_cli.decode.words import Word
 from slyther_cli.errors import UsageError
+from slyther_cli.research.evaluation.cpwer import SpeakerErrors, pooled, speaker_errors
 from slyther_cli.research.evaluation.metrics import bootstrap_interval, rounded
+from slyther_cli.research.evaluation.recognition import import_jiwer
+from slyther_cli.research.language.corpus import as_recognised
 from slyther_cli.research.training.data import SpeechPool
 from slyther_cli.transcription.diarization import Diarizer, attributed, embedded, windows
 
@@ -50,11 +53,13 @@ class ErrorRate:
 
 @dataclass(frozen=True)
 class Talk:
-    """A conversation: float32 [n] at ``rate``, its turns, and the stretches of sound in them as words."""
+    """A conversation: float32 [n] at ``rate``, its turns, the stretches of sound in them as words, and all
+    that each speaker says (None where an utterance has no transcript)."""
 
     samples: np.ndarray
     turns: list[Turn]
     bursts: list[Word]
+    said: dict[str, list[str]] | None
 
 
 def error_rate(true: Sequence[Turn], found: Sequence[Turn], collar: float = COLLAR) -> ErrorRate:
@@ -103,23 +108,27 @@ def talks(pool: SpeechPool, speakers: int, seconds: float, how_many: int, seed: 
 
 
 def _talk(pool: SpeechPool, group: list[str], seconds: float, rng: np.random.Generator) -> Talk:
-    rate, budget, turns = pool.rate, seconds * pool.rate, list[tuple[str, list[np.ndarray]]]()
+    rate, budget, turns = pool.rate, seconds * pool.rate, list[tuple[str, list[tuple[np.ndarray, str]]]]()
     by_length = sorted(group, key=lambda name: sum(map(len, pool.speakers[name])))
     for left, name in zip(range(len(group), 0, -1), by_length, strict=True):
-        share, taken = budget / left, list[np.ndarray]()
+        share, length, taken = budget / left, 0, list[tuple[np.ndarray, str]]()
         for i in rng.permutation(len(pool.speakers[name])):
-            if taken and sum(map(len, taken)) + len(pool.speakers[name][i]) > share:
+            utterance = pool.speakers[name][i]
+            if taken and length + len(utterance) > share:
                 break
-            taken.append(pool.speakers[name][i])
-        budget -= sum(map(len, taken))
+            taken.append((utterance, pool.transcripts[name][i]))
+            length += len(utterance)
+        budget -= length
         while taken:
             size = int(rng.integers(1, UTTERANCES + 1))
             turns.append((name, taken[:size]))
             taken = taken[size:]
     parts, bursts, at = list[np.ndarray](), list[Word](), 0
+    texts: dict[str, list[str]] = {name: [] for name in group}
     for i in rng.permutation(len(turns)):
         name, said = turns[i]
-        for number, utterance in enumerate(said):
+        for number, (utterance, text) in enumerate(said):
+            texts[name].append(as_recognised(text))
             x = np.asarray(utterance, np.float32) / 32768
             gap = round(rate * rng.uniform(*(WITHIN_S if number else BETWEEN_S)))
             parts += [np.zeros(gap, np.float32), x]
@@ -127,7 +136,9 @@ def _talk(pool: SpeechPool, group: list[str], seconds: float, rng: np.random.Gen
             bursts += [Word("", at + a, at + b, 1.0, (), name) for a, b in _bursts(x, rate)]
             at += len(x)
     hiss = 1e-4 * rng.standard_normal(at).astype(np.float32)  # no recording is digitally silent
-    return Talk(np.concatenate(parts) + hiss, turns_of(bursts, rate), bursts)
+    every = {name: " ".join(said).split() for name, said in texts.items()}
+    known = all(text for said in texts.values() for text in said)
+    return Talk(np.concatenate(parts) + hiss, turns_of(bursts, rate), bursts, every if known else None)
 
 
 def _bursts(x: np.ndarray, rate: int) -> list[tuple[int, int]]:
@@ -156,18 +167,23 @@ def evaluate_diarization(
 ) -> list[Event]:
     """A row for each number of speakers and for both ways, the number known or not: {"speakers", "known",
     "talks", "minutes" (of sound, of all talks), "der", "missed", "false_alarm", "confused" (each {"value",
-    "low", "high"} or a share, of the mean talk), "right_number" (the share of talks with as many labels)}.
+    "low", "high"} or a share, of the mean talk), "right_number" (the share of talks with as many labels)},
+    and "cpwer" (likewise, the edits of all talks over their words) if there are words: of a recogniser, and
+    in the manifest for every utterance.
 
     ``recognise`` gives the words of samples [n] of the pool; None takes the stretches of sound that the talks
     were made of, so that nothing is missed. ``on_event`` gets an "example" after each talk. Raises UsageError
-    as ``talks`` does, ModelError: no speaker network.
+    as ``talks`` does, or that jiwer is missing, ModelError: no speaker network.
     """
     if minutes <= 0 or how_many < 1 or not speakers or min(speakers) < 1:
         raise UsageError("to evaluate speakers takes one talk or more, of one speaker or more")
+    if recognise is not None and any(any(texts) for texts in pool.transcripts.values()):
+        import_jiwer()  # before hours of listening
     rate = pool.rate
     diarizer, rows, done = Diarizer(rate, None, device), list[Event](), 0
     for number in speakers:
         results: dict[bool, list[tuple[ErrorRate, int]]] = {True: [], False: []}
+        edits: dict[bool, list[SpeakerErrors]] = {True: [], False: []}
         length = 0.0
         for talk in talks(pool, number, 60 * minutes, how_many, seed):
             words = talk.bursts if recognise is None else recognise(talk.samples)
@@ -180,14 +196,28 @@ def evaluate_diarization(
                     named = attributed(words, found, heard, rate, number if known else None)
                 score = error_rate(talk.turns, turns_of(named, rate))
                 results[known].append((score, len({word.speaker for word in named})))
+                if recognise is not None and talk.said is not None:
+                    edits[known].append(speaker_errors(talk.said, _texts(named)))
             done += 1
             if on_event is not None:
                 about = {"event": "example", "index": done, "examples": how_many * len(speakers)}
                 shares = {"der": results[False][-1][0].rate, "der_known": results[True][-1][0].rate}
                 on_event(about | {"speakers": number, "heard": results[False][-1][1]} | shares)
         about = {"speakers": number, "talks": how_many, "minutes": round(length / 60, 1)}
-        rows += [about | {"known": known} | _summary(results[known], number, seed) for known in (True, False)]
+        for known in (True, False):
+            row = about | {"known": known} | _summary(results[known], number, seed)
+            rows.append(
+                row | ({"cpwer": pooled(edits[known], seed)} if len(edits[known]) == how_many else {})
+            )
     return rows
+
+
+def _texts(words: Sequence[Word]) -> dict[str, list[str]]:
+    """The words of each speaker."""
+    said: dict[str, list[str]] = {}
+    for word in words:
+        said.setdefault(str(word.speaker), []).append(word.text)
+    return {name: as_recognised(" ".join(texts)).split() for name, texts in said.items()}
 
 
 def _summary(scores: Sequence[tuple[ErrorRate, int]], number: int, seed: int) -> Event:
