@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, cat, nn
+from collections.abc import Callable
+
+from torch import Tensor, cat
 
 
 class Overlapping:
@@ -12,7 +14,7 @@ class Overlapping:
     side (a multiple of ``unit``). The margin is computed anew for each piece and thrown away.
     """
 
-    def __init__(self, network: nn.Module, out_channels: int, unit: int, made: int, margin: int):
+    def __init__(self, network: Callable[[Tensor], Tensor], out_channels: int, unit: int, made: int, margin: int):
         self.network, self.out_channels = network, out_channels
         self.unit, self.made, self.margin = unit, made, margin
         self.held: Tensor | None = None

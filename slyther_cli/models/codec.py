@@ -18,7 +18,10 @@ from torch import Tensor, nn
 
 from slyther_cli.audio.torchaudio_compat import encodec
 from slyther_cli.errors import ModelError
+from slyther_cli.layers.harmonic import HarmonicPieces, HarmonicWriter
 from slyther_cli.layers.overlapping import Overlapping
+from slyther_cli.layers.pitch import PitchTracker
+from slyther_cli.layers.quantizer import nearest
 from slyther_cli.layers.seanet import Piecewise, empty_like, piecewise
 from slyther_cli.layers.vocoder import MelFrames, SpectrumWriter
 
@@ -74,7 +77,7 @@ class Codec(nn.Module):
 
     def _codes(self, frames: Tensor, n_codebooks: int | None = None) -> Tensor:
         """[batch, dimension, frames] -> [batch, k, frames]."""
-        k = n_codebooks or self.n_codebooks
+        k = self.n_codebooks if n_codebooks is None else n_codebooks
         if not 1 <= k <= self.n_codebooks:
             raise ModelError(f"this codec has {self.n_codebooks} codebooks, not {k}")
         if not frames.shape[2]:
@@ -87,6 +90,9 @@ class Codec(nn.Module):
             raise ModelError(f"this codec has {self.n_codebooks} codebooks, not {codes.shape[1]}")
         if int(codes.min()) < 0 or int(codes.max()) >= self.codebook_size:
             raise ModelError(f"a code is out of bounds: this codec's are 0 to {self.codebook_size - 1}")
+        return self._embed(codes)
+
+    def _embed(self, codes: Tensor) -> Tensor:
         return self.quantizer.vq.decode(codes.transpose(0, 1))
 
 
@@ -183,6 +189,93 @@ class SpectralCodec(Codec):
             Overlapping(self.encoder, self.dimension, unit=self.hop, made=1, margin=around),
             Overlapping(self.decoder, 1, unit=1, made=self.hop, margin=self.decoder.reach),
         )
+
+
+@dataclass(frozen=True)
+class HarmonicCodecConfig:
+    """As :class:`SpectralCodecConfig`; the first of ``n_codebooks`` says the pitch. The pitch tracker has
+    ``n_pitch_layers`` blocks of width ``d_pitch``."""
+
+    sample_rate: int = 16_000
+    hop: int = 320
+    per_frame: int = 2
+    n_mels: int = 80
+    d_model: int = 256
+    d_ffn: int = 1024
+    n_layers: int = 8
+    d_pitch: int = 128
+    n_pitch_layers: int = 4
+    n_codebooks: int = 9
+    codebook_size: int = 1024
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.n_codebooks <= 64:
+            raise ValueError("n_codebooks must be 2 to 64")
+        if self.hop % (2 * self.per_frame) or self.hop // self.per_frame < 16:
+            raise ValueError("hop must be per_frame steps of an even number of samples, 16 or more")
+        if self.n_mels > self.hop // self.per_frame:
+            raise ValueError("more mel bands than the spectrum has bins")
+
+
+class MelAndPitch(nn.Module):
+    """[batch, 1, n] -> [batch, per_frame * (n_mels + 2), ceil(n / hop)]: mel frames, then pitch."""
+
+    def __init__(self, mel: MelFrames, pitch: PitchTracker):
+        super().__init__()
+        self.mel, self.pitch = mel, pitch
+
+    def forward(self, x: Tensor) -> Tensor:
+        mel = self.mel(x)
+        return torch.cat((mel, self.pitch(x).to(mel.dtype)), 1)
+
+
+class HarmonicCodec(Codec):
+    """Log mel frames and the pitch, quantized apart; a network filters pulses at that pitch and noise.
+
+    Codebook 1 says the pitch, the others the spectrum. A frame's samples depend on ``decoder.reach`` frames
+    on either side, and on the pitch since the start: pulses have a phase."""
+
+    pitch_codes: Tensor
+
+    def __init__(self, config: HarmonicCodecConfig):
+        c = self.config = config
+        super().__init__(c.sample_rate, c.hop, c.per_frame * c.n_mels, c.n_codebooks - 1, c.codebook_size)
+        self.n_codebooks = c.n_codebooks
+        self.bands, self.dimension = self.dimension, c.per_frame * (c.n_mels + 2)
+        mel = MelFrames(c.sample_rate, c.hop, c.per_frame, c.n_mels)
+        self.encoder: MelAndPitch = MelAndPitch(
+            mel, PitchTracker(c.sample_rate, c.hop, c.per_frame, c.d_pitch, c.n_pitch_layers)
+        )
+        self.decoder: HarmonicWriter = HarmonicWriter(
+            mel, c.sample_rate, c.n_mels, c.d_model, c.d_ffn, c.n_layers
+        )
+        self.register_buffer("pitch_codes", torch.zeros(c.codebook_size, 2 * c.per_frame))
+
+    def pieces(self) -> tuple[Piecewise, Piecewise]:
+        around = -(-max(self.encoder.mel.size, self.encoder.pitch.margin) // self.hop) * self.hop
+        return (
+            Overlapping(self.encoder, self.dimension, unit=self.hop, made=1, margin=around),
+            HarmonicPieces(self.decoder),
+        )
+
+    def _codes(self, frames: Tensor, n_codebooks: int | None = None) -> Tensor:
+        k = self.n_codebooks if n_codebooks is None else n_codebooks
+        if not 1 <= k <= self.n_codebooks:
+            raise ModelError(f"this codec has {self.n_codebooks} codebooks, not {k}")
+        if not frames.shape[2]:
+            return torch.zeros(len(frames), k, 0, dtype=torch.int64, device=frames.device)
+        pitch = frames[:, self.bands :].transpose(1, 2)
+        first = nearest(pitch.flatten(0, 1), self.pitch_codes).view(len(frames), 1, -1)
+        if k == 1:
+            return first
+        rest = self.quantizer.vq.encode(frames[:, : self.bands], n_q=k - 1).transpose(0, 1)
+        return torch.cat((first, rest), 1)
+
+    def _embed(self, codes: Tensor) -> Tensor:
+        pitch = self.pitch_codes[codes[:, 0]].transpose(1, 2)
+        if codes.shape[1] == 1:
+            return torch.cat((pitch.new_zeros(len(codes), self.bands, codes.shape[2]), pitch), 1)
+        return torch.cat((self.quantizer.vq.decode(codes[:, 1:].transpose(0, 1)), pitch), 1)
 
 
 class CodecEncoder:

@@ -147,6 +147,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         Architecture("hubert-ctc", "transcribe", "hubert_ctc.HubertCtc"),
         Architecture("seanet-codec", "codec", "codec.SeanetCodec", {"encodec-24khz": _ENCODEC}),
+        Architecture("harmonic-codec", "codec", "codec.HarmonicCodec", {"codec-16k-harmonic": {}}),
         Architecture("spectral-codec", "codec", "codec.SpectralCodec", {"codec-16k": {}}),
         Architecture(
             "vall-m",

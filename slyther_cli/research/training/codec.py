@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from slyther_cli.errors import UsageError
-from slyther_cli.layers.quantizer import QUIET, QuantizerTraining
-from slyther_cli.models.codec import Codec, SeanetCodec
+from slyther_cli.layers.quantizer import QUIET, QuantizerTraining, nearest
+from slyther_cli.models.codec import Codec, HarmonicCodec, SeanetCodec
+from slyther_cli.research.training.adversarial import Discriminators, balanced
 from slyther_cli.research.training.codec_start import start_from_blocks
 from slyther_cli.research.training.data import SpeechPool
 from slyther_cli.research.training.loader import BatchLoader
 from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.losses import si_snr
+from slyther_cli.research.training.pitch import pitch_codebook, teach
 from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
 from slyther_cli.research.training.spectral import MelDistance
 from slyther_cli.research.training.workers import run
@@ -36,14 +38,17 @@ START_AT = 2**40
 class BatchConfig:
     """``examples`` of ``seconds`` in a batch, at levels drawn evenly from ``gain_db`` around the pool's
     -25 dB. A speaker is drawn by the ``favour`` th power of how much is there: 1 as the speech comes, 0 all
-    alike. The codebooks start from ``start_frames`` frames for each code. Validation takes ``dev_examples``
-    of ``dev_seconds``."""
+    alike. The codebooks start from ``start_frames`` frames for each code. A pitch tracker learns
+    from the first ``pitch_examples`` of these pieces, in ``pitch_steps`` steps. Validation takes
+    ``dev_examples`` of ``dev_seconds``."""
 
     examples: int = 8
     seconds: float = 1.0
     gain_db: tuple[float, ...] = (-12.0, 6.0)
     favour: float = 0.5
     start_frames: int = 10
+    pitch_examples: int = 1500
+    pitch_steps: int = 2500
     dev_examples: int = 48
     dev_seconds: float = 2.0
 
@@ -60,11 +65,19 @@ class BatchConfig:
 class LossConfig:
     """Weights. ``mel``: log mel spectra at five resolutions, with ``linear`` also log spectra; ``wave``: mean
     absolute difference of the samples, relative to the target's (for a SEANet only: spectral frames hold no
-    phase); ``commitment``: how far frames lie from their codes. ``full``: share of the examples that keep all
+    phase); ``adversarial``: passing for real with the discriminators, ``features``: likeness of their features.
+    Where these two are not 0, they count by the size of their gradients, as ``mel`` then does, from step
+    ``adversarial_from`` on and on pieces of ``adversarial_seconds``; ``width`` is the discriminators'.
+    ``commitment``: how far frames lie from their codes. ``full``: share of the examples that keep all
     codebooks; the others keep an evenly drawn number of the first. ``decoder_only``: encoder and codebooks
     stay as ``start_from`` has them, so that tokens keep their meaning."""
 
     mel: float = 1.0
+    adversarial: float = 0.0
+    features: float = 0.0
+    adversarial_from: int = 1000
+    adversarial_seconds: float = 0.5
+    width: int = 16
     linear: bool = False
     wave: float = 0.5
     commitment: float = 0.1
@@ -72,7 +85,7 @@ class LossConfig:
     decoder_only: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.mel, self.wave, self.commitment) < 0 or not 0 <= self.full <= 1:
+        if min(self.mel, self.wave, self.commitment, self.adversarial, self.features) < 0 or not 0 <= self.full <= 1:
             raise UsageError("weights must be 0 or more, full from 0 to 1")
 
 
@@ -123,12 +136,13 @@ class Segments:
 
 
 class Trainee(nn.Module):
-    """All that a run's state holds: the codec and the averages that its codebooks follow."""
+    """All that a run's state holds: the codec, the averages that its codebooks follow, discriminators."""
 
-    def __init__(self, codec: Codec):
+    def __init__(self, codec: Codec, discriminators: Discriminators | None):
         super().__init__()
         quiet = QUIET if isinstance(codec, SeanetCodec) else 0.0
         self.codec, self.statistics = codec, QuantizerTraining(codec.quantizer, quiet)
+        self.discriminators = discriminators
 
 
 class CodecTask:
@@ -138,7 +152,9 @@ class CodecTask:
         self.config, self.peers, self.device = config, Peers(), device
         torch.manual_seed(config.loop.seed)
         codec, self.architecture, self.settings = starting_model(config, base, "codec")
-        self.model = Trainee(codec).to(device)
+        c = config.losses
+        critics = Discriminators(width=c.width) if c.adversarial or c.features else None
+        self.model = Trainee(codec, critics).to(device)
         # Spectral frames are what they are: their codebooks start as well as they will ever be.
         self.follow = isinstance(codec, SeanetCodec) and not config.losses.decoder_only
         if not self.follow:
@@ -163,8 +179,24 @@ class CodecTask:
         x = torch.from_numpy(np.stack(speech)).to(device)
         if isinstance(codec, SeanetCodec):
             start_from_blocks(codec, x)
+        if isinstance(codec, HarmonicCodec):
+            self._start_pitch(codec, x)
         frames = torch.cat([codec.encoder(part[:, None]) for part in x.split(8)])
-        self.model.statistics.start(frames.transpose(1, 2).flatten(0, 1), self.config.loop.seed)
+        frames = frames.transpose(1, 2).flatten(0, 1)
+        if isinstance(codec, HarmonicCodec):
+            pitch = pitch_codebook(frames[:, codec.bands :].cpu(), codec.codebook_size, self.config.loop.seed)
+            codec.pitch_codes.copy_(pitch)
+            frames = frames[:, : codec.bands]
+        self.model.statistics.start(frames, self.config.loop.seed)
+
+    def _start_pitch(self, codec: HarmonicCodec, speech: Tensor) -> None:
+        """Teach the tracker on two seconds of each piece of ``speech``."""
+        b = self.config.batch
+        pieces = speech[: b.pitch_examples].cpu().numpy()
+        with torch.enable_grad():
+            tracker = codec.encoder.pitch.cpu()
+            self.taught = teach(tracker, pieces, codec.sample_rate, b.pitch_steps, self.config.loop.seed)
+        tracker.to(self.device)
 
     def batch(self, step: int) -> Tensor:
         """The samples [examples, n] of that step, other ones for every peer."""
@@ -182,6 +214,8 @@ class CodecTask:
         c, codec = self.config.losses, self.model.codec
         frames, commitment = self._frames(x, step)
         y = codec.decoder(frames)[:, 0]
+        if self.model.discriminators is not None and step >= c.adversarial_from:
+            return self._adversarial(x, y, step)
         mel = self.distance(y, x)
         loss = c.mel * mel + c.commitment * commitment
         if isinstance(codec, SeanetCodec):
@@ -194,11 +228,33 @@ class CodecTask:
         statistics = self.model.statistics
         seed = self.config.loop.seed * 1_000_003 + step
         draw = torch.Generator().manual_seed(seed)
-        keep = torch.randint(1, codec.n_codebooks + 1, (len(x),), generator=draw)
-        keep[torch.rand(len(x), generator=draw) < c.full] = codec.n_codebooks
+        books = len(statistics.books)
+        keep = torch.randint(1, books + 1, (len(x),), generator=draw)
+        keep[torch.rand(len(x), generator=draw) < c.full] = books
         with torch.set_grad_enabled(self.follow):
             frames = codec.encoder(x[:, None])
+            if isinstance(codec, HarmonicCodec):
+                heard, pitch = frames[:, : codec.bands], frames[:, codec.bands :]
+                heard, commitment = statistics(heard, keep.to(self.device), seed, learn=False)
+                said = codec.pitch_codes[nearest(pitch.transpose(1, 2).flatten(0, 1), codec.pitch_codes)]
+                pitch = said.view(len(x), -1, pitch.shape[1]).transpose(1, 2)
+                return torch.cat((heard, pitch), 1), commitment
             return statistics(frames, keep.to(self.device), seed, learn=self.follow)
+
+    def _adversarial(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, float]:
+        """A loss with the balanced gradients of the sound ``y`` and those of the discriminators, and the mel
+        distance."""
+        c, critics = self.config.losses, self.model.discriminators
+        assert critics is not None
+        made = y.detach().float().requires_grad_()
+        length = min(x.shape[1], int(c.adversarial_seconds * self.model.codec.sample_rate))
+        at = int(np.random.default_rng([self.config.loop.seed, step]).integers(x.shape[1] - length + 1))
+        heard = slice(at, at + length)
+        passes, features, own = critics.losses(made[:, heard], x[:, heard])
+        mel = self.distance(made, x)
+        losses = ((c.mel, mel), (c.adversarial, passes), (c.features, features))
+        gradient = balanced([(w, loss) for w, loss in losses if w], made)
+        return (y * gradient).sum() + own, float(mel.detach())
 
     @torch.inference_mode()
     def validate(self) -> dict[str, Any]:
