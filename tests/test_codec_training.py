@@ -194,6 +194,6 @@ def test_eval_codec_scores_every_number_of_codebooks(run, capsys, monkeypatch):
     assert [row["codebooks"] for row in rows] == [1, 2, 3]
     assert [row["kbps"] for row in rows] == [2.5, 5.0, 7.5]
     assert rows[0]["mel"] > rows[2]["mel"] and rows[2]["si_snr"] > rows[0]["si_snr"]
-    assert rows[2]["low"] <= rows[2]["stoi"] <= rows[2]["high"] <= 1
+    assert rows[2]["stoi"]["low"] <= rows[2]["stoi"]["mean"] <= rows[2]["stoi"]["high"] <= 1
     assert main([*ask[:-1], str(run / "none"), "-q"]) == 5
     assert main([*ask, "--split", "nowhere", "-q"]) == 3

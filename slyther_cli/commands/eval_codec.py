@@ -28,9 +28,10 @@ def codec(
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Encode and decode recordings: STOI, SI-SNR and mel distance by the number of codebooks, and the speed.
+    """Encode and decode recordings: how good they sound by the number of codebooks, and the speed.
 
-    STOI needs pystoi (pip install pystoi); it goes from 0 to 1. The mel distance is in nats, lower is better.
+    STOI, from 0 to 1, needs pystoi (pip install pystoi). MOS, the opinion from 1 to 5 that DistillMOS predicts
+    of listeners, needs distillmos (pip install distillmos) and a codec of 16 kHz. The mel distance is in nats, lower is better.
 
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
     """
@@ -63,16 +64,25 @@ def codec(
         (
             str(row["codebooks"]),
             f"{row['kbps']:.2f}",
-            "-" if row["stoi"] is None else output.interval(row["stoi"], row["low"], row["high"], ".3f"),
+            _shown(row["stoi"], ".3f"),
+            _shown(row["mos"], ".2f"),
             f"{row['si_snr']:.2f}",
             f"{row['mel']:.3f}",
         )
         for row in report["codebooks"]
     ]
     output.note_single([report["examples"]], "example", quiet)
-    for line in output.table(rows, ("codebooks", "kbit/s", "STOI", "SI-SNR dB", "mel distance")):
+    for line in output.table(rows, ("codebooks", "kbit/s", "STOI", "MOS", "SI-SNR dB", "mel distance")):
         output.data(line)
+    if report["recordings"]:
+        output.data(f"the recordings themselves: MOS {_shown(report['recordings'], '.2f')}")
     output.data(
         f"{report['examples']} examples of {report['speakers']} speakers; "
         f"encoding {report['encode']:.0f} x, decoding {report['decode']:.0f} x real time in CPU time"
     )
+
+
+def _shown(estimate: dict[str, float] | None, form: str) -> str:
+    if estimate is None:
+        return "-"
+    return output.interval(estimate["mean"], estimate["low"], estimate["high"], form)

@@ -14,7 +14,9 @@ class Overlapping:
     side (a multiple of ``unit``). The margin is computed anew for each piece and thrown away.
     """
 
-    def __init__(self, network: Callable[[Tensor], Tensor], out_channels: int, unit: int, made: int, margin: int):
+    def __init__(
+        self, network: Callable[[Tensor], Tensor], out_channels: int, unit: int, made: int, margin: int
+    ):
         self.network, self.out_channels = network, out_channels
         self.unit, self.made, self.margin = unit, made, margin
         self.held: Tensor | None = None

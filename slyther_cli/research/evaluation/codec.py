@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from slyther_cli.audio.torchaudio_compat import torchaudio
 from slyther_cli.models.codec import Codec
 from slyther_cli.research.evaluation.examples import Examples
 from slyther_cli.research.evaluation.metrics import bootstrap_interval
@@ -32,18 +36,36 @@ def stoi_measure() -> Callable[..., float] | None:
     return stoi
 
 
+def opinion_measure() -> Callable[[Tensor], float] | None:
+    """``mos(samples [1, n] at 16 kHz)``: the mean opinion, 1 to 5, that DistillMOS (Stahl and Gamper 2025)
+    predicts of listeners, or None where it is not installed."""
+    torchaudio()
+    try:
+        from distillmos import ConvTransformerSQAModel
+    except ImportError:
+        return None
+    with contextlib.redirect_stdout(sys.stderr):  # it tells where its weights are
+        model = ConvTransformerSQAModel().eval()
+    return lambda samples: float(model(samples.float().cpu()))
+
+
+@torch.inference_mode()
 def evaluate_codec(
     codec: Codec, examples: Examples, device: str, on_event: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     """Encode and decode ``examples``, at -25 dB.
 
     -> "codebooks": for each number of codebooks its kbit/s and the means of STOI (None without pystoi),
-    SI-SNR in dB and mel distance in nats, with STOI's 95 % interval over the examples; "encode" and "decode":
-    seconds of sound a second of CPU time (of the wall clock on a GPU), all codebooks, one example at a time.
-    ``on_event`` gets the "example" events. Raises :class:`InputError`.
+    predicted opinion (None without distillmos, or at another rate than 16 kHz), SI-SNR in dB and mel distance
+    in nats, with the 95 % intervals of the first two over the examples; "recordings": the opinion of the
+    examples as they are; "encode" and "decode": seconds of sound a second of CPU time (of the wall clock on a
+    GPU), all codebooks, one example at a time. ``on_event`` gets the "example" events. Raises
+    :class:`InputError`.
     """
     pool = examples.pool(codec.sample_rate)
     drawn, stoi = Segments(pool, examples.seed), stoi_measure()
+    opinion = opinion_measure() if codec.sample_rate == 16_000 else None
+    originals: list[float] = []
     mel = MelDistance(codec.sample_rate).to(device)
     samples = int(examples.seconds * codec.sample_rate) // codec.hop * codec.hop
     counts = codebook_counts(codec)
@@ -52,33 +74,42 @@ def evaluate_codec(
     for i in range(examples.count):
         x = torch.from_numpy(drawn.draw(i, samples))[None].to(device)
         codes = _timed(codec.encode, x, spent, "encode")
+        if opinion is not None:
+            originals.append(opinion(x))
         for k in counts:
             if k == codec.n_codebooks:
                 y = _timed(codec.decode, codes, spent, "decode")
             else:
                 y = codec.decode(codes[:, :k])
             heard = float("nan") if stoi is None else float(stoi(_numpy(x), _numpy(y), codec.sample_rate))
-            rows[k].append([heard, float(si_snr(y, x)), float(mel(y, x))])
-        scored = {"index": i + 1, "examples": examples.count, "si_snr": rows[counts[-1]][-1][1]}
+            mos = float("nan") if opinion is None else opinion(y)
+            rows[k].append([heard, mos, float(si_snr(y, x)), float(mel(y, x))])
+        scored = {"index": i + 1, "examples": examples.count, "si_snr": rows[counts[-1]][-1][2]}
         on_event({"event": "example", **scored})
     table = []
     for k in counts:
         values = np.array(rows[k])
-        low, high = (None, None) if stoi is None else bootstrap_interval(values[:, 0].tolist(), examples.seed)
         table.append(
             {
                 "codebooks": k,
                 "kbps": k * codec.frame_rate * float(np.log2(codec.codebook_size)) / 1000,
-                "stoi": None if stoi is None else float(values[:, 0].mean()),
-                "low": low,
-                "high": high,
-                "si_snr": float(values[:, 1].mean()),
-                "mel": float(values[:, 2].mean()),
+                "stoi": None if stoi is None else _estimate(values[:, 0], examples.seed),
+                "mos": None if opinion is None else _estimate(values[:, 1], examples.seed),
+                "si_snr": float(values[:, 2].mean()),
+                "mel": float(values[:, 3].mean()),
             }
         )
+    recordings = _estimate(np.array(originals), examples.seed) if originals else None
     heard_seconds = examples.count * samples / codec.sample_rate
     speeds = {name: heard_seconds / value for name, value in spent.items()}
-    return {"codebooks": table, **speeds, "examples": examples.count, "speakers": len(pool.speakers)}
+    counted = {"examples": examples.count, "speakers": len(pool.speakers)}
+    return {"codebooks": table, "recordings": recordings, **speeds, **counted}
+
+
+def _estimate(values: np.ndarray, seed: int) -> dict[str, float]:
+    """Mean and 95 % interval."""
+    low, high = bootstrap_interval(values.tolist(), seed)
+    return {"mean": float(values.mean()), "low": low, "high": high}
 
 
 def _timed(call: Callable[[Any], Any], x: Any, spent: dict[str, float], name: str) -> Any:

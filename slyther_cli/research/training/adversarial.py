@@ -72,7 +72,12 @@ def _features(convs: nn.ModuleList, post: nn.Module, x: Tensor) -> tuple[Tensor,
 class Discriminators(nn.Module):
     """All of them. ``width``: channels of the first layers."""
 
-    def __init__(self, sizes: Sequence[int] = (1024, 512, 256), periods: Sequence[int] = (2, 3, 5, 7, 11), width: int = 16):
+    def __init__(
+        self,
+        sizes: Sequence[int] = (1024, 512, 256),
+        periods: Sequence[int] = (2, 3, 5, 7, 11),
+        width: int = 16,
+    ):
         super().__init__()
         self.each = nn.ModuleList(
             [SpectrumDiscriminator(size, width) for size in sizes]

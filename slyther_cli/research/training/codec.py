@@ -85,7 +85,10 @@ class LossConfig:
     decoder_only: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.mel, self.wave, self.commitment, self.adversarial, self.features) < 0 or not 0 <= self.full <= 1:
+        if (
+            min(self.mel, self.wave, self.commitment, self.adversarial, self.features) < 0
+            or not 0 <= self.full <= 1
+        ):
             raise UsageError("weights must be 0 or more, full from 0 to 1")
 
 
