@@ -8,13 +8,13 @@ from slyther_cli.models import registry
 from slyther_cli.models.codec import Codec, CodecDecoder, CodecEncoder, SeanetCodec
 
 SMALL = {"n_filters": 4, "dimension": 16, "ratios": [4, 2], "n_codebooks": 3, "codebook_size": 32}
-SPECTRAL = {
-    **{"hop": 40, "n_mels": 8, "d_model": 16, "d_ffn": 24, "n_layers": 1},
+HARMONIC = {
+    **{"hop": 40, "n_mels": 8, "d_model": 16, "d_ffn": 24, "n_layers": 1, "d_pitch": 8, "n_pitch_layers": 1},
     **{"n_codebooks": 3, "codebook_size": 32},
 }
 KINDS = {
     "SEANet": SMALL,
-    "spectral": SPECTRAL,
+    "harmonic": HARMONIC,
     "as EnCodec": {**SMALL, "lstm": True, "pad": "reflect", "ratios": [5, 2, 4]},
     "deep": {**SMALL, "ratios": [2, 3, 4, 5]},
 }
@@ -23,10 +23,12 @@ KINDS = {
 @pytest.fixture(params=KINDS)
 def codec(request) -> Codec:
     torch.manual_seed(3)
-    spectral = request.param == "spectral"
-    made = registry.build("spectral-codec" if spectral else "seanet-codec", KINDS[request.param])
+    harmonic = request.param == "harmonic"
+    made = registry.build("harmonic-codec" if harmonic else "seanet-codec", KINDS[request.param])
     for layer in made.quantizer.vq.layers:  # spread the codes out, so that all are used
-        layer._codebook.embed.normal_(2.0 if spectral else 0.0, 1.0 if spectral else 0.1)
+        layer._codebook.embed.normal_(2.0 if harmonic else 0.0, 1.0 if harmonic else 0.1)
+    if harmonic:
+        made.pitch_codes[:] = torch.cat((torch.randn(32, 2), (torch.randn(32, 2) > 0).float()), 1)
     return made.eval()
 
 
@@ -86,12 +88,13 @@ def test_a_seanet_is_causal_in_both_directions(codec):
     assert not torch.allclose(a[:, 20 * codec.hop :], b[:, 20 * codec.hop :], atol=1e-5)
 
 
-def test_a_spectral_codec_sees_as_far_as_it_says_and_no_further():
+def test_a_harmonic_codec_sees_as_far_as_it_says_and_no_further():
     torch.manual_seed(5)
-    codec = registry.build("spectral-codec", SPECTRAL).eval()
+    codec = registry.build("harmonic-codec", HARMONIC).eval()
     frames = torch.rand(1, codec.dimension, 41) * 3
+    frames[:, codec.bands + 2 :] = 1.0
     other = frames.clone()
-    other[..., 20] += 2
+    other[:, : codec.bands, 20] += 2
     with torch.inference_mode():
         changed = (codec.decoder(frames) - codec.decoder(other))[0, 0].abs() > 1e-6
     where = changed.nonzero()[:, 0] // codec.hop
@@ -99,19 +102,24 @@ def test_a_spectral_codec_sees_as_far_as_it_says_and_no_further():
     assert 20 - reach <= int(where.min()) < 20 < int(where.max()) <= 20 + reach
 
 
-def test_a_spectral_codec_passes_a_voice_before_it_has_learnt():
-    """Its first weights put every frame's own magnitudes at pulses, so loud and quiet bands come back."""
+def test_a_harmonic_codec_passes_a_voice_before_it_has_learnt():
+    """Its first weights filter pulses and noise by every frame's own magnitudes."""
     torch.manual_seed(5)
-    codec = registry.build("spectral-codec", {}).eval()
+    codec = registry.build("harmonic-codec", {}).eval()
     t = torch.arange(32_000) / 16_000
-    x = sum(torch.sin(2 * torch.pi * 125 * k * t) / k for k in range(1, 20)) * (0.02 + 0.05 * (t > 1))
+    x = sum(torch.sin(2 * torch.pi * 150 * k * t) / k for k in range(1, 20)) * (0.02 + 0.05 * (t > 1))
     frames = codec.encoder(x[None, None])
+    frames[:, codec.bands :] = torch.tensor([0.0, 0.0, 1.0, 1.0])[:, None]  # 150 Hz
     with torch.inference_mode():
-        again = codec.encoder(codec.decoder(frames))
+        sound = codec.decoder(frames)
+        again = codec.encoder(sound)
     inner = slice(5, -5)
-    assert frames[..., :40].mean() < 0.9 * frames[..., 60:].mean()
-    assert float((frames - again)[..., inner].abs().mean()) < 0.8  # nats, of about 3
-    assert float(codec.encoder(torch.zeros(1, 1, 999)).abs().max()) == 0
+    spectra = frames[:, : codec.bands]
+    assert spectra[..., :40].mean() < 0.9 * spectra[..., 60:].mean()
+    assert float((spectra - again[:, : codec.bands])[..., inner].abs().mean()) < 0.8  # nats, of about 3
+    peaks = torch.fft.rfft(sound[0, 0, -8000:] * torch.hann_window(8000)).abs()
+    assert abs(int(peaks[40:110].argmax()) + 40 - 75) <= 1  # bins of 2 Hz: the first harmonic
+    assert float(codec.decoder(torch.zeros(1, codec.dimension, 9)).abs().max()) < 0.02
 
 
 def test_fewer_codebooks_are_the_first_ones(codec):
@@ -151,12 +159,12 @@ def test_the_encodec_preset_is_the_encodec_24_khz_model():
         torch.testing.assert_close(ours.decode(expected), theirs.decode([(expected, None)])[:, 0])
 
 
-@pytest.mark.parametrize("size", ["SEANet", "spectral"])
+@pytest.mark.parametrize("size", ["SEANet", "harmonic"])
 def test_a_saved_codec_loads_the_same(tmp_path, size):
     from slyther_cli.checkpoints import store
 
     kind = KINDS[size]
-    architecture = "spectral-codec" if size == "spectral" else "seanet-codec"
+    architecture = "harmonic-codec" if size == "harmonic" else "seanet-codec"
     made = registry.build(architecture, kind).eval()
     store.save(tmp_path / "c", made, name="c", architecture=architecture, config=kind, task="codec")
     loaded, config = store.load(tmp_path / "c", expect_task="codec")

@@ -143,28 +143,8 @@ def test_the_command_trains_and_resumes_and_its_codec_loads(run, capsys):
     assert not torch.equal(later.decode(later.encode(x)), before.decode(before.encode(x)))
 
 
-def test_a_spectral_codec_keeps_its_codes_and_comes_nearer(run, capsys):
-    text = (run / "c.toml").read_text()
-    start, end = text.index("architecture"), text.index("[data]")
-    small = "hop = 320\nn_mels = 40\nd_model = 32\nd_ffn = 64\nn_layers = 2\nn_codebooks = 3\n"
-    text = text[:start] + "[model]\n" + small + "codebook_size = 32\n" + text[end:].replace("1e-4", "3e-3")
-    text += "\n[losses]\nlinear = true\n"
-    (run / "s.toml").write_text(text.replace("steps = 6", "steps = 30"))
-    assert main(["train", "codec", "-c", str(run / "s.toml"), "-o", str(run / "s"), "--json"]) == 0
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    losses = [e["loss"] for e in events if e["event"] == "train"]
-    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3])
-
-    from slyther_cli.checkpoints import store
-
-    trained, _ = store.load(run / "s/last", expect_task="codec")
-    x = voices(1, 6400, seed=5)
-    again = trained.decode(trained.encode(x))
-    assert again.shape == x.shape and float(MelDistance(16_000)(again, x)) < 0.7
-
-
 def test_the_example_file_reads():
-    assert read_config(Path("examples/train-codec.toml")).model["n_codebooks"] == 8
+    assert read_config(Path("examples/train-codec.toml")).model["n_codebooks"] == 9
 
 
 @pytest.mark.parametrize(

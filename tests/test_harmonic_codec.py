@@ -151,6 +151,21 @@ def test_discriminators_tell_noise_from_voices():
     assert float(same[1].detach()) < 1e-6
 
 
+def test_a_harmonic_codec_keeps_its_codes_and_comes_nearer(run, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(training, "praat_pitch", lambda x, rate, step: np.full(len(x) // step, 150, "f4"))
+    text = (run / "c.toml").read_text()
+    start, end = text.index("architecture"), text.index("[data]")
+    model = "\n".join(f"{k} = {v}" for k, v in SMALL.items())
+    text = f"{text[:start]}[model]\n{model}\nn_codebooks = 3\ncodebook_size = 32\n{text[end:].replace('1e-4', '3e-3')}"
+    text = text.replace("[batch]\n", "[batch]\npitch_examples = 20\npitch_steps = 3\n")
+    text += "\n[losses]\nlinear = true\n"
+    (run / "s.toml").write_text(text.replace("steps = 6", "steps = 30"))
+    assert main(["train", "codec", "-c", str(run / "s.toml"), "-o", str(run / "s"), "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    losses = [e["loss"] for e in events if e["event"] == "train"]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3])
+
+
 def test_a_harmonic_codec_is_trained_with_discriminators_and_resumes(run, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setattr(training, "praat_pitch", lambda x, rate, step: np.full(len(x) // step, 150, "f4"))
     text = (run / "c.toml").read_text()

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from slyther_cli.layers.overlapping import Overlapping
 from slyther_cli.layers.pitch import Excitation
-from slyther_cli.layers.vocoder import FLOOR, ConvNeXtBlock, MelFrames, mel_filters
+from slyther_cli.layers.convnext import ConvNeXtBlock
+from slyther_cli.layers.mel import FLOOR, MelFrames, mel_filters
 
 WRITES = 2  # spectra that a step of the mel frames becomes: consonants begin within 5 ms
 

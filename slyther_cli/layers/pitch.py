@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slyther_cli.layers.vocoder import FLOOR, ConvNeXtBlock
+from slyther_cli.layers.convnext import ConvNeXtBlock
+from slyther_cli.layers.mel import FLOOR
 
 LOWEST, HIGHEST = 55.0, 520.0  # Hz
 MIDDLE = 150.0  # Hz: the pitch that is written as 0

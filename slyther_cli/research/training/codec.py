@@ -98,7 +98,7 @@ class CodecTraining:
     settings."""
 
     name: str = "my-codec"
-    architecture: str = "spectral-codec"
+    architecture: str = "harmonic-codec"
     model: dict[str, Any] = field(default_factory=dict)
     start_from: str = ""
     data: DataConfig = field(default_factory=DataConfig)

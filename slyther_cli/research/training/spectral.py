@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from slyther_cli.layers.vocoder import FLOOR, mel_filters
+from slyther_cli.layers.mel import FLOOR, mel_filters
 
 SCALES = ((64, 8), (128, 16), (256, 32), (512, 64), (1024, 80))
 """Window in samples at 16 kHz, number of mel bands."""
