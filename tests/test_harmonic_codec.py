@@ -156,7 +156,8 @@ def test_a_harmonic_codec_keeps_its_codes_and_comes_nearer(run, capsys, monkeypa
     text = (run / "c.toml").read_text()
     start, end = text.index("architecture"), text.index("[data]")
     model = "\n".join(f"{k} = {v}" for k, v in SMALL.items())
-    text = f"{text[:start]}[model]\n{model}\nn_codebooks = 3\ncodebook_size = 32\n{text[end:].replace('1e-4', '3e-3')}"
+    model += "\nn_codebooks = 3\ncodebook_size = 32\n"
+    text = f"{text[:start]}[model]\n{model}{text[end:].replace('1e-4', '3e-3')}"
     text = text.replace("[batch]\n", "[batch]\npitch_examples = 20\npitch_steps = 3\n")
     text += "\n[losses]\nlinear = true\n"
     (run / "s.toml").write_text(text.replace("steps = 6", "steps = 30"))
@@ -174,7 +175,8 @@ def test_a_harmonic_codec_is_trained_with_discriminators_and_resumes(run, capsys
     text = (
         f'{text[:start]}architecture = "harmonic-codec"\n[model]\n{model}\nn_codebooks = 3\n'
         f"codebook_size = 16\n{text[end:].replace('1e-4', '3e-3')}"
-        "[losses]\nadversarial = 1.0\nfeatures = 1.0\nadversarial_from = 3\nadversarial_seconds = 0.2\nwidth = 4\n"
+        "[losses]\nadversarial = 1.0\nfeatures = 1.0\nadversarial_from = 3\n"
+        "adversarial_seconds = 0.2\nwidth = 4\n"
     )
     text = text.replace("[batch]\n", "[batch]\npitch_examples = 20\npitch_steps = 3\n")
     (run / "c.toml").write_text(text)

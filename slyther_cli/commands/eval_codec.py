@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,8 +30,9 @@ def codec(
 ) -> None:
     """Encode and decode recordings: how good they sound by the number of codebooks, and the speed.
 
-    STOI, from 0 to 1, needs pystoi (pip install pystoi). MOS, the opinion from 1 to 5 that DistillMOS predicts
-    of listeners, needs distillmos (pip install distillmos) and a codec of 16 kHz. The mel distance is in nats, lower is better.
+    STOI, from 0 to 1, needs pystoi (pip install pystoi). MOS, the opinion of listeners from 1 to 5 that
+    DistillMOS predicts, needs distillmos (pip install distillmos) and a codec of 16 kHz. The mel distance is
+    in nats, lower is better.
 
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
     """
@@ -82,7 +83,7 @@ def codec(
     )
 
 
-def _shown(estimate: dict[str, float] | None, form: str) -> str:
+def _shown(estimate: dict[str, Any] | None, form: str) -> str:
     if estimate is None:
         return "-"
     return output.interval(estimate["mean"], estimate["low"], estimate["high"], form)

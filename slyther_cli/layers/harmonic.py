@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slyther_cli.layers.overlapping import Overlapping
-from slyther_cli.layers.pitch import Excitation
 from slyther_cli.layers.convnext import ConvNeXtBlock
 from slyther_cli.layers.mel import FLOOR, MelFrames, mel_filters
+from slyther_cli.layers.overlapping import Overlapping
+from slyther_cli.layers.pitch import Excitation
 
 WRITES = 2  # spectra that a step of the mel frames becomes: consonants begin within 5 ms
 
@@ -59,8 +59,8 @@ class HarmonicWriter(nn.Module):
         return self.filtered(torch.cat((frames, self.excitation(frames, source)), 1))
 
     def excitation(self, frames: Tensor, source: Excitation) -> Tensor:
-        """What ``source`` makes of the pitch in the next frames: pulses, then noise, [batch, 2 * hop, frames],
-        float32."""
+        """What ``source`` makes of the pitch in the next frames: pulses, then noise, [batch, 2 * hop,
+        frames]."""
         pitch, voicing = self._pitch(frames)
         sound = source(pitch, voicing)  # [batch, 2, n]
         return sound.unflatten(2, (-1, self.hop)).transpose(2, 3).flatten(1, 2)

@@ -2,9 +2,10 @@
 quantizer that writes a frame as a token of each of its codebooks, and a decoder.
 
 :class:`SeanetCodec` is EnCodec 24 kHz, with the official weights; :class:`HarmonicCodec` is ours: it codes
-the pitch and log mel frames, which say nothing of phase, so that a voice has less to predict. Sources: Defossez et al. 2022, High Fidelity Neural Audio Compression (arXiv 2210.13438); Siuzdak
-2023, Vocos (arXiv 2306.00814). Convolutions carry plain weights: the official ones' weight normalisation is
-resolved when they are imported.
+the pitch and log mel frames, which say nothing of phase, so that a voice has less to predict. Convolutions
+carry plain weights: the official ones' weight normalisation is resolved when they are imported. Sources:
+Defossez et al. 2022, High Fidelity Neural Audio Compression (arXiv 2210.13438), and those of
+:mod:`slyther_cli.layers.harmonic`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from torch import Tensor, nn
 from slyther_cli.audio.torchaudio_compat import encodec
 from slyther_cli.errors import ModelError
 from slyther_cli.layers.harmonic import HarmonicPieces, HarmonicWriter
+from slyther_cli.layers.mel import MelFrames
 from slyther_cli.layers.overlapping import Overlapping
 from slyther_cli.layers.pitch import PitchTracker
 from slyther_cli.layers.quantizer import nearest
 from slyther_cli.layers.seanet import Piecewise, empty_like, piecewise
-from slyther_cli.layers.mel import MelFrames
 
 
 class Codec(nn.Module):

@@ -106,7 +106,7 @@ def evaluate_codec(
     return {"codebooks": table, "recordings": recordings, **speeds, **counted}
 
 
-def _estimate(values: np.ndarray, seed: int) -> dict[str, float]:
+def _estimate(values: np.ndarray, seed: int) -> dict[str, float | None]:
     """Mean and 95 % interval."""
     low, high = bootstrap_interval(values.tolist(), seed)
     return {"mean": float(values.mean()), "low": low, "high": high}

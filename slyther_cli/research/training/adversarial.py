@@ -7,6 +7,7 @@ than the published ones.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -30,7 +31,7 @@ class SpectrumDiscriminator(nn.Module):
         channels = (2, width, width, 2 * width, 2 * width)
         self.convs = nn.ModuleList(
             weight_norm(nn.Conv2d(a, b, (5, 3), stride=(2, 1), padding=(2, 1)))
-            for a, b in zip(channels, channels[1:], strict=False)
+            for a, b in itertools.pairwise(channels)
         )
         self.post = weight_norm(nn.Conv2d(channels[-1], 1, 3, padding=1))
 
@@ -52,7 +53,7 @@ class PeriodDiscriminator(nn.Module):
         channels = (1, width, 3 * width, 6 * width, 12 * width)
         self.convs = nn.ModuleList(
             weight_norm(nn.Conv2d(a, b, (5, 1), stride=(3, 1), padding=(2, 0)))
-            for a, b in zip(channels, channels[1:], strict=False)
+            for a, b in itertools.pairwise(channels)
         )
         self.post = weight_norm(nn.Conv2d(channels[-1], 1, (3, 1), padding=(1, 0)))
 

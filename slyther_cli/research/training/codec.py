@@ -65,9 +65,9 @@ class BatchConfig:
 class LossConfig:
     """Weights. ``mel``: log mel spectra at five resolutions, with ``linear`` also log spectra; ``wave``: mean
     absolute difference of the samples, relative to the target's (for a SEANet only: spectral frames hold no
-    phase); ``adversarial``: passing for real with the discriminators, ``features``: likeness of their features.
-    Where these two are not 0, they count by the size of their gradients, as ``mel`` then does, from step
-    ``adversarial_from`` on and on pieces of ``adversarial_seconds``; ``width`` is the discriminators'.
+    phase); ``adversarial``: passing for real with the discriminators, ``features``: likeness of their
+    features. Where these two are not 0, they count by the size of their gradients, as ``mel`` then does,
+    from step ``adversarial_from`` on and on pieces of ``adversarial_seconds``; ``width`` is the discriminators'.
     ``commitment``: how far frames lie from their codes. ``full``: share of the examples that keep all
     codebooks; the others keep an evenly drawn number of the first. ``decoder_only``: encoder and codebooks
     stay as ``start_from`` has them, so that tokens keep their meaning."""
