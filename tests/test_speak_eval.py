@@ -56,15 +56,17 @@ def test_figures_of_a_recogniser_and_voices_that_are_known(speaker, tmp_path):
         examples,
         lambda samples: "this is sentence",
         embed,
+        lambda samples: 3.0,
         ["recording", "model"],
         on_event=events.append,
     )
     assert report["recording"]["wer"] == pytest.approx(50) and report["recording"]["low"] == pytest.approx(50)
     assert report["recording"]["pace"] == pytest.approx(2.0)
+    assert report["model"]["mos"] == 3.0 and report["model"]["cpu"] > 0 and report["recording"]["cpu"] is None
     assert len(events) == 8 and events[0]["words"] == 6
     human = [e for e in events if e["system"] == "recording"]
     assert 0 <= report["recording"]["nearer"] <= 1 and all(-1 <= e["similarity"] <= 1 for e in human)
-    alone = evaluate_speech(speaker, examples, lambda samples: "", None, ["codec"])
+    alone = evaluate_speech(speaker, examples, lambda samples: "", None, None, ["codec"])
     assert alone["codec"]["wer"] == 100 and alone["codec"]["similarity"] is None
 
 

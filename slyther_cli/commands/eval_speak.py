@@ -11,6 +11,7 @@ from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
 from slyther_cli.commands.example_reporter import ExampleReporter
 from slyther_cli.commands.parsing import listed
+from slyther_cli.commands.peers import PEERS, load_peer, parse_peer
 
 
 def speak(
@@ -33,6 +34,9 @@ def speak(
             help="What to measure, with commas: recording, codec, model, espeak-ng, flite.", metavar="LIST"
         ),
     ] = "recording,codec,model,espeak-ng,flite",
+    heard_by: Annotated[
+        str, typer.Option("--heard-by", help=f"Who recognises the words: {PEERS}.", metavar="PEER")
+    ] = "pocketsphinx",
     seed: Annotated[
         int, typer.Option(min=0, help="Random seed of the choice, the speech and the bootstrap.")
     ] = 0,
@@ -41,10 +45,12 @@ def speak(
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Measure WER, speaker likeness and pace of a voice, beside espeak-ng, flite and recordings.
+    """Measure WER, sound, speaker likeness and pace of a voice, beside espeak-ng, flite and recordings.
 
-    PocketSphinx (pip install pocketsphinx) recognises the words; Resemblyzer compares voices, where it is
-    installed. The recordings themselves, and the same through the codec, are the ceiling.
+    PocketSphinx (pip install pocketsphinx) or Whisper (pip install faster-whisper) recognises the words.
+    Where they are installed, DistillMOS (pip install distillmos) predicts the opinion of listeners, 1 to 5,
+    and Resemblyzer compares voices. The recordings themselves, and the same through the codec, are the
+    ceiling.
 
     Exit codes: 0 done, 2 usage, 3 the speech cannot be read, 5 model, 6 device or memory.
     """
@@ -54,13 +60,13 @@ def speak(
     from slyther_cli.jobs.setup import pick_device
     from slyther_cli.models.vall_sampling import Sampling
     from slyther_cli.research.evaluation import speech as scores
-    from slyther_cli.research.studies.pocketsphinx_reference import PocketSphinx
+    from slyther_cli.research.evaluation.opinion import opinion_measure
     from slyther_cli.synthesis.job import load_pair
     from slyther_cli.synthesis.voices import built_in_voice, choose_speech_model
 
     if threads:
         torch.set_num_threads(threads)
-    sphinx = PocketSphinx()
+    recognise = load_peer(*parse_peer(heard_by), threads)
     config = choose_speech_model(model)
     where = pick_device(device)
     network, codec = load_pair(config, where)
@@ -73,7 +79,9 @@ def speak(
     tell = ExampleReporter(as_json, quiet, "listening", "{index}/{examples} {system}")
     try:
         names = listed(systems)
-        report = scores.evaluate_speech(speaker, chosen, sphinx, embed, names, seed, tell)
+        report = scores.evaluate_speech(
+            speaker, chosen, recognise, embed, opinion_measure(), names, seed, tell
+        )
     finally:
         tell.bar.clear()
     if as_json:
@@ -84,13 +92,15 @@ def speak(
             name,
             str(row["sentences"]),
             output.interval(row["wer"], row["low"], row["high"]),
+            "-" if row["mos"] is None else f"{row['mos']:.2f}",
+            "-" if row["cpu"] is None else f"{row['cpu']:.2f}",
             f"{row['pace']:.2f}",
             "-" if row["similarity"] is None else f"{row['similarity']:.2f}",
             "-" if row["nearer"] is None else f"{100 * row['nearer']:.0f}",
         )
         for name, row in report.items()
     ]
-    header = ("system", "sentences", "WER %", "words/s", "likeness", "nearer %")
+    header = ("system", "sentences", "WER %", "MOS", "CPU s/s", "words/s", "likeness", "nearer %")
     output.note_single([row["sentences"] for row in report.values()], "sentence", quiet)
     for line in output.table(cells, header):
         output.data(line)

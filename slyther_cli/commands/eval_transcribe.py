@@ -11,12 +11,11 @@ import typer
 from slyther_cli.commands import options as opt
 from slyther_cli.commands import output
 from slyther_cli.commands.example_reporter import ExampleReporter
+from slyther_cli.commands.peers import PEERS, load_peer, parse_peer
 from slyther_cli.decode.segments import Segment
 from slyther_cli.decode.words import Word
 from slyther_cli.errors import UsageError
 from slyther_cli.transcription.options import SearchOptions
-
-PEERS = "pocketsphinx or whisper:FOLDER"
 
 
 def transcribe(
@@ -95,28 +94,6 @@ def transcribe(
     width = len(header) - (len(systems) == 1)
     for line in output.table([_cells(row)[:width] for row in rows], header[:width]):
         output.data(line)
-
-
-def parse_peer(text: str) -> tuple[str, Path | None]:
-    """``whisper:models/tiny.en`` -> the peer's name and the folder of its weights. Raises UsageError."""
-    name, _, folder = text.partition(":")
-    if text == "pocketsphinx":
-        return name, None
-    if name == "whisper" and folder:
-        return name, Path(folder)
-    raise UsageError(f"unknown peer {text}: {PEERS}")
-
-
-def load_peer(name: str, folder: Path | None, threads: int | None) -> Any:
-    """The peer, as ``research.evaluation.recognition.Hearing``. Raises UsageError: its package is missing;
-    ModelError: its weights are."""
-    if folder is None:
-        from slyther_cli.research.studies.pocketsphinx_reference import PocketSphinx
-
-        return PocketSphinx()
-    from slyther_cli.research.studies.whisper_reference import Whisper
-
-    return Whisper(folder, threads)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from slyther_cli.audio.torchaudio_compat import torchaudio
 from slyther_cli.models.codec import Codec
 from slyther_cli.research.evaluation.examples import Examples
 from slyther_cli.research.evaluation.metrics import bootstrap_interval
+from slyther_cli.research.evaluation.opinion import opinion_measure
 from slyther_cli.research.training.codec import Segments
 from slyther_cli.research.training.losses import si_snr
 from slyther_cli.research.training.spectral import MelDistance
@@ -34,19 +31,6 @@ def stoi_measure() -> Callable[..., float] | None:
     except ImportError:
         return None
     return stoi
-
-
-def opinion_measure() -> Callable[[Tensor], float] | None:
-    """``mos(samples [1, n] at 16 kHz)``: the mean opinion, 1 to 5, that DistillMOS (Stahl and Gamper 2025)
-    predicts of listeners, or None where it is not installed."""
-    torchaudio()
-    try:
-        from distillmos import ConvTransformerSQAModel
-    except ImportError:
-        return None
-    with contextlib.redirect_stdout(sys.stderr):  # it tells where its weights are
-        model = ConvTransformerSQAModel().eval()
-    return lambda samples: float(model(samples.float().cpu()))
 
 
 @torch.inference_mode()
@@ -75,14 +59,14 @@ def evaluate_codec(
         x = torch.from_numpy(drawn.draw(i, samples))[None].to(device)
         codes = _timed(codec.encode, x, spent, "encode")
         if opinion is not None:
-            originals.append(opinion(x))
+            originals.append(opinion(_numpy(x)))
         for k in counts:
             if k == codec.n_codebooks:
                 y = _timed(codec.decode, codes, spent, "decode")
             else:
                 y = codec.decode(codes[:, :k])
             heard = float("nan") if stoi is None else float(stoi(_numpy(x), _numpy(y), codec.sample_rate))
-            mos = float("nan") if opinion is None else opinion(y)
+            mos = float("nan") if opinion is None else opinion(_numpy(y))
             rows[k].append([heard, mos, float(si_snr(y, x)), float(mel(y, x))])
         scored = {"index": i + 1, "examples": examples.count, "si_snr": rows[counts[-1]][-1][2]}
         on_event({"event": "example", **scored})

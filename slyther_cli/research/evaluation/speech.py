@@ -2,14 +2,15 @@
 
 Each sentence is that of a recording whose words are known. Beside the model speak espeak-ng and flite, where
 they are installed; and the recording itself is heard, as it is and through the codec, which is the ceiling.
-Understood: word error rate of PocketSphinx, an independent recogniser with a language model of its own, at 16
-kHz. Like: cosine of Resemblyzer's speaker embeddings with the prompt (Wan et al. 2018). Pace: words a second,
-pauses included.
+Understood: word error rate of PocketSphinx or Whisper, independent recognisers, at 16 kHz. Sound: the opinion
+that DistillMOS predicts. Like: cosine of Resemblyzer's speaker embeddings with the prompt (Wan et al. 2018).
+Pace: words a second, pauses included.
 """
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,13 +137,15 @@ def evaluate_speech(
     examples: Sequence[Example],
     recognise: Recognise,
     embed: Embed | None,
+    opinion: Callable[[np.ndarray], float] | None = None,
     systems: Sequence[str] = SYSTEMS,
     seed: int = 0,
     on_event: Callable[[dict], None] = lambda event: None,
 ) -> dict[str, Any]:
     """A row a system: ``wer`` in percent with ``low`` and ``high`` (95 % bootstrap over sentences), ``pace``,
-    ``similarity`` to the prompt and ``nearer``, the share of examples whose prompt is nearer than another
-    speaker's (with prompts only). ``recognise`` takes samples at 16 kHz, as ``embed`` does."""
+    ``mos``, ``cpu`` seconds a second (of the model and the codec), ``similarity`` to the prompt and
+    ``nearer``, the share of examples whose prompt is nearer than another speaker's (with prompts only).
+    ``recognise``, ``embed`` and ``opinion`` take samples at 16 kHz."""
     import soxr
 
     here = [s for s in systems if s not in OTHERS or shutil.which(s)]
@@ -161,13 +164,19 @@ def evaluate_speech(
     for index, example in enumerate(examples):
         wanted = words_of(example.text)
         for system in here:
+            began = time.process_time()
             sound = speaker.say(system, example)
+            spent = time.process_time() - began
             heard = recognise(at_16k(sound)) if len(sound) else ""
             score = {
                 "errors": edits(wanted, words_of(heard)),
                 "words": len(wanted),
                 "seconds": len(sound) / speaker.rate,
             }
+            if system in ("model", "codec"):  # the others are programs and files
+                score["cpu"] = spent
+            if opinion is not None and len(sound) > speaker.rate // 2:
+                score["mos"] = opinion(at_16k(sound))
             if embed and targets[index] is not None and len(sound) > speaker.rate // 2:
                 own = embed(at_16k(sound))
                 score["similarity"] = float(own @ targets[index])
@@ -205,9 +214,11 @@ def _summary(scores: list[dict[str, float]], seed: int) -> dict[str, Any]:
         "high": high,
         "pace": words / max(1e-9, sum(s["seconds"] for s in scores)),
     }
-    for key in ("similarity", "nearer"):
+    for key in ("mos", "similarity", "nearer"):
         values = [s[key] for s in scores if key in s]
         out[key] = float(np.mean(values)) if values else None
+    spent = sum(s.get("cpu", 0.0) for s in scores)
+    out["cpu"] = spent / max(1e-9, sum(s["seconds"] for s in scores)) if spent else None
     return {k: round(v, 3) if isinstance(v, float) else v for k, v in out.items()}
 
 

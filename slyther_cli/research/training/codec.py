@@ -67,10 +67,10 @@ class LossConfig:
     absolute difference of the samples, relative to the target's (for a SEANet only: spectral frames hold no
     phase); ``adversarial``: passing for real with the discriminators, ``features``: likeness of their
     features. Where these two are not 0, they count by the size of their gradients, as ``mel`` then does,
-    from step ``adversarial_from`` on and on pieces of ``adversarial_seconds``; ``width`` is the discriminators'.
-    ``commitment``: how far frames lie from their codes. ``full``: share of the examples that keep all
-    codebooks; the others keep an evenly drawn number of the first. ``decoder_only``: encoder and codebooks
-    stay as ``start_from`` has them, so that tokens keep their meaning."""
+    from step ``adversarial_from`` on, on pieces of ``adversarial_seconds`` and with discriminators of
+    ``width``. ``commitment``: how far frames lie from their codes. ``full``: share of the examples that
+    keep all codebooks; the others keep an evenly drawn number of the first. ``decoder_only``: encoder and
+    codebooks stay as ``start_from`` has them, so that tokens keep their meaning."""
 
     mel: float = 1.0
     adversarial: float = 0.0
