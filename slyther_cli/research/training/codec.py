@@ -261,8 +261,9 @@ class CodecTask:
 
     @torch.inference_mode()
     def validate(self) -> dict[str, Any]:
-        """On dev speakers, with all codebooks and with half of them: mel distance (its negative is the score)
-        and SI-SNR in dB; and how many codes are in use."""
+        """On dev speakers, with all codebooks and with half of them: mel distance and SI-SNR in dB; and how
+        many codes are in use. The score is the negative of the mel distance, or 0 once there are
+        discriminators, who know better: then the latest weights are the best."""
         b, codec = self.config.batch, self.model.codec
         samples = int(b.dev_seconds * codec.sample_rate) // codec.hop * codec.hop
         half = max(1, codec.n_codebooks // 2)
@@ -276,7 +277,8 @@ class CodecTask:
         mel, snr, of_half = means
         used = self.model.statistics.perplexity()
         halved = {"mel_of_half": of_half, "codes_used": used, "examples": len(rows)}
-        return {"score": -mel, "mel": mel, "si_snr": snr, **halved}
+        score = -mel if self.model.discriminators is None else 0.0
+        return {"score": score, "mel": mel, "si_snr": snr, **halved}
 
     def export(self, folder: Path, metrics: dict[str, Any]) -> None:
         """Write the codec as a model folder of slyther's."""

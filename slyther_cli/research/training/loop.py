@@ -276,7 +276,7 @@ class _Run:
             metrics = self.task.validate()
             self._emit("validate", **metrics)
             self.task.export(self.folder / "last", {"step": self.step, **metrics})
-            if metrics["score"] > self.best:
+            if metrics["score"] >= self.best:
                 self.best = metrics["score"]
                 self.task.export(self.folder / "best", {"step": self.step, **metrics})
         finally:  # a stopped run saves the live weights
