@@ -12,8 +12,13 @@ HARMONIC = {
     **{"hop": 40, "n_mels": 8, "d_model": 16, "d_ffn": 24, "n_layers": 1, "d_pitch": 8, "n_pitch_layers": 1},
     **{"n_codebooks": 3, "codebook_size": 32},
 }
+SPECTRAL = {
+    **{"hop": 40, "n_mels": 8, "d_model": 16, "d_ffn": 24, "n_layers": 1},
+    **{"n_codebooks": 3, "codebook_size": 32},
+}
 KINDS = {
     "SEANet": SMALL,
+    "spectral": SPECTRAL,
     "harmonic": HARMONIC,
     "as EnCodec": {**SMALL, "lstm": True, "pad": "reflect", "ratios": [5, 2, 4]},
     "deep": {**SMALL, "ratios": [2, 3, 4, 5]},
@@ -23,10 +28,10 @@ KINDS = {
 @pytest.fixture(params=KINDS)
 def codec(request) -> Codec:
     torch.manual_seed(3)
-    harmonic = request.param == "harmonic"
-    made = registry.build("harmonic-codec" if harmonic else "seanet-codec", KINDS[request.param])
+    harmonic, ours = request.param == "harmonic", request.param in ("harmonic", "spectral")
+    made = registry.build(f"{request.param}-codec" if ours else "seanet-codec", KINDS[request.param])
     for layer in made.quantizer.vq.layers:  # spread the codes out, so that all are used
-        layer._codebook.embed.normal_(2.0 if harmonic else 0.0, 1.0 if harmonic else 0.1)
+        layer._codebook.embed.normal_(2.0 if ours else 0.0, 1.0 if ours else 0.1)
     if harmonic:
         made.pitch_codes[:] = torch.cat((torch.randn(32, 2), (torch.randn(32, 2) > 0).float()), 1)
     return made.eval()
@@ -86,6 +91,34 @@ def test_a_seanet_is_causal_in_both_directions(codec):
     a, b = codec.decode(codes), codec.decode(other)
     torch.testing.assert_close(a[:, : 20 * codec.hop], b[:, : 20 * codec.hop], atol=1e-6, rtol=0)
     assert not torch.allclose(a[:, 20 * codec.hop :], b[:, 20 * codec.hop :], atol=1e-5)
+
+
+def test_a_spectral_codec_sees_as_far_as_it_says_and_no_further():
+    torch.manual_seed(5)
+    codec = registry.build("spectral-codec", SPECTRAL).eval()
+    frames = torch.rand(1, codec.dimension, 41) * 3
+    other = frames.clone()
+    other[..., 20] += 2
+    with torch.inference_mode():
+        changed = (codec.decoder(frames) - codec.decoder(other))[0, 0].abs() > 1e-6
+    where = changed.nonzero()[:, 0] // codec.hop
+    reach = codec.decoder.reach
+    assert 20 - reach <= int(where.min()) < 20 < int(where.max()) <= 20 + reach
+
+
+def test_a_spectral_codec_passes_a_voice_before_it_has_learnt():
+    """Its first weights put every frame's own magnitudes at pulses, so loud and quiet bands come back."""
+    torch.manual_seed(5)
+    codec = registry.build("spectral-codec", {}).eval()
+    t = torch.arange(32_000) / 16_000
+    x = sum(torch.sin(2 * torch.pi * 125 * k * t) / k for k in range(1, 20)) * (0.02 + 0.05 * (t > 1))
+    frames = codec.encoder(x[None, None])
+    with torch.inference_mode():
+        again = codec.encoder(codec.decoder(frames))
+    inner = slice(5, -5)
+    assert frames[..., :40].mean() < 0.9 * frames[..., 60:].mean()
+    assert float((frames - again)[..., inner].abs().mean()) < 0.8  # nats, of about 3
+    assert float(codec.encoder(torch.zeros(1, 1, 999)).abs().max()) == 0
 
 
 def test_a_harmonic_codec_sees_as_far_as_it_says_and_no_further():
@@ -159,12 +192,12 @@ def test_the_encodec_preset_is_the_encodec_24_khz_model():
         torch.testing.assert_close(ours.decode(expected), theirs.decode([(expected, None)])[:, 0])
 
 
-@pytest.mark.parametrize("size", ["SEANet", "harmonic"])
+@pytest.mark.parametrize("size", ["SEANet", "spectral", "harmonic"])
 def test_a_saved_codec_loads_the_same(tmp_path, size):
     from slyther_cli.checkpoints import store
 
     kind = KINDS[size]
-    architecture = "harmonic-codec" if size == "harmonic" else "seanet-codec"
+    architecture = "seanet-codec" if size == "SEANet" else f"{size}-codec"
     made = registry.build(architecture, kind).eval()
     store.save(tmp_path / "c", made, name="c", architecture=architecture, config=kind, task="codec")
     loaded, config = store.load(tmp_path / "c", expect_task="codec")

@@ -19,7 +19,7 @@ def codec(
     split: opt.Split = "test",
     model: Annotated[
         str, typer.Option("--model", "-m", help="Name or folder of a codec.", metavar="NAME|PATH")
-    ] = "codec-16k",
+    ] = "codec-16k-harmonic",
     examples: Annotated[int, typer.Option(min=1, help="Number of examples.", metavar="N")] = 100,
     seconds: Annotated[float, typer.Option(min=0.5, max=600, help="Length of an example.")] = 4.0,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice.")] = 0,

@@ -2,7 +2,8 @@
 quantizer that writes a frame as a token of each of its codebooks, and a decoder.
 
 :class:`SeanetCodec` is EnCodec 24 kHz, with the official weights; :class:`HarmonicCodec` is ours: it codes
-the pitch and log mel frames, which say nothing of phase, so that a voice has less to predict. Convolutions
+the pitch and log mel frames, which say nothing of phase, so that a voice has less to predict;
+:class:`SpectralCodec`, its predecessor without pitch, is the codec of the shipped voice. Convolutions
 carry plain weights: the official ones' weight normalisation is resolved when they are imported. Sources:
 Defossez et al. 2022, High Fidelity Neural Audio Compression (arXiv 2210.13438), and those of
 :mod:`slyther_cli.layers.harmonic`.
@@ -24,6 +25,7 @@ from slyther_cli.layers.overlapping import Overlapping
 from slyther_cli.layers.pitch import PitchTracker
 from slyther_cli.layers.quantizer import nearest
 from slyther_cli.layers.seanet import Piecewise, empty_like, piecewise
+from slyther_cli.layers.vocoder import SpectrumWriter
 
 
 class Codec(nn.Module):
@@ -147,6 +149,48 @@ class SeanetCodec(Codec):
 
     def pieces(self) -> tuple[Piecewise, Piecewise]:
         return piecewise(self.encoder.model), piecewise(self.decoder.model)
+
+
+@dataclass(frozen=True)
+class SpectralCodecConfig:
+    """``hop``: samples of a frame, ``per_frame``: how many spectra of ``n_mels`` bands it holds. The decoder
+    has ``n_layers`` ConvNeXt blocks of width ``d_model``."""
+
+    sample_rate: int = 16_000
+    hop: int = 320
+    per_frame: int = 2
+    n_mels: int = 80
+    d_model: int = 256
+    d_ffn: int = 768
+    n_layers: int = 6
+    n_codebooks: int = 8
+    codebook_size: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.n_codebooks > 64 or self.hop % self.per_frame or self.hop // self.per_frame < 8:
+            raise ValueError(
+                "more than 64 codebooks, or a hop that is not per_frame steps of 8 samples or more"
+            )
+        if self.n_mels > 2 * self.hop // self.per_frame:
+            raise ValueError("more mel bands than the spectrum has bins")
+
+
+class SpectralCodec(Codec):
+    """Log mel frames, quantized; a network writes the spectrum that they were made of, with phases. A frame's
+    samples depend on ``decoder.reach`` frames on either side."""
+
+    def __init__(self, config: SpectralCodecConfig):
+        c = self.config = config
+        super().__init__(c.sample_rate, c.hop, c.per_frame * c.n_mels, c.n_codebooks, c.codebook_size)
+        self.encoder: MelFrames = MelFrames(c.sample_rate, c.hop, c.per_frame, c.n_mels)
+        self.decoder: SpectrumWriter = SpectrumWriter(self.encoder, c.d_model, c.d_ffn, c.n_layers)
+
+    def pieces(self) -> tuple[Piecewise, Piecewise]:
+        around = -(-self.encoder.size // self.hop) * self.hop
+        return (
+            Overlapping(self.encoder, self.dimension, unit=self.hop, made=1, margin=around),
+            Overlapping(self.decoder, 1, unit=1, made=self.hop, margin=self.decoder.reach),
+        )
 
 
 @dataclass(frozen=True)

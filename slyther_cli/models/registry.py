@@ -57,7 +57,7 @@ _SMALL_HUBERT = {
 }
 _ENCODEC = {"sample_rate": 24_000, "n_filters": 32, "n_codebooks": 32, "lstm": True, "pad": "reflect"}
 _SMALL_VOICE = {
-    **{"alphabet": "arpabet", "n_symbols": 80, "codec": "codec-16k", "sample_rate": 16_000},
+    **{"alphabet": "arpabet", "n_symbols": 80, "codec": "codec-16k-harmonic", "sample_rate": 16_000},
     **{"frame_rate": 50, "n_codebooks": 9, "d_model": 256, "d_ffn": 768},
     **{"n_layers": 4, "n_nar_layers": 6, "n_text_layers": 2},  # the first codebook says the pitch alone
 }
@@ -148,7 +148,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         Architecture("hubert-ctc", "transcribe", "hubert_ctc.HubertCtc"),
         Architecture("seanet-codec", "codec", "codec.SeanetCodec", {"encodec-24khz": _ENCODEC}),
-        Architecture("harmonic-codec", "codec", "codec.HarmonicCodec", {"codec-16k": {}}),
+        Architecture("harmonic-codec", "codec", "codec.HarmonicCodec", {"codec-16k-harmonic": {}}),
+        Architecture("spectral-codec", "codec", "codec.SpectralCodec", {"codec-16k": {}}),
         Architecture(
             "vall-m",
             "speak",

@@ -83,7 +83,7 @@ class SpeechConfig:
 
     name: str = "my-voice"
     architecture: str = "vall-m"
-    codec: str = "codec-16k"
+    codec: str = "codec-16k-harmonic"
     model: dict[str, Any] = field(default_factory=dict)
     start_from: str = ""
     voices: tuple[VoiceConfig, ...] = field(default=(), metadata={TABLES: VoiceConfig})
