@@ -25,7 +25,7 @@ from slyther_cli.runtime import take_memory
 TABLE = {
     "separate": "Separate the speakers of recordings into one file each.",
     "transcribe": "Transcribe English speech, with the times of every word.",
-    "speak": "Speak an English text of any length, in the model's voice or like a recording.",
+    "speak": "Speak an English text or book of any length, in one of the model's voices or like a recording.",
     "models": "List the available architectures and sizes, and where their weights are.",
     "weights": "List, show, download, import, average and quantize trained weights.",
     "train": "Train models on your own speech.",

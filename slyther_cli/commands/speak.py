@@ -198,7 +198,6 @@ def speak(
     \b
     Examples:
       slyther speak "The ferry leaves at 9:45." -o ferry.wav
-      slyther speak --list-voices
       slyther speak -i book.epub -o book.m4b --chapters marks --resume
       slyther speak -i notes.md -o notes.flac --subtitles srt
       slyther speak "Any text." --prompt voice.wav -o like.wav

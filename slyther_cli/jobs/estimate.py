@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 ENOUGH = 0.3  # seconds of work that tell
 LONGEST = 64  # seconds of noise
@@ -14,6 +16,8 @@ LONGEST = 64  # seconds of noise
 def cost(work: Callable[[np.ndarray], object], rate: int) -> float:
     """Seconds that ``work`` takes for a second of sound, float32 [n] at ``rate``. The first, short noise is
     for what is made once."""
+    import numpy as np
+
     noise = 0.1 * np.random.default_rng(0).standard_normal(LONGEST * rate).astype(np.float32)
     seconds, took = 1, 0.0
     work(noise[:rate])
