@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import distance
 
 from slyther_cli.audio.highpass import filtered
 from slyther_cli.decode.words import Word
@@ -82,13 +83,13 @@ def test_single_odd_pieces_are_no_voice_of_several():
 
 def test_many_windows_are_bounded(monkeypatch):
     """30,000 windows, 6 hours: no more than PIECES are compared in pairs, and all get their voice."""
-    sizes, linked = [], clustering.pdist
+    sizes, linked = [], distance.pdist
 
     def counted(pieces, *how):
         sizes.append(len(pieces))
         return linked(pieces, *how)
 
-    monkeypatch.setattr(clustering, "pdist", counted)
+    monkeypatch.setattr(distance, "pdist", counted)
     monkeypatch.setattr(clustering, "PIECES", 500)
     rng = np.random.default_rng(0)
     centres = unit(rng.standard_normal((3, DIM)))

@@ -2,12 +2,15 @@
 
 import io
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import soundfile as sf
+from scipy import signal
 
-from slyther_cli.audio.highpass import HighPass
+from slyther_cli.audio.highpass import PASS_HZ, STOP_DB, STOP_HZ, HighPass, taps
 from slyther_cli.audio.level import SPEECH_DB, Running, Whole, level_of
 from slyther_cli.audio.live import LiveReader, raw_header
 from slyther_cli.audio.outliers import FAR
@@ -200,3 +203,19 @@ def test_an_outlier_in_a_stream(tmp_path):
     good[2 * RATE] = found[2 * RATE]
     assert np.array_equal(found, good)
     assert any(note.startswith("1 sample, at 2.00 s, is far louder") for note in reader.notes)
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 44_100, 48_000])
+def test_the_high_pass_is_what_scipy_designs(rate):
+    count, beta = signal.kaiserord(STOP_DB, (PASS_HZ - STOP_HZ) / (rate / 2))
+    low = signal.firwin(count | 1, (STOP_HZ + PASS_HZ) / 2, window=("kaiser", beta), fs=rate)
+    wanted = -low / low.sum()
+    wanted[len(wanted) // 2] += 1
+    np.testing.assert_allclose(taps(rate), wanted, rtol=0, atol=1e-15)
+
+
+def test_products_start_without_what_takes_long_to_import():
+    code = "import sys, slyther_cli.synthesis.job, slyther_cli.transcription.job; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "slyther_cli.audio.highpass" in done.stdout.split()
+    assert not {"scipy.signal", "scipy.stats", "scipy.cluster"} & set(done.stdout.split())

@@ -17,7 +17,6 @@ from slyther_cli.checkpoints import store
 from slyther_cli.decode.tokens import CharTokenizer
 from slyther_cli.models import registry
 from slyther_cli.research.language.kneser_ney import train
-from slyther_cli.transcription import job as transcription
 
 SAID = "hello abide all deal"
 RATE = 16_000
@@ -120,7 +119,8 @@ def at_home(folder, monkeypatch, models):
     """In ``folder``, with the models of that cache, one thread."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("SLYTHER_CACHE", str(models))
-    monkeypatch.setattr(transcription, "DEFAULT_MODEL", "tones")
+    for module in ("job", "options"):
+        monkeypatch.setattr(f"slyther_cli.transcription.{module}.DEFAULT_MODEL", "tones")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

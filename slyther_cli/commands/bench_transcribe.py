@@ -69,7 +69,7 @@ def transcribe(
     from slyther_cli.research.studies.recognition_cost import Bounds, measure_cost
     from slyther_cli.research.studies.recognition_search import search_settings
     from slyther_cli.research.studies.recognition_times import measure_times
-    from slyther_cli.transcription.job import DEFAULT_MODEL
+    from slyther_cli.transcription.options import DEFAULT_MODEL
 
     name = model or DEFAULT_MODEL
 

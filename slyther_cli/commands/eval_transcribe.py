@@ -15,7 +15,7 @@ from slyther_cli.commands.peers import PEERS, load_peer, parse_peer
 from slyther_cli.decode.segments import Segment
 from slyther_cli.decode.words import Word
 from slyther_cli.errors import UsageError
-from slyther_cli.transcription.options import SearchOptions
+from slyther_cli.transcription.options import DEFAULT_MODEL, SearchOptions
 
 
 def transcribe(
@@ -120,7 +120,6 @@ class Ours:
         import torch
 
         from slyther_cli.jobs.setup import choose_model, pick_device
-        from slyther_cli.transcription.job import DEFAULT_MODEL
         from slyther_cli.transcription.recogniser import Recogniser
 
         config = choose_model("transcribe", model, DEFAULT_MODEL)

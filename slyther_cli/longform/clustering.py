@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import pdist
 
 Array = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.int64]
@@ -49,6 +47,9 @@ def find_voices(embeddings: Array, seconds: Array, stretch: Labels, count: int |
     pieces, lengths = pieces[drawn], lengths[drawn]
     if len(pieces) == 1:
         return pieces
+    from scipy.cluster.hierarchy import fcluster, linkage  # here: a third of a second to import
+    from scipy.spatial.distance import pdist
+
     apart = pdist(pieces, "sqeuclidean")
     apart /= 2  # of vectors of length 1: the cosine distance
     tree = linkage(apart, "average")
@@ -114,6 +115,8 @@ def _large(pieces: Array, lengths: Array, labels: Labels, floor: float, most: in
 def _cut(pieces: Array, lengths: Array, tree: Array, count: int, floor: float) -> Array:
     """Centroids of ``count`` clusters: of the first cut of the tree that has as many of ``floor`` seconds,
     since the first of all part single odd pieces; else of that into ``count``."""
+    from scipy.cluster.hierarchy import fcluster
+
     for wanted in range(count, min(len(pieces), 10 * count + 50) + 1):
         found = _large(pieces, lengths, fcluster(tree, wanted, "maxclust"), floor, count)
         if len(found) == count:

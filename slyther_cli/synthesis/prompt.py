@@ -139,7 +139,7 @@ def fitting(rate: int, device: str):
 
 def _recogniser(device: str) -> Any:
     from slyther_cli.jobs.setup import choose_model
-    from slyther_cli.transcription.job import DEFAULT_MODEL
+    from slyther_cli.transcription.options import DEFAULT_MODEL
 
     return _loaded(choose_model("transcribe", None, DEFAULT_MODEL).path, device)
 

@@ -21,10 +21,8 @@ from slyther_cli.jobs.results import TranscriptionResult
 from slyther_cli.jobs.setup import choose_model
 from slyther_cli.jobs.work import nobody
 from slyther_cli.separation import job as separation
-from slyther_cli.transcription.options import TranscribeOptions
+from slyther_cli.transcription.options import DEFAULT_MODEL, TranscribeOptions
 from slyther_cli.transcription.work import Transcription
-
-DEFAULT_MODEL = "conmamba-ctc-16k-en"
 
 Event = dict[str, Any]
 

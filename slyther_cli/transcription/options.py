@@ -12,6 +12,7 @@ from slyther_cli.checkpoints.config import shorten
 from slyther_cli.errors import UsageError
 from slyther_cli.jobs.options import BatchOptions, Options
 
+DEFAULT_MODEL = "conmamba-ctc-16k-en"
 EACH = "each"  # the channel that stands for all, each for itself
 LANGUAGES = ("en", "english")
 AUTO = "auto"  # as many speakers as are heard
