@@ -157,7 +157,8 @@ def load(
     path = folder / WEIGHTS_FILE
     with _open(path) as file:
         check_fit(config, _header(file, path), str(path))
-        module = build(config, str(path)).to(dtype)
+        with registry.undrawn():
+            module = build(config, str(path)).to(dtype)
         module.load_state_dict(_tensors(file, path, module))
     return module.eval(), config
 

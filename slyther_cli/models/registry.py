@@ -226,20 +226,36 @@ def build(architecture: str, config: dict[str, Any]):
         raise ModelError(f"{architecture}: {error}") from None
 
 
+_DRAWING = {"normal_", "uniform_", "trunc_normal_", "orthogonal_"} | {
+    f"{name}_{law}_" for name in ("kaiming", "xavier") for law in ("normal", "uniform")
+}
+
+
 @contextlib.contextmanager
 def shapes_only() -> Iterator[None]:
-    """Networks built inside have tensors without values, on the meta device. Normal numbers are not drawn:
-    torch would import its compiler for them there, which takes two seconds."""
+    """Networks built inside have tensors without values, on the meta device."""
     import torch
+
+    with torch.device("meta"), undrawn():
+        yield
+
+
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Networks built inside have zeros where they would draw initial values: for those whose values are
+    loaded. Drawing takes longer than loading; and on the meta device torch would import its compiler for it,
+    which takes two seconds."""
     from torch.overrides import TorchFunctionMode
 
     class Undrawn(TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):
-            if getattr(function, "__name__", "") == "normal_":
-                return args[0] if args else kwargs["tensor"]
+            if getattr(function, "__name__", "") in _DRAWING:
+                found = args[0] if args else kwargs["tensor"]
+                found.detach().zero_()
+                return found
             return function(*args, **(kwargs or {}))
 
-    with torch.device("meta"), Undrawn():
+    with Undrawn():
         yield
 
 
