@@ -19,12 +19,16 @@ from speak_tools import tiny_voices
 
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
-from slyther_cli.models.vall_m import Context
-from slyther_cli.models.vall_sampling import Said, Sampling, Voicing, draw
+from slyther_cli.english.phonemes import spell
+from slyther_cli.jobs.setup import choose_model
+from slyther_cli.models.vall_m import Context, VallM
+from slyther_cli.models.vall_sampling import AHEAD, FIRST_PIECE, Said, Sampling, Voicing, draw, piece_ends
 from slyther_cli.synthesis import job as speech
 from slyther_cli.synthesis import journal, narration, speaker
+from slyther_cli.synthesis.output import Stream
 from slyther_cli.synthesis.prompt import fitting, recogniser
 from slyther_cli.synthesis.speech_check import FITS, Verdict, judge_lengths, judge_words
+from slyther_cli.synthesis.voices import built_in_voice
 
 TEXT = "Hello there. How are you today? I am well.\n\nThis is the end of it."
 
@@ -104,7 +108,7 @@ def test_markup_is_left_out_and_reported(voices, tmp_path, capsys):
 
 
 def test_standard_output_gets_the_same_sound(voices, tmp_path, capfdbinary):
-    base = [TEXT, "-m", voices / "aligned", "--guard", "none", "-q"]
+    base = [TEXT, "-m", voices / "aligned", "--guard", "lengths", "-q"]
     assert speak(*base, "-o", tmp_path / "a.wav") == 0
     capfdbinary.readouterr()
     assert speak(*base, "-o", "-") == 0
@@ -114,6 +118,51 @@ def test_standard_output_gets_the_same_sound(voices, tmp_path, capfdbinary):
     wav = soundfile.read(tmp_path / "a.wav", dtype="int16")[0]
     assert raw == wav.astype("<i2").tobytes() and stream.endswith(raw) and stream[:4] == b"RIFF"
     assert b"Synthetic speech" in stream[:400]
+
+
+def test_a_stream_is_heard_before_its_sentence_is_complete(voices, tmp_path, capfdbinary, monkeypatch):
+    text = "It was a long and winding sentence. Yes."
+    drawn, before = [], []
+    step, write = VallM.step, Stream.write
+    monkeypatch.setattr(VallM, "step", lambda *a: (drawn.append(None), step(*a))[1])
+    monkeypatch.setattr(Stream, "write", lambda *a: (before.append((len(drawn), len(a[1]))), write(*a))[1])
+    base = [text, "-m", voices / "aligned", "--guard"]
+    assert speak(*base, "none", "--raw", "-q") == 0
+    live = np.frombuffer(capfdbinary.readouterr().out, "<i2")
+    first = next(steps for steps, samples in before if samples)
+    assert first == round((FIRST_PIECE + AHEAD) * 50) < len(drawn) == len(live) // 320
+    assert speak(*base, "auto", "--raw", "-v") == 0
+    out, err = capfdbinary.readouterr()
+    assert np.array_equal(live, np.frombuffer(out, "<i2")) and b"speech check: lengths" in err
+    assert speak(*base, "none", "-q", "-o", tmp_path / "a.wav") == 0
+    whole = soundfile.read(tmp_path / "a.wav", dtype="int16")[0]
+    assert len(whole) == len(live) and not np.array_equal(whole, live)
+
+
+def test_pieces_of_a_sentence_follow_the_same_first_codes(voices):
+    config = choose_model("speak", voices / "aligned", "")
+    network, _ = speech.load_pair(config, "cpu")
+    voicing = Voicing(network, built_in_voice(config, network), Sampling())
+    symbols = torch.tensor(spell("It was a long and winding sentence, and on it went.", "arpabet").symbols)
+    pieces: list[torch.Tensor] = []
+    whole = voicing.say(symbols, voicing.start(), 4)
+    said = voicing.say(symbols, voicing.start(), 4, hear=pieces.append)
+    assert torch.equal(torch.cat(pieces, 1), said.codes) and torch.equal(whole.codes[0], said.codes[0])
+    assert not torch.equal(whole.codes, said.codes) and said.rest == whole.rest
+    ends = piece_ends(said.codes.shape[1], 50)
+    assert [p.shape[1] for p in pieces] == np.diff([0, *ends]).tolist() and ends[:3] == [40, 100, 190]
+    # Pieces as documented: seen the prompt, the second before them, and 0.3 s beyond them.
+    frames = network.spread(network.read(symbols[None]), said.durations[None])
+    for piece, start, end in zip(pieces[2:], ends[1:], ends[2:], strict=False):
+        heard = torch.cat((voicing.codes, said.codes[:, start - 50 : start]), 1)
+        seen, until = heard.shape[1], end + round(AHEAD * 50)
+        codes = torch.cat((heard, said.codes[:, start:until]), 1)[None].clone()
+        codes[0, 1:, seen:] = 0
+        guide = torch.cat((voicing._guide, frames[:, start - 50 : until]), 1)
+        for level in range(2):
+            logits = network.next_logits(guide, codes, torch.tensor([level]), torch.tensor([seen]))
+            codes[0, level + 1, seen:] = logits[0, seen:].argmax(-1)
+        assert torch.equal(codes[0, :, seen : seen + end - start], piece)
 
 
 def test_speed_and_json(voices, tmp_path, capsys):

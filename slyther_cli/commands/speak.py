@@ -119,7 +119,8 @@ def speak(
     guard: Annotated[
         str,
         typer.Option(
-            help="Speech check of every sentence: auto, recogniser (listens), lengths (quick) or none.",
+            help="Speech check of every sentence: auto, recogniser (listens), lengths (quick) or none. To "
+            "standard output auto lets sound come before its sentence is complete.",
             metavar="HOW",
             rich_help_panel=SAMPLING,
         ),

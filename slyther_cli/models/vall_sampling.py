@@ -1,5 +1,9 @@
 """Saying a sentence with VALL-M: the first codebook by sampling, frame by frame; the others at once each.
 
+The others' network looks at the whole sentence in both directions. To be heard before its sentence is drawn
+to the end, speech is made in pieces: the first codebook is the same, the others are filled in piece by piece,
+having seen a little beyond each, and what was heard before as part of the prompt.
+
 Sources: papers.md 4.3 (decoding of the open VALL-E); Holtzman et al. 2020, "The Curious Case of Neural Text
 Degeneration" (top-p); Chen et al. 2024, "VALL-E 2", section 4.1 (what is drawn from the short list too often
 is drawn anew from all).
@@ -7,6 +11,7 @@ is drawn anew from all).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +24,11 @@ from slyther_cli.models.vall_m import Context, VallM, frames_of
 
 FRAMES_A_SYMBOL = (0.02, 0.3)
 """Seconds that a symbol lasts at least and at most, on average over a sentence: nobody speaks beyond that."""
+FIRST_PIECE, GROWTH = 0.8, 1.5
+"""Seconds of the first piece of a sentence that is heard while it is made, and how much longer each is than
+the one before: while one is played the next is made."""
+AHEAD, BEHIND = 0.3, 1.0
+"""Seconds that are seen beyond a piece, and of what was heard before it."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,20 @@ def _short_list(probabilities: Tensor, s: Sampling) -> Tensor:
     return torch.zeros_like(probabilities).scatter(0, places[keep], ordered[keep])
 
 
+def piece_ends(frames: int, rate: float) -> list[int]:
+    """Where the pieces of a sentence end, in frames. What is left is one piece once nothing lies beyond what
+    is seen of it.
+
+    >>> piece_ends(50, 50), piece_ends(200, 50)
+    ([50], [40, 100, 200])
+    """
+    ends, length = list[int](), FIRST_PIECE * rate
+    while (end := (ends[-1] if ends else 0) + round(length)) + round(AHEAD * rate) < frames:
+        ends.append(end)
+        length *= GROWTH
+    return [*ends, frames]
+
+
 def _exact_frames(logs: Tensor, speeds: Tensor) -> float:
     """The sum that :func:`frames_of` rounds."""
     return float((torch.expm1(logs.double()).clamp(min=0) / speeds).sum())
@@ -134,13 +158,17 @@ class Voicing:
         seed: int,
         pace: Pace = Pace(),
         carry: float = 0.0,
+        hear: Callable[[Tensor], None] | None = None,
     ) -> Said:
-        """The codes of one sentence's ``symbols`` [S]. ``context`` is that after the sentence before."""
+        """The codes of one sentence's ``symbols`` [S]. ``context`` is that after the sentence before.
+        ``hear``, for models that know how long a symbol lasts: takes the codes in pieces, as soon as they are
+        there."""
         generator = torch.Generator().manual_seed(seed)
         symbols = symbols.to(self.device)
         if self.model.aligned:
             assert context is not None
-            return self._aligned(symbols, context, generator, pace, carry)
+            return self._aligned(symbols, context, generator, pace, carry, hear)
+        assert hear is None
         return self._prefixed(symbols, generator)
 
     def expected_frames(self, symbols: Tensor, pace: Pace = Pace()) -> float:
@@ -157,7 +185,13 @@ class Voicing:
         return self.model.config.frame_rate
 
     def _aligned(
-        self, symbols: Tensor, context: Context, generator: torch.Generator, pace: Pace, carry: float
+        self,
+        symbols: Tensor,
+        context: Context,
+        generator: torch.Generator,
+        pace: Pace,
+        carry: float,
+        hear: Callable[[Tensor], None] | None,
     ) -> Said:
         model = self.model
         text = model.read(symbols[None])
@@ -165,14 +199,24 @@ class Voicing:
         speeds = pace.speeds(symbols)
         durations, exact = frames_of(logs, speeds, carry), _exact_frames(logs, speeds)
         guide = model.spread(text, durations[None]) + self._voice
-        first: list[int] = []
-        for t in range(guide.shape[1]):
-            logits, states = model.step(context, guide[:, t : t + 1])
-            first.append(draw(logits[0, :-1], self.sampling, first, generator))
-            context = Context(states, context.last.new_tensor([first[-1]]))
-        whole = guide if self._guide is None else torch.cat((self._guide, guide), 1)
+        frames, first = guide.shape[1], list[int]()
+        prompt = guide[:, :0] if self._guide is None else self._guide
+        ends = piece_ends(frames, self.rate) if hear else [frames]
+        pieces: list[Tensor] = []
+        for start, end in zip([0, *ends], ends, strict=False):
+            for t in range(len(first), min(end + round(AHEAD * self.rate), frames)):
+                logits, states = model.step(context, guide[:, t : t + 1])
+                first.append(draw(logits[0, :-1], self.sampling, first, generator))
+                context = Context(states, context.last.new_tensor([first[-1]]))
+            seen = min(start, round(BEHIND * self.rate))
+            heard = torch.cat((self.codes[:, :0], *pieces), 1)[:, start - seen :]
+            text = torch.cat((prompt, guide[:, start - seen : len(first)]), 1)
+            filled = self._fill(text, first[start:], heard)
+            pieces.append(filled[:, : end - start])
+            if hear:
+                hear(pieces[-1])
         rest = carry + exact - len(first)
-        return Said(self._fill(whole, first), context, True, max(-0.5, min(0.5, rest)), durations)
+        return Said(torch.cat(pieces, 1), context, True, max(-0.5, min(0.5, rest)), durations)
 
     def _prefixed(self, symbols: Tensor, generator: torch.Generator) -> Said:
         model, end = self.model, self.model.config.codebook_size
@@ -189,13 +233,15 @@ class Voicing:
                 break
             first.append(code)
             context = Context(states, context.last.new_tensor([code]))
-        return Said(self._fill(text, first), context, len(first) < longest)
+        return Said(self._fill(text, first, self.codes[:, :0]), context, len(first) < longest)
 
-    def _fill(self, text: Tensor, first: list[int]) -> Tensor:
-        """Codebooks 2, 3, ... of a sentence, whose first is given: each the likeliest, seen the prompt."""
-        n_prompt, c = self.codes.shape[1], self.model.config
-        codes = self.codes.new_zeros(1, c.n_codebooks, n_prompt + len(first))
-        codes[0, :, :n_prompt] = self.codes
+    def _fill(self, text: Tensor, first: list[int], heard: Tensor) -> Tensor:
+        """Codebooks 2, 3, ... of frames whose first is given: each the likeliest, seen the prompt and what
+        was ``heard`` just before [n_codebooks, n]."""
+        seen, c = torch.cat((self.codes, heard), 1), self.model.config
+        n_prompt = seen.shape[1]
+        codes = seen.new_zeros(1, c.n_codebooks, n_prompt + len(first))
+        codes[0, :, :n_prompt] = seen
         codes[0, 0, n_prompt:] = codes.new_tensor(first)
         if first:
             for level in range(c.n_codebooks - 1):

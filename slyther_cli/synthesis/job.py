@@ -36,9 +36,8 @@ from slyther_cli.runtime import kernels
 from slyther_cli.synthesis.journal import LAYOUT, Journal
 from slyther_cli.synthesis.narration import Narration
 from slyther_cli.synthesis.options import SpeakOptions
-from slyther_cli.synthesis.prompt import fitting, recogniser, voice_of
 from slyther_cli.synthesis.speaker import Speaker
-from slyther_cli.synthesis.speech_check import Recognise
+from slyther_cli.synthesis.speech_check import Fit, Recognise
 from slyther_cli.synthesis.tracks import Track, check_tracks, parts_of, tracks_of
 from slyther_cli.synthesis.voice_matching import equaliser_for
 from slyther_cli.synthesis.voices import built_in_voice, choose_speech_model
@@ -104,7 +103,8 @@ def speak(
     said = None
     if chosen.lexicon is not None:
         said = Pronunciations.read(chosen.lexicon, phones=network.config.alphabet == "arpabet")
-    recognise = _recogniser(chosen.guard, codec.sample_rate, where)
+    at_once = chosen.at_once and tracks[0].output == "-" and network.aligned
+    recognise, fit = (None, None) if at_once else _listener(chosen.guard, codec.sample_rate, where)
     live = chosen.guard if chosen.guard != "auto" else "recogniser" if recognise else "lengths"
     tell({"event": "start", "task": "speak", "model": config.name, "voice": entry.name if entry else None,
           "device": where, "seed": chosen.seed,
@@ -113,15 +113,16 @@ def speak(
     if chosen.prompt is None:
         voice = built_in_voice(config, network, chosen.voice)
     else:
+        from slyther_cli.synthesis.prompt import voice_of
+
         voice, more = voice_of(chosen.prompt, chosen.prompt_text, network, codec, where, said)
         notes += more
     voicing = Voicing(network, voice, chosen.sampling)
     colour = None if chosen.prompt is None else equaliser_for(voicing, codec, chosen.seed)
-    fit = fitting(codec.sample_rate, where) if recognise else None
     speaker = Speaker(chosen, network, codec, voicing, recognise, fit, colour, said)
     for note in notes:
         tell({"event": "note", "file": source, "text": note})
-    narration = Narration(speaker, tracks, tell, began)
+    narration = Narration(speaker, tracks, tell, began, at_once)
     weights = _digest(config) if chosen.resume else ""
     about: list[Any] = [weights, chosen.shaping(), live, said, chosen.prompt is not None]
     about += [kernels(where), torch.__version__]
@@ -212,13 +213,15 @@ def load_pair(config: ModelConfig, device: str) -> tuple[VallM, Codec]:
     return network, codec.to(device)
 
 
-def _recogniser(guard: str, rate: int, device: str) -> Recognise | None:
+def _listener(guard: str, rate: int, device: str) -> tuple[Recognise | None, Fit | None]:
     """The recogniser of the speech check; None: it is not asked for, or "auto" and not on this machine."""
     if guard not in ("auto", "recogniser"):
-        return None
+        return None, None
+    from slyther_cli.synthesis.prompt import fitting, recogniser
+
     try:
-        return recogniser(rate, device)
+        return recogniser(rate, device), fitting(rate, device)
     except ModelError:
         if guard == "recogniser":
             raise
-        return None
+        return None, None

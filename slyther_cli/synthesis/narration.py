@@ -64,12 +64,19 @@ class Tally:
 
 class Narration:
     """``tracks``: all files that there are to be. ``tell`` gets events; ``began``: when the job did, of
-    ``time.monotonic``. ``tally``: what was spoken so far."""
+    ``time.monotonic``. ``at_once``: sentences are heard while they are made, see ``Speaker.say_at_once``;
+    without a journal and subtitles. ``tally``: what was spoken so far."""
 
     def __init__(
-        self, speaker: Speaker, tracks: Sequence[Track], tell: Callable[[Event], None], began: float
+        self,
+        speaker: Speaker,
+        tracks: Sequence[Track],
+        tell: Callable[[Event], None],
+        began: float,
+        at_once: bool = False,
     ) -> None:
         self.speaker, self.tell, self.began, self.tally = speaker, tell, began, Tally()
+        self.at_once = at_once
         parts = [part for track in tracks for part in track.parts]
         self.by_chapter = speaker.options.chapters == "files"
         self._chapters, self._sentences = len(parts), sum(len(part.sentences) for part in parts)
@@ -116,20 +123,26 @@ class Narration:
                 self._passed += len(sentence.text)
                 known = journal.read(number) if journal and spelling.spoken else None
                 if spelling.spoken:
-                    said, verdict, tries = known or self.speaker.say(number, spelling, context, carry)
-                    if journal and known is None:
-                        journal.write(number, said, verdict, tries)
+                    asked = number, spelling, context, carry
+                    if self.at_once:
+                        said, verdict, tries = self.speaker.say_at_once(*asked, file.hear)
+                    else:
+                        said, verdict, tries = known or self.speaker.say(*asked)
+                        if journal and known is None:
+                            journal.write(number, said, verdict, tries)
+                        file.add(sentence.text, spelling, said)
                     if known is None:
                         self._new += len(sentence.text)
                     context, carry = said.context, said.rest
-                    file.add(sentence.text, spelling, said)
                 if left and sentence.last:
                     file.pause(PARAGRAPH_SECONDS)
                 elif not left and not final:
                     file.pause(CHAPTER_SECONDS)
                 if spelling.spoken:
                     readings = [f"{word}: {phones}" for word, phones in spelling.readings]
-                    about = {"text": sentence.text, "kept": known is not None, "readings": readings}
+                    seconds = said.codes.shape[1] / self.speaker.codec.frame_rate
+                    about = {"text": sentence.text, "kept": known is not None, "readings": readings,
+                             "seconds": round(seconds, 3)}  # fmt: skip
                     self._tell_sentence(about, (verdict, tries), chapter, file)
             if self._chapters > 1 and not self.by_chapter:
                 self._tell_chapter(chapter, part, (begun, file.at))
@@ -142,9 +155,9 @@ class Narration:
         tally.retried, tally.doubtful = tally.retried + (tries > 1), tally.doubtful + bool(verdict.problems)
         end, wall = (tally.frames + file.frames) / rate, time.monotonic() - self.began
         event = {"event": "sentence", "index": self._index - 1, "of": self._sentences, **about,
-                 "seconds": round(file.last_seconds, 3), "tries": tries, "heard": verdict.heard,
-                 "problems": list(verdict.problems), "end_seconds": round(end, 3),
-                 "wall_seconds": round(wall, 3), "left_seconds": self._left_seconds()}  # fmt: skip
+                 "tries": tries, "heard": verdict.heard, "problems": list(verdict.problems),
+                 "end_seconds": round(end, 3), "wall_seconds": round(wall, 3),
+                 "left_seconds": self._left_seconds()}  # fmt: skip
         if self._chapters > 1:
             event |= {"chapter": chapter, "chapters": self._chapters}
         self.tell(event)

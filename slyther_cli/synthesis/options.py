@@ -38,7 +38,8 @@ class SpeakOptions(Options):
     ``top_p``         draw from the likeliest codes that make up this probability.
     ``repetition``    the share of the last half second that one code may fill; 1 is no limit.
     ``guard``         the speech check: "lengths", "recogniser" (both), "auto" (the recogniser where there is
-                      one), "none".
+                      one; to standard output "lengths", since sound comes before its sentence is
+                      complete), "none".
     ``retries``       how often a sentence that fails it is said anew, with another seed.
     ``chapters``      "none": one file; "marks": one with the chapters marked in it, and a cue sheet beside
                       it; "files": a file for each chapter, in the folder that the output names.
@@ -100,6 +101,12 @@ class SpeakOptions(Options):
         if self.raw and self.chapters == "marks":
             raise UsageError("bare samples carry no marks: leave --output-raw out, or take --chapters files")
         _ = self.encoding, self.sampling
+
+    @property
+    def at_once(self) -> bool:
+        """Whether a stream may be heard before its sentences are complete: what is checked by its words, or
+        kept, is not."""
+        return self.guard in ("auto", "none") and not self.resume
 
     @property
     def subtitle_formats(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -55,14 +56,11 @@ class Speaker:
         symbols = torch.tensor(spelling.symbols)
         best: tuple[Said, Verdict] | None = None
         o = self.options
-        expected = self.voicing.expected_frames(symbols, o.pace) if o.guard != "none" else 0.0
         for attempt in range(o.retries + 1):
-            drawn = hashlib.sha256(f"{o.seed} {index} {attempt}".encode()).digest()
-            seed = int.from_bytes(drawn[:7], "big")
-            said = self.voicing.say(symbols, context, seed, o.pace, carry)
+            said = self.voicing.say(symbols, context, self._seed(index, attempt), o.pace, carry)
+            verdict = self._measure(symbols, said)
             if o.guard == "none":
-                return said, Verdict(), 1
-            verdict = judge_lengths(said, expected, self.network.config.frame_rate, o.pause)
+                return said, verdict, 1
             if self.recognise and not verdict.problems and said.codes.shape[1]:
                 samples = self.codec.decode(said.codes[None])[0].float().cpu().numpy()
                 verdict = self._judge(spelling.words, samples)
@@ -72,6 +70,31 @@ class Speaker:
                 best = said, verdict
         assert best is not None
         return *best, o.retries + 1
+
+    def say_at_once(
+        self,
+        index: int,
+        spelling: Spelling,
+        context: Context | None,
+        carry: float,
+        hear: Callable[[torch.Tensor], None],
+    ) -> tuple[Said, Verdict, int]:
+        """As ``say``, but ``hear`` gets the codes in pieces while they are made. What was heard is not said
+        again, so the first try stands; its lengths are checked."""
+        symbols = torch.tensor(spelling.symbols)
+        said = self.voicing.say(symbols, context, self._seed(index, 0), self.options.pace, carry, hear)
+        return said, self._measure(symbols, said), 1
+
+    def _seed(self, index: int, attempt: int) -> int:
+        drawn = hashlib.sha256(f"{self.options.seed} {index} {attempt}".encode()).digest()
+        return int.from_bytes(drawn[:7], "big")
+
+    def _measure(self, symbols: torch.Tensor, said: Said) -> Verdict:
+        o = self.options
+        if o.guard == "none":
+            return Verdict()
+        expected = self.voicing.expected_frames(symbols, o.pace)
+        return judge_lengths(said, expected, self.network.config.frame_rate, o.pause)
 
     def _judge(self, words: str, samples: np.ndarray) -> Verdict:
         assert self.recognise is not None

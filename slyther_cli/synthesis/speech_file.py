@@ -21,8 +21,7 @@ from slyther_cli.synthesis.word_times import Subtitles, time_words
 
 class SpeechFile:
     """The files of a track, open. ``colour``: a filter over all sound, from its beginning. ``at``: seconds of
-    speech so far; ``frames``: samples written, while some are held back; ``last_seconds``: how long the last
-    sentence was.
+    speech so far; ``frames``: samples written, while some are held back.
 
     All files appear with ``commit``, the sound last, or none. Raises OutputError, UsageError."""
 
@@ -30,7 +29,6 @@ class SpeechFile:
         self.track, self.codec, self.rate = track, codec, codec.sample_rate
         self._hop, self._options, self._colour = round(self.rate / codec.frame_rate), options, colour
         self._decoder, self._sample, self.frames, self._open = CodecDecoder(codec), 0, 0, False
-        self.last_seconds = 0.0
         self._marks: list[Mark] = []
         self._written: list[Path] = []
         self._sink = open_output(
@@ -59,10 +57,13 @@ class SpeechFile:
             durations = said.durations.tolist()
             words = time_words(text, spelling.said, spelling.symbols, durations)
             self._subtitles.add(words, self._sample)
-        self._sample += said.codes.shape[1] * self._hop
-        self.last_seconds = said.codes.shape[1] / self.codec.frame_rate
+        self.hear(said.codes)
+
+    def hear(self, codes: torch.Tensor) -> None:
+        """Codes [n_codebooks, n] of a sentence, or of a piece of one."""
+        self._sample += codes.shape[1] * self._hop
         self._open = True
-        self._write(self._decoder.push(said.codes[None])[0])
+        self._write(self._decoder.push(codes[None])[0])
 
     def pause(self, seconds: float) -> None:
         """A pause, unless nothing was said since the last one. What the decoder held back comes before it."""
