@@ -1,5 +1,6 @@
 """``slyther eval speak``: figures that are known beforehand come out."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 import soundfile
 from speak_tools import tiny_voices
 
-from slyther_cli.errors import InputError
+from slyther_cli.errors import InputError, UsageError
 from slyther_cli.jobs.setup import choose_model
 from slyther_cli.models.vall_sampling import Sampling
+from slyther_cli.research.evaluation.programs import Program
 from slyther_cli.research.evaluation.speech import (
     Example,
     Speaker,
@@ -68,6 +70,44 @@ def test_figures_of_a_recogniser_and_voices_that_are_known(speaker, tmp_path):
     assert 0 <= report["recording"]["nearer"] <= 1 and all(-1 <= e["similarity"] <= 1 for e in human)
     alone = evaluate_speech(speaker, examples, lambda samples: "", None, None, ["codec"])
     assert alone["codec"]["wer"] == 100 and alone["codec"]["similarity"] is None
+
+
+SAYS = """
+import sys, wave
+text = sys.argv[2] if len(sys.argv) > 2 else sys.stdin.read().strip()
+with wave.open(sys.argv[1], "wb") as file:
+    file.setnchannels(1), file.setsampwidth(2), file.setframerate(8000)
+    file.writeframes(bytes([7, 9]) * 1000 * len(text.split()))
+kept = bytearray(60_000_000)
+"""
+
+
+def test_programs_are_measured_beside(speaker, tmp_path):
+    (tmp_path / "says.py").write_text(SAYS)
+    (tmp_path / "fails.py").write_text("import sys; sys.exit('no voice\\nhere')")
+    by_argument = Program.parse(f"one={sys.executable} {tmp_path}/says.py {{wav}} {{text}}")
+    by_input = Program.parse(f"two={sys.executable} {tmp_path}/says.py {{wav}}")
+    examples = choose_examples([recordings(tmp_path)], "test", 2, 0, prompts=False)
+    speaker.programs = {"one": by_argument, "two": by_input}
+    try:
+        report = evaluate_speech(speaker, examples, lambda samples: "this is sentence", None, None, [])
+    finally:
+        speaker.programs = {}
+    assert list(report) == ["one", "two"]
+    for row in report.values():
+        assert row["wer"] == pytest.approx(50) and row["cpu"] > 0 and 60e6 < row["memory"] < 120e6
+        assert row["pace"] == pytest.approx(8, rel=0.01)  # 1000 samples at 8 kHz a word
+    failing = Program.parse(f"three={sys.executable} {tmp_path}/fails.py {{wav}}")
+    with pytest.raises(InputError, match=r"^three wrote no sound: no voice here$"):
+        failing.say("Yes.", 16000)
+    for wrong, why in (
+        ("flite", "give NAME=COMMAND"),
+        ("a=flite -t {text}", "give NAME=COMMAND"),
+        ("a=b 'c {wav}", "No closing quotation"),
+        ("a=nosuchprogram {wav}", "there is no program nosuchprogram"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            Program.parse(wrong)
 
 
 def test_a_voice_is_compared_with_somebody_elses():

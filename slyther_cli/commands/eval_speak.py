@@ -12,6 +12,7 @@ from slyther_cli.commands import output
 from slyther_cli.commands.example_reporter import ExampleReporter
 from slyther_cli.commands.parsing import listed
 from slyther_cli.commands.peers import PEERS, load_peer, parse_peer
+from slyther_cli.errors import UsageError
 
 
 def speak(
@@ -34,6 +35,14 @@ def speak(
             help="What to measure, with commas: recording, codec, model, espeak-ng, flite.", metavar="LIST"
         ),
     ] = "recording,codec,model,espeak-ng,flite",
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another program in the same run: NAME=COMMAND with {wav}, the file to write, and {text}, "
+            "without which the text comes on standard input; may be repeated.",
+            metavar="NAME=COMMAND",
+        ),
+    ] = None,
     heard_by: Annotated[
         str, typer.Option("--heard-by", help=f"Who recognises the words: {PEERS}.", metavar="PEER")
     ] = "pocketsphinx",
@@ -61,9 +70,14 @@ def speak(
     from slyther_cli.models.vall_sampling import Sampling
     from slyther_cli.research.evaluation import speech as scores
     from slyther_cli.research.evaluation.opinion import opinion_measure
+    from slyther_cli.research.evaluation.programs import Program
     from slyther_cli.synthesis.job import load_pair
     from slyther_cli.synthesis.voices import built_in_voice, choose_speech_model
 
+    programs = {found.name: found for found in map(Program.parse, against or [])}
+    names = listed(systems)
+    if len(programs) < len(against or []) or programs.keys() & set(names):
+        raise UsageError("--against: each program needs a name of its own, that --systems does not have")
     if threads:
         torch.set_num_threads(threads)
     recognise = load_peer(*parse_peer(heard_by), threads)
@@ -74,11 +88,10 @@ def speak(
     if embed is None and not quiet:
         output.words(f"slyther: voices are not compared: {why_not}")
     own = built_in_voice(config, network, voice)
-    speaker = scores.Speaker(network, codec, own, Sampling(), seed, where)
+    speaker = scores.Speaker(network, codec, own, Sampling(), seed, where, programs)
     chosen = scores.choose_examples(manifest, split, examples, seed, prompts)
     tell = ExampleReporter(as_json, quiet, "listening", "{index}/{examples} {system}")
     try:
-        names = listed(systems)
         report = scores.evaluate_speech(
             speaker, chosen, recognise, embed, opinion_measure(), names, seed, tell
         )
@@ -94,13 +107,14 @@ def speak(
             output.interval(row["wer"], row["low"], row["high"]),
             "-" if row["mos"] is None else f"{row['mos']:.2f}",
             "-" if row["cpu"] is None else f"{row['cpu']:.2f}",
+            "-" if row["memory"] is None else f"{row['memory'] / 1e6:.0f}",
             f"{row['pace']:.2f}",
             "-" if row["similarity"] is None else f"{row['similarity']:.2f}",
             "-" if row["nearer"] is None else f"{100 * row['nearer']:.0f}",
         )
         for name, row in report.items()
     ]
-    header = ("system", "sentences", "WER %", "MOS", "CPU s/s", "words/s", "likeness", "nearer %")
+    header = ("system", "sentences", "WER %", "MOS", "CPU s/s", "MB", "words/s", "likeness", "nearer %")
     output.note_single([row["sentences"] for row in report.values()], "sentence", quiet)
     for line in output.table(cells, header):
         output.data(line)

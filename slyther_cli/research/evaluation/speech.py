@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from slyther_cli.errors import InputError, UsageError
 from slyther_cli.models.codec import Codec
 from slyther_cli.models.vall_sampling import Sampling, Voicing
 from slyther_cli.research.evaluation.metrics import bootstrap_interval, edits
+from slyther_cli.research.evaluation.programs import Program
 from slyther_cli.research.training.codec_dataset import at_level
 from slyther_cli.research.training.data import read_mono, read_table
 from slyther_cli.research.training.synthetic import VOICES
@@ -90,9 +91,19 @@ def choose_examples(
 
 
 class Speaker:
-    """The systems by name: an example -> samples at ``rate``, or None where one cannot say it."""
+    """The systems by name: an example -> samples at ``rate``. ``programs``: others, by their names."""
 
-    def __init__(self, network: Any, codec: Codec, own: Any, sampling: Sampling, seed: int, device: str):
+    def __init__(
+        self,
+        network: Any,
+        codec: Codec,
+        own: Any,
+        sampling: Sampling,
+        seed: int,
+        device: str,
+        programs: Mapping[str, Program] = {},
+    ):
+        self.programs = programs
         self.network, self.codec, self.own, self.device = network, codec, own, device
         self.sampling, self.seed, self.rate = sampling, seed, codec.sample_rate
 
@@ -104,7 +115,18 @@ class Speaker:
             return None
         return self.codec.decode(self.own.codes[None].to(self.device))[0].cpu().numpy()
 
-    def say(self, system: str, example: Example) -> np.ndarray:
+    def say(self, system: str, example: Example) -> tuple[np.ndarray, dict[str, float]]:
+        """The samples, and what they took: ``cpu`` seconds, of programs also their peak ``memory`` in bytes;
+        nothing of what is not measured."""
+        if system in self.programs:
+            sound, cpu, memory = self.programs[system].say(example.text, self.rate)
+            return at_level(sound), {"cpu": cpu, "memory": memory}
+        began = time.process_time()
+        sound = self._said(system, example)
+        spent = time.process_time() - began
+        return sound, {"cpu": spent} if system in ("model", "codec") else {}
+
+    def _said(self, system: str, example: Example) -> np.ndarray:
         if system == "model":
             return self._model(example)
         if system in OTHERS:
@@ -143,13 +165,15 @@ def evaluate_speech(
     on_event: Callable[[dict], None] = lambda event: None,
 ) -> dict[str, Any]:
     """A row a system: ``wer`` in percent with ``low`` and ``high`` (95 % bootstrap over sentences), ``pace``,
-    ``mos``, ``cpu`` seconds a second (of the model and the codec), ``similarity`` to the prompt and
+    ``mos``, ``cpu`` seconds a second (of the model, the codec and programs, which start anew each time),
+    ``memory`` (of programs, the most in bytes), ``similarity`` to the prompt and
     ``nearer``, the share of examples whose prompt is nearer than another speaker's (with prompts only).
     ``recognise``, ``embed`` and ``opinion`` take samples at 16 kHz."""
     import soxr
 
     here = [s for s in systems if s not in OTHERS or shutil.which(s)]
     unknown = [s for s in here if s not in SYSTEMS]
+    here += speaker.programs
     if unknown:
         raise UsageError(f"unknown system {unknown[0]!r}; known: {', '.join(SYSTEMS)}")
 
@@ -164,17 +188,14 @@ def evaluate_speech(
     for index, example in enumerate(examples):
         wanted = words_of(example.text)
         for system in here:
-            began = time.process_time()
-            sound = speaker.say(system, example)
-            spent = time.process_time() - began
+            sound, spent = speaker.say(system, example)
             heard = recognise(at_16k(sound)) if len(sound) else ""
-            score = {
+            score: dict[str, float] = {
                 "errors": edits(wanted, words_of(heard)),
                 "words": len(wanted),
                 "seconds": len(sound) / speaker.rate,
+                **spent,
             }
-            if system in ("model", "codec"):  # the others are programs and files
-                score["cpu"] = spent
             if opinion is not None and len(sound) > speaker.rate // 2:
                 score["mos"] = opinion(at_16k(sound))
             if embed and targets[index] is not None and len(sound) > speaker.rate // 2:
@@ -219,6 +240,7 @@ def _summary(scores: list[dict[str, float]], seed: int) -> dict[str, Any]:
         out[key] = float(np.mean(values)) if values else None
     spent = sum(s.get("cpu", 0.0) for s in scores)
     out["cpu"] = spent / max(1e-9, sum(s["seconds"] for s in scores)) if spent else None
+    out["memory"] = max((int(s["memory"]) for s in scores if "memory" in s), default=None)
     return {k: round(v, 3) if isinstance(v, float) else v for k, v in out.items()}
 
 
