@@ -23,6 +23,7 @@ from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.losses import best_assignment, level_to, pairwise_si_snr, pit_loss
 from slyther_cli.research.training.mixing import Mixer, MixingConfig
 from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
+from slyther_cli.research.training.voices import VoiceLoss
 from slyther_cli.research.training.workers import run
 
 DEV_SEED = 12345
@@ -36,20 +37,22 @@ class BatchConfig:
     come out better than mixtures, and their gradients are larger by as much as their errors are smaller).
     ``floor_db``: one that bad weighs half, worse ones ever less; -100 is off (where the network does not know
     who is who, its gradients are ten times those of what it separates well).
-    Validation mixes ``dev_examples`` of ``dev_seconds``."""
+    ``voices``: the weight, in dB, of :class:`~slyther_cli.research.training.voices.VoiceLoss`, which tells
+    voices apart where one speaks alone. Validation mixes ``dev_examples`` of ``dev_seconds``."""
 
     seconds: float = 12.0
     lengths: tuple[float, ...] = (2.0, 3.0, 4.0)
     saturate_db: float = 0.0
     floor_db: float = -100.0
+    voices: float = 0.0
     dev_examples: int = 48
     dev_seconds: float = 4.0
 
     def __post_init__(self) -> None:
         if not self.lengths or min(*self.lengths, self.seconds, self.dev_seconds) < 0.1:
             raise UsageError("seconds, lengths and dev_seconds must be 0.1 or more")
-        if self.dev_examples < 1 or not self.saturate_db >= 0:
-            raise UsageError("dev_examples must be 1 or more, saturate_db 0 or more")
+        if self.dev_examples < 1 or not min(self.saturate_db, self.voices) >= 0:
+            raise UsageError("dev_examples must be 1 or more, saturate_db and voices 0 or more")
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class SeparationTask:
         elif config.model:
             model = self._begin(model)
         self.model = model.to(device)
+        self._voices = self._voice_loss() if config.batch.voices else None
         self.dev_mixer = Mixer(dev, MixingConfig(speed=(1.0,)), n, DEV_SEED)
         self._batches = BatchLoader(self.batch, device, processes=True)
         self._scale = 1.0  # of the exported stems; validation measures it
@@ -103,6 +107,11 @@ class SeparationTask:
         new = separation_start.begin(old, self.config.model, mixtures, sources)
         self.settings = self.settings | vars(new.config)
         return new
+
+    def _voice_loss(self) -> VoiceLoss:
+        if not isinstance(self.model, MambaTasNet):
+            raise UsageError("voices listens within a Mamba-TasNet; this architecture is another")
+        return VoiceLoss(self.model)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Mixtures [batch, samples] and sources [batch, n_speakers, samples] of that step, other ones for
@@ -121,6 +130,8 @@ class SeparationTask:
         mixtures, sources = (x.to(self.device, non_blocking=True) for x in self._batches(step))
         stems, b = self._stems(mixtures)[0], self.config.batch
         loss, scores = pit_loss(stems, sources, saturate_db=b.saturate_db, floor_db=b.floor_db)
+        if self._voices is not None:
+            loss = loss + b.voices * self._voices(sources)
         return loss, float(scores.mean())
 
     def _stems(self, mixtures: Tensor) -> tuple[Tensor, Tensor]:
