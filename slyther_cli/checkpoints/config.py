@@ -20,7 +20,7 @@ FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "CARD.md"
-TASKS = ("separate", "transcribe", "speak", "codec", "represent", "embed", "punctuate")
+TASKS = ("separate", "transcribe", "speak", "codec", "represent", "embed", "punctuate", "widen")
 
 MAX_CONFIG_BYTES = 1 << 20
 """Of a whole number and its sign."""

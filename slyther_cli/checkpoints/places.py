@@ -20,6 +20,7 @@ DOES = {
     "represent": "represent sound",
     "embed": "tell voices apart",
     "punctuate": "punctuate text",
+    "widen": "fill the band above a separator's",
 }
 """Where the task's name is not enough."""
 SPEECHBRAIN_FILES = ("encoder.ckpt", "masknet.ckpt", "decoder.ckpt")

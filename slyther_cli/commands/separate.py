@@ -78,6 +78,14 @@ def separate(
             rich_help_panel=opt.MODEL,
         ),
     ] = False,
+    highband: Annotated[
+        bool,
+        typer.Option(
+            help="Give the results what the recording has above the model's band, each its share. Without it "
+            "they end there: at 4 kHz with the default model.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = SeparateOptions.highband,
     clip: Annotated[
         str,
         typer.Option(

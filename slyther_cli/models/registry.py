@@ -163,6 +163,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             },
         ),
         Architecture("vall-e", "speak", "vall_e.VallE", {"vall-e": {}}),
+        Architecture("highband-net", "widen", "highband.HighBandNet", {"highband-8k": {}}),
         Architecture("speaker-net", "embed", "speaker.SpeakerNet", {"speaker-16k": {}}),
         Architecture(
             "punctuator",

@@ -4,8 +4,8 @@ A recording flows through in blocks, so that nothing here grows with its length:
 
     AudioReader (mono, at the model's rate) -> audio.level -> longform.separate_whole -> stems at the model's
     rate
-      -> StreamResampler (back to the recording's rate and exactly its length) -> [+ residual] -> [report]
-      -> StemGroup
+      -> StreamResampler (back to the recording's rate and exactly its length) -> [highband] -> [+ residual]
+      -> [report] -> StemGroup
 
 Levels are those of the recording, without what lies below speech; when a peak would clip, all stems of a
 recording are scaled alike.
@@ -159,6 +159,7 @@ class Separation(Batch):
         self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn
     ) -> SeparationResult:
         from slyther_cli.longform import plan_separation, separate_whole
+        from slyther_cli.separation.highband import filled, fills
 
         started, o, paths = time.monotonic(), self.options, list(outputs.values())
         if o.dry_run:
@@ -193,7 +194,8 @@ class Separation(Batch):
             )
             mixture, balance = None, Balance(count_speakers(self.config))
             report = self.reporting(name, outputs, reader) if o.report else None
-            if o.residual or report is not None:
+            wide = o.highband and fills(reader.rate, reader.source_rate)
+            if wide or o.residual or report is not None:
                 again = stack.enter_context(AudioReader(file, o.channel, work_dir=o.work_dir, **o.reading))
                 again.reach = reader.reach
                 mixture = Lockstep(again.blocks(BLOCK))
@@ -212,14 +214,14 @@ class Separation(Batch):
                         report.moved = [(a / reader.rate, b / reader.rate) for a, b in found.spans]
 
                 stems = self._matched(stems, reader.rate, on_found)
-            for block in at_source_rate(stems, reader):
+            blocks = at_source_rate(stems, reader)
+            pairs = ((mixture.take(x.shape[1]) if mixture else None, x) for x in blocks)
+            for whole, block in filled(pairs, reader.source_rate) if wide else pairs:
                 balance.add(block)
-                if mixture is not None:
-                    whole = mixture.take(block.shape[1])
-                    if o.residual:
-                        block = np.concatenate([block, (whole - block.sum(axis=0))[np.newaxis]])
-                    if report is not None:
-                        report.add(whole, block)
+                if o.residual:
+                    block = np.concatenate([block, (whole - block.sum(axis=0))[np.newaxis]])
+                if report is not None:
+                    report.add(whole, block)
                 group.write(block)
             if group.frames_written != reader.source_frames:
                 raise AssertionError(f"{group.frames_written} samples came of {reader.source_frames}")

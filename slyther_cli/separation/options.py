@@ -17,6 +17,8 @@ class SeparateOptions(BatchOptions):
     ``subtype``       "16", "24" or "float" (wav only).
     ``residual``      also write the mixture without the stems, as stem "residual".
     ``clip``          "rescale", "clamp" or "none"; see ``audio.writer.StemGroup``.
+    ``highband``      of a recording whose rate is above the model's, share what lies above the model's band
+                      out to the stems (``separation.highband``). Not for live sound.
     ``report``        also write a page to see and hear whether it worked, as stem "report". Not for live
                       sound.
     ``match_speakers``  of two stems, move each stretch to the file of its voice, as a speaker network hears
@@ -29,6 +31,7 @@ class SeparateOptions(BatchOptions):
     subtype: str = field(default="16", metadata=SHAPES)
     residual: bool = field(default=False, metadata=SHAPES)
     clip: str = field(default="rescale", metadata=SHAPES)
+    highband: bool = field(default=True, metadata=SHAPES)
     report: bool = False
     match_speakers: bool = field(default=False, metadata=SHAPES)
 
