@@ -79,9 +79,9 @@ class HighBand:
         out = torch.cat(done, 1)
         drop = min(self.to_drop, out.shape[1])
         self.to_drop -= drop
-        out = out[:, drop:].numpy()
-        self.given += out.shape[1]
-        return out[0], out[1:]
+        finished = out[:, drop:].numpy()
+        self.given += finished.shape[1]
+        return finished[0], finished[1:]
 
     def _filled(self, sound: torch.Tensor) -> torch.Tensor:
         """[1 + n_speakers, need] -> recording and stems of FRAMES hops, the first after ``context``."""

@@ -215,7 +215,7 @@ class Separation(Batch):
 
                 stems = self._matched(stems, reader.rate, on_found)
             blocks = at_source_rate(stems, reader)
-            pairs = ((mixture.take(x.shape[1]) if mixture else None, x) for x in blocks)
+            pairs = ((mixture.take(x.shape[1]) if mixture else x[0, :0], x) for x in blocks)
             for whole, block in filled(pairs, reader.source_rate) if wide else pairs:
                 balance.add(block)
                 if o.residual:
