@@ -70,7 +70,7 @@ def test_options_tell_what_was_given():
     made = SeparateOptions(work_dir="there", existing="skip", subtype="24")
     assert made.given() == {"work_dir": "there", "existing": "skip", "subtype": "24"}
     assert set(made.shaping()) == {
-        "channel", "track", "strict", "format", "subtype", "residual", "clip", "match_speakers",
+        "channel", "track", "strict", "format", "subtype", "residual", "highband", "clip", "match_speakers",
     }  # fmt: skip
     assert TranscribeOptions(formats="txt") == TranscribeOptions() != TranscribeOptions(formats=["srt"])
     for function, options in (

@@ -132,6 +132,30 @@ def heard(stems: np.ndarray, size: int, **options) -> tuple[np.ndarray, reunited
     return np.concatenate(out, 1), found[0]
 
 
+def test_one_voice_in_both_stems_is_told_from_two_people():
+    rng = RNG(3)
+    level = 10 ** rng.uniform(-4, -1, 200)  # one voice, 10 dB weaker in the other stem
+    leak = np.stack((level, 0.1 * level * 10 ** rng.uniform(-0.1, 0.1, 200)))
+    two = np.stack((level, 10 ** rng.uniform(-4, -1, 200)))
+    silent = np.full((2, 60), 1e-12)
+    power = np.concatenate((leak, two, silent, leak[:, :5]), 1)
+    cut = np.array([[0, 200], [200, 400], [400, 460], [460, 465]])
+    assert identity.one_leaks(power, cut).tolist() == [True, False, False, False]
+    assert identity.one_leaks(np.zeros((2, 0)), np.zeros((0, 2), np.int64)).shape == (0,)
+
+
+def test_turn_that_leaks_comes_back_and_overlap_stays():
+    right, wrong = conversation(2)
+    leaky = wrong + 0.25 * wrong[::-1]  # 12 dB below: as if both spoke, by level alone
+    out, found = heard(leaky.astype(np.float32), 5000)
+    assert len(found.spans) > 5
+    a, b = np.abs(right[0]) > 0.02, np.abs(right[1]) > 0.02
+    for stem, alone in ((0, a & ~b), (1, b & ~a)):
+        louder = np.abs(out[stem, alone]) > np.abs(out[1 - stem, alone])
+        assert louder.mean() > 0.95
+    np.testing.assert_allclose(out.sum(0), 1.25 * wrong.sum(0), atol=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_voices_keep_their_stems(seed, monkeypatch, tmp_path):
     right, wrong = conversation(seed)

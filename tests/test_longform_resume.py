@@ -199,7 +199,7 @@ def damage_a_tape(path, how, rng, slot):
     elif how == "swap":  # whole tiles with their checksums, in each other's places
         data = data[slot:] + data[:slot]
     else:
-        data = data[: len(data) // 2]
+        data = data[: slot // 2]
     path.write_bytes(data)
 
 

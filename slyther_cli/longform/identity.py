@@ -28,6 +28,7 @@ NOTHING_DB = -100.0  # of full scale; below is silence in any recording
 LOUD = 0.95  # quantile
 GAP = 4  # silent frames that part two pieces
 OVERLAP = 10  # frames in which both speak that are overlap; shorter ones are a seam
+TOGETHER_DB = 3.0  # two stems whose levels differ by as much, give or take so many dB, hold one voice
 SHORTEST = 0.6  # seconds of speech whose embedding is believed
 ROUNDS = 20
 LONGEST = 2.5  # seconds of a piece; a longer one is parted where it is quietest, a word's end mostly
@@ -106,6 +107,18 @@ def parted_at_overlap(
     silent = np.array([not active[:, start:end].any() for start, end in parts.tolist()], np.bool_)
     beside = np.pad(inside, 1)[2:] | np.pad(inside, 1)[:-2]
     return parts, inside | (silent & beside)  # so that sides change in the silence, not where it begins
+
+
+def one_leaks(power: Array, cut: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Mean powers of frames [2, frames] and pieces -> in which of them both stems hold one voice: they rise
+    and fall together, where two people would not."""
+    db = 10 * np.log10(np.maximum(power, 1e-12))
+    loud = db.max(0) > max(np.quantile(db.max(0), LOUD) - BELOW_LOUD_DB, NOTHING_DB) if db.size else db[0] > 0
+    found = []
+    for start, end in cut.tolist():
+        apart = (db[0, start:end] - db[1, start:end])[loud[start:end]]
+        found.append(len(apart) >= OVERLAP and float(apart.std()) < TOGETHER_DB)
+    return np.array(found, np.bool_)
 
 
 @dataclass(frozen=True)

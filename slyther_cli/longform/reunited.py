@@ -99,6 +99,9 @@ def _found(spool: IO[bytes], power: np.ndarray, rate: int, embed: Embed) -> Foun
     cut, overlap = identity.parted_at_overlap(active, identity.pieces(active, power))
     clear = identity.clear(power)
     seconds = identity.speech_seconds(clear, cut)
+    leaks = overlap & identity.one_leaks(power, cut)
+    overlap &= ~leaks
+    seconds[leaks, np.argmin(seconds[leaks], 1)] = 0.0  # what leaks is no voice of its own
     frame = round(identity.FRAME_SECONDS * rate)
     most = round(LONGEST / identity.FRAME_SECONDS)
     silent: np.ndarray | None = None

@@ -52,7 +52,7 @@ class BatchConfig:
         if not self.lengths or min(*self.lengths, self.seconds, self.dev_seconds) < 0.1:
             raise UsageError("seconds, lengths and dev_seconds must be 0.1 or more")
         if self.dev_examples < 1 or not min(self.saturate_db, self.voices) >= 0:
-            raise UsageError("dev_examples must be 1 or more, saturate_db and voices 0 or more")
+            raise UsageError("dev_examples must be 1 or more, saturate_db 0 or more, voices 0 or more")
 
 
 @dataclass(frozen=True)
