@@ -72,10 +72,10 @@ def test_whole_equals_the_network_over_all_frames():
     frames = torch.fft.rfft(torch.from_numpy(x).unfold(1, 2 * size, size) * window).transpose(1, 2)
     net, power = network(), frames.abs().square()
     low, high = (
-        bands((0, 250, 500, 750, 1000, 1300, 1600, 1900, 2200, 2500, 2800, 3100, 3400, 3700), rate, False),
+        bands((0, 250, 500, 750, 1000, 1300, 1600, 1900, 2200, 2500, 2800, 3100, 3400, 3700), rate),
         None,
     )
-    high = bands(HIGH_HZ, rate, True)
+    high = bands(HIGH_HZ, rate)
     with torch.inference_mode():
         shares = net(low @ power[1:], high @ power[0])
     parts = torch.fft.irfft(

@@ -142,3 +142,12 @@ class StreamResampler:
             block = block[..., : max(self.total_out - self.frames_out, 0)]
         self.frames_out += block.shape[-1]
         return np.ascontiguousarray(block)
+
+
+def resampled(samples: FloatArray, rate_in: int, rate_out: int) -> FloatArray:
+    """All of a short sound at once, [n] or [channels, n]; as it is where the rates are equal."""
+    if rate_in == rate_out:
+        return samples
+    channels = None if samples.ndim == 1 else len(samples)
+    resampler = StreamResampler(rate_in, rate_out, channels=channels)
+    return np.concatenate((resampler.push(samples), resampler.flush()), axis=-1)

@@ -47,9 +47,15 @@ def clear(power: Array) -> npt.NDArray[np.bool_]:
 
 
 def _above(power: Array, below_loud: float, over_other: float) -> npt.NDArray[np.bool_]:
+    db, floor = _levels(power, below_loud)
+    return (db > floor) & (db > db[::-1] + over_other)
+
+
+def _levels(power: Array, below_loud: float) -> tuple[Array, float]:
+    """Mean powers of frames [2, frames] -> the same in dB, and what is ``below_loud`` the loud frames."""
     db = 10 * np.log10(np.maximum(power, 1e-12))
-    loud = np.quantile(db.max(0), LOUD) if db.shape[1] else 0.0
-    return (db > max(loud - below_loud, NOTHING_DB)) & (db > db[::-1] + over_other)
+    loud = float(np.quantile(db.max(0), LOUD)) if db.shape[1] else 0.0
+    return db, max(loud - below_loud, NOTHING_DB)
 
 
 def pieces(active: npt.NDArray[np.bool_], power: Array | None = None) -> npt.NDArray[np.int64]:
@@ -112,11 +118,10 @@ def parted_at_overlap(
 def one_leaks(power: Array, cut: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Mean powers of frames [2, frames] and pieces -> in which of them both stems hold one voice: they rise
     and fall together, where two people would not."""
-    db = 10 * np.log10(np.maximum(power, 1e-12))
-    loud = db.max(0) > max(np.quantile(db.max(0), LOUD) - BELOW_LOUD_DB, NOTHING_DB) if db.size else db[0] > 0
-    found = []
+    db, floor = _levels(power, BELOW_LOUD_DB)
+    differ, heard, found = db[0] - db[1], db.max(0) > floor, []
     for start, end in cut.tolist():
-        apart = (db[0, start:end] - db[1, start:end])[loud[start:end]]
+        apart = differ[start:end][heard[start:end]]
         found.append(len(apart) >= OVERLAP and float(apart.std()) < TOGETHER_DB)
     return np.array(found, np.bool_)
 

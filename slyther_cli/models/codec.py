@@ -84,6 +84,10 @@ class Codec(nn.Module):
             raise ModelError(f"this codec has {self.n_codebooks} codebooks, not {k}")
         if not frames.shape[2]:
             return torch.zeros(len(frames), k, 0, dtype=torch.int64, device=frames.device)
+        return self._quantize(frames, k)
+
+    def _quantize(self, frames: Tensor, k: int) -> Tensor:
+        """[batch, dimension, frames], one frame or more -> the first k codes of each [batch, k, frames]."""
         return self.quantizer.vq.encode(frames, n_q=k).transpose(0, 1).contiguous()
 
     def embed(self, codes: Tensor) -> Tensor:
@@ -261,21 +265,23 @@ class HarmonicCodec(Codec):
             HarmonicPieces(self.decoder),
         )
 
-    def _codes(self, frames: Tensor, n_codebooks: int | None = None) -> Tensor:
-        k = self.n_codebooks if n_codebooks is None else n_codebooks
-        if not 1 <= k <= self.n_codebooks:
-            raise ModelError(f"this codec has {self.n_codebooks} codebooks, not {k}")
-        if not frames.shape[2]:
-            return torch.zeros(len(frames), k, 0, dtype=torch.int64, device=frames.device)
-        pitch = frames[:, self.bands :].transpose(1, 2)
-        first = nearest(pitch.flatten(0, 1), self.pitch_codes).view(len(frames), 1, -1)
+    def pitch_code(self, pitch: Tensor) -> Tensor:
+        """[batch, 2 * per_frame, frames], pitch as the tracker tells it -> codes [batch, frames]."""
+        return nearest(pitch.transpose(1, 2).flatten(0, 1), self.pitch_codes).view(len(pitch), -1)
+
+    def pitch_of(self, codes: Tensor) -> Tensor:
+        """Codes [batch, frames] of the first codebook -> pitch [batch, 2 * per_frame, frames]."""
+        return self.pitch_codes[codes].transpose(1, 2)
+
+    def _quantize(self, frames: Tensor, k: int) -> Tensor:
+        first = self.pitch_code(frames[:, self.bands :])[:, None]
         if k == 1:
             return first
         rest = self.quantizer.vq.encode(frames[:, : self.bands], n_q=k - 1).transpose(0, 1)
         return torch.cat((first, rest), 1)
 
     def _embed(self, codes: Tensor) -> Tensor:
-        pitch = self.pitch_codes[codes[:, 0]].transpose(1, 2)
+        pitch = self.pitch_of(codes[:, 0])
         if codes.shape[1] == 1:
             return torch.cat((pitch.new_zeros(len(codes), self.bands, codes.shape[2]), pitch), 1)
         return torch.cat((self.quantizer.vq.decode(codes[:, 1:].transpose(0, 1)), pitch), 1)

@@ -11,7 +11,10 @@ sees the speakers in no order.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +22,7 @@ from torch import Tensor, nn
 
 HOP_S = 0.016
 LOW_HZ = (0, 250, 500, 750, 1000, 1300, 1600, 1900, 2200, 2500, 2800, 3100, 3400, 3700)
-HIGH_HZ = (3600, 4300, 5000, 5800, 6800)  # the last band goes up to the end
+HIGH_HZ = (3600, 4300, 5000, 5800, 6800, math.inf)
 FLOOR = 1e-7  # of the power of the frame: what lies below counts as this
 
 
@@ -44,9 +47,9 @@ class HighBandNet(nn.Module):
     def __init__(self, config: HighBandNetConfig):
         super().__init__()
         self.config = config
-        n_in, n_out = 2 * (len(LOW_HZ) - 1) + len(HIGH_HZ), len(HIGH_HZ)
+        n_low, n_out = len(LOW_HZ) - 1, len(HIGH_HZ) - 1
         kernel = 2 * config.reach + 1
-        self.conv1 = nn.Conv1d(n_in, config.width, kernel, padding=config.reach)
+        self.conv1 = nn.Conv1d(2 * n_low + n_out, config.width, kernel, padding=config.reach)
         self.conv2 = nn.Conv1d(config.width, config.width, kernel, padding=config.reach)
         self.out = nn.Conv1d(config.width, n_out, 1)
 
@@ -67,12 +70,11 @@ class HighBandNet(nn.Module):
         return torch.cat([0.5 * torch.log10((p.clamp(min=0) + FLOOR * frame) / frame) + 1 for p in powers], 1)
 
 
-def bands(edges: tuple[int, ...], rate: int, open_ended: bool) -> Tensor:
-    """[bands, bins]: 1.0 where a bin of a frame at ``rate`` belongs to a band between two ``edges`` in Hz;
-    ``open_ended``: the last edge begins a band too."""
+def bands(edges: Sequence[float], rate: int) -> Tensor:
+    """[bands, bins]: 1.0 where a bin of a frame at ``rate`` belongs to the band between two ``edges`` in
+    Hz."""
     hz = torch.arange(hop(rate) + 1) * (rate / (2 * hop(rate)))
-    ends = [*edges[1:], float("inf")] if open_ended else list(edges[1:])
-    return torch.stack([((hz >= a) & (hz < b)).float() for a, b in zip(edges, ends, strict=False)])
+    return torch.stack([((hz >= a) & (hz < b)).float() for a, b in pairwise(edges)])
 
 
 def hop(rate: int) -> int:

@@ -43,14 +43,12 @@ class HighBand:
 
     def __init__(self, net: Any, rate: int, n_speakers: int) -> None:
         self.net, self.hop = net, hop(rate)
-        self.low, self.high = bands((*LOW_HZ,), rate, False), bands(HIGH_HZ, rate, True)
-        window = torch.hann_window(2 * self.hop).sqrt()
-        self.window = window
+        self.low, self.high = bands(LOW_HZ, rate), bands(HIGH_HZ, rate)
+        self.window = torch.hann_window(2 * self.hop).sqrt()
         around = net.context
         self.delay = (FRAMES + 2 * around + 2) * self.hop
         # Frame t begins at t * hop; ``around`` frames of silence and half a frame come before the first.
-        self.first = (around + 1) * self.hop
-        self.held = torch.zeros(1 + n_speakers, self.first)
+        self.held = torch.zeros(1 + n_speakers, (around + 1) * self.hop)
         self.ahead = torch.zeros(n_speakers, self.hop)  # what the last frame adds to the next samples
         self.to_drop = self.hop  # before the recording's first sample
         self.taken = self.given = 0

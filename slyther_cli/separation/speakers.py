@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from slyther_cli.audio.resample import StreamResampler
+from slyther_cli.audio.resample import resampled
 
 DEFAULT_MODEL = "speaker-16k"
 
@@ -23,9 +23,7 @@ def embedder(rate: int, device: str = "cpu") -> Callable[[np.ndarray], np.ndarra
 
     @torch.inference_mode()
     def embed(samples: np.ndarray) -> np.ndarray:
-        if rate != network.config.sample_rate:
-            resampler = StreamResampler(rate, network.config.sample_rate)
-            samples = np.concatenate((resampler.push(samples), resampler.flush()))
+        samples = resampled(samples, rate, network.config.sample_rate)
         return np.asarray(network.embed(torch.from_numpy(samples).to(device)).cpu())
 
     return embed

@@ -14,6 +14,7 @@ import torch
 from slyther_cli.audio.discover import shown
 from slyther_cli.audio.level import at_level
 from slyther_cli.audio.reader import AudioReader
+from slyther_cli.audio.resample import resampled
 from slyther_cli.english.phonemes import MARKS, spell
 from slyther_cli.english.pronunciations import Pronunciations
 from slyther_cli.errors import InputError, ModelError
@@ -112,7 +113,7 @@ def recogniser(rate: int, device: str):
     ready = _recogniser(device)
 
     def recognise(samples: np.ndarray) -> str:
-        samples = _at_rate(samples, rate, ready.rate)
+        samples = resampled(samples, rate, ready.rate)
         plan = ready.plan(len(samples))
         found = ready.segments(lambda: iter([samples]), plan)
         return " ".join(word.text for segment in found for word in segment.words)
@@ -132,7 +133,7 @@ def fitting(rate: int, device: str):
             tokens = ready.tokenizer.encode(ready.tokenizer.normalise(words))
         except ValueError:  # its alphabet lacks a letter
             return -math.inf
-        return fit(ready.posteriors(_at_rate(samples, rate, ready.rate)), tokens)
+        return fit(ready.posteriors(resampled(samples, rate, ready.rate)), tokens)
 
     return fits
 
@@ -153,15 +154,6 @@ def _loaded(folder: Path, device: str) -> Any:
     return Recogniser(read_config(folder), device)
 
 
-def _at_rate(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    from slyther_cli.audio.resample import StreamResampler
-
-    if rate == wanted:
-        return samples
-    resampler = StreamResampler(rate, wanted)
-    return np.concatenate((resampler.push(samples), resampler.flush()))
-
-
 def _word_times(samples: np.ndarray, rate: int, words: str, device: str) -> list[tuple[float, float]]:
     """Start and end of each of ``words``, as a spelling has them, in seconds, by CTC alignment.
 
@@ -172,7 +164,7 @@ def _word_times(samples: np.ndarray, rate: int, words: str, device: str) -> list
     ready = _recogniser(device)
     plain = words.translate(dict.fromkeys(map(ord, MARKS))).split()
     tokens = ready.tokenizer.encode(ready.tokenizer.normalise(" ".join(plain)))
-    log_probs = ready.posteriors(_at_rate(samples, rate, ready.rate))
+    log_probs = ready.posteriors(resampled(samples, rate, ready.rate))
     stream = ready.word_stream()
     found = [*stream.push(align(log_probs, tokens)), *stream.flush()]
     if len(found) != len(plain):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from slyther_cli.errors import UsageError
-from slyther_cli.layers.quantizer import QUIET, QuantizerTraining, nearest
+from slyther_cli.layers.quantizer import QUIET, QuantizerTraining
 from slyther_cli.models.codec import Codec, HarmonicCodec, SeanetCodec
 from slyther_cli.research.training.adversarial import Discriminators, balanced
 from slyther_cli.research.training.codec_start import start_from_blocks
@@ -239,9 +239,7 @@ class CodecTask:
             if isinstance(codec, HarmonicCodec):
                 heard, pitch = frames[:, : codec.bands], frames[:, codec.bands :]
                 heard, commitment = statistics(heard, keep.to(self.device), seed, learn=False)
-                said = codec.pitch_codes[nearest(pitch.transpose(1, 2).flatten(0, 1), codec.pitch_codes)]
-                pitch = said.view(len(x), -1, pitch.shape[1]).transpose(1, 2)
-                return torch.cat((heard, pitch), 1), commitment
+                return torch.cat((heard, codec.pitch_of(codec.pitch_code(pitch))), 1), commitment
             return statistics(frames, keep.to(self.device), seed, learn=self.follow)
 
     def _adversarial(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, float]:

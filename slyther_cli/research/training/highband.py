@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from slyther_cli.audio.resample import StreamResampler
+from slyther_cli.audio.resample import fit_length, resampled
 from slyther_cli.checkpoints import store
 from slyther_cli.checkpoints.places import cache_dir
 from slyther_cli.models.highband import HIGH_HZ, LOW_HZ, HighBandNet, HighBandNetConfig, bands, hop
@@ -39,7 +39,7 @@ class Example:
     frames]."""
 
     def __init__(self, mixture: np.ndarray, stems: np.ndarray, sources: np.ndarray):
-        low, high = bands(LOW_HZ, RATE, False), bands(HIGH_HZ, RATE, True)
+        low, high = bands(LOW_HZ, RATE), bands(HIGH_HZ, RATE)
         stem, source = _spectra(stems), _spectra(sources)
         rest = _spectra(mixture[np.newaxis] - stems.sum(0))[0]
         self.stems, self.rest = low @ stem.abs().square(), high @ rest.abs().square()
@@ -61,21 +61,14 @@ def _spectra(sound: np.ndarray) -> Tensor:
     return torch.stft(x, 2 * size, size, window=window, return_complex=True)
 
 
-def _resampled(sound: np.ndarray, source: int, target: int) -> np.ndarray:
-    """[n, samples] at one rate -> at another."""
-    resampler = StreamResampler(source, target, channels=len(sound))
-    return np.concatenate((resampler.push(sound), resampler.flush()), 1)
-
-
 @torch.no_grad()
 def examples(separator: Any, mixer: Mixer, count: int) -> list[Example]:
     """The first ``count`` mixtures of ``mixer`` with the stems that ``separator`` makes of them."""
     made, rate = [], separator.config.sample_rate
     for i in range(count):
         mixture, sources = mixer.example(i, SECONDS * RATE)
-        heard = torch.from_numpy(_resampled(mixture[np.newaxis], RATE, rate))
-        stems = _resampled(separator(heard)[0].numpy(), rate, RATE)[:, : len(mixture)]
-        stems = np.pad(stems, ((0, 0), (0, len(mixture) - stems.shape[1])))
+        heard = torch.from_numpy(resampled(mixture, RATE, rate))[None]
+        stems = fit_length(resampled(separator(heard)[0].numpy(), rate, RATE), len(mixture))
         pairs = pairwise_si_snr(torch.from_numpy(stems)[None], torch.from_numpy(sources)[None])
         order = best_assignment(pairs)[1][0].numpy()
         made.append(Example(mixture, stems, sources[order]))

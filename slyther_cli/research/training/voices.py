@@ -27,7 +27,7 @@ class VoiceLoss:
 
     def __init__(self, model: MambaTasNet):
         c = model.config
-        self.encoder = model.encoder
+        self.stride = c.stride
         layers = model.masknet.mamba_net.layers
         layers[max(0, 3 * len(layers) // 4 - 1)].register_forward_hook(self._listen)
         draw = torch.Generator().manual_seed(c.d_model)
@@ -45,7 +45,7 @@ class VoiceLoss:
         stream, self.stream = self.stream, None
         with torch.autocast(stream.device.type, enabled=False):
             voices = F.normalize(stream.float() @ self.directions.to(stream.device), dim=-1, eps=1e-6)
-            alone = who_alone(sources, self.encoder.stride)[:, :, : voices.shape[1]]
+            alone = who_alone(sources, self.stride)[:, :, : voices.shape[1]]
             voices = voices[:, : alone.shape[2]]
             return clustering_loss(voices, alone)
 
