@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+
 from slyther_cli.decode.ctc import BeamDecoder, GreedyDecoder, LogProbs
 from slyther_cli.decode.lexicon_beam import LexiconBeam, PlainLexiconBeam
 from slyther_cli.decode.native_beam import CompiledBeam
 from slyther_cli.decode.realign import MARGIN, Realigner
-from slyther_cli.decode.segments import Segment, Segmenter
-from slyther_cli.decode.words import WordStream
+from slyther_cli.decode.segments import Segment
+from slyther_cli.decode.words import Word, WordStream
 
 Decoder = GreedyDecoder | BeamDecoder | CompiledBeam | LexiconBeam | PlainLexiconBeam
+STEP = 2  # frames after which a segmenter is told the time
+
+
+class Phrasing(Protocol):
+    """What makes segments of words: a :class:`~slyther_cli.decode.segments.Segmenter`, or the like of it."""
+
+    def push(self, words: Iterable[Word]) -> list[Segment]: ...
+
+    def advance(self, now: int) -> list[Segment]: ...
+
+    def preview(self, words: Iterable[Word]) -> Segment | None: ...
+
+    def flush(self) -> list[Segment]: ...
+
+
+class TimedPhrasing(Phrasing, Protocol):
+    """A segmenter that keeps words for a while, and is told how many samples of the recording were heard."""
+
+    def hear(self, samples: int) -> list[Segment]: ...
 
 
 class TextStream:
@@ -19,7 +43,7 @@ class TextStream:
     segments do not depend on how the frames are split into feeds; memory does not grow with the recording.
     """
 
-    def __init__(self, decoder: Decoder, words: WordStream, segmenter: Segmenter) -> None:
+    def __init__(self, decoder: Decoder, words: WordStream, segmenter: Phrasing) -> None:
         self.decoder, self.words, self.segmenter = decoder, words, segmenter
         self.frames = 0
         self._realigner: Realigner | None = None
@@ -61,3 +85,21 @@ class TextStream:
         """What is heard and not given out yet; all of it may still change."""
         tokens = [*(self._realigner.waiting if self._realigner else ()), *self.decoder.partial()]
         return self.segmenter.preview(self.words.preview(tokens))
+
+
+class TimedTextStream(TextStream):
+    """Tells its segmenter the time after every ``STEP`` frames, counted from the recording's start. Every
+    word comes between the same two times, however the frames are split into feeds."""
+
+    def __init__(self, decoder: Decoder, words: WordStream, segmenter: TimedPhrasing) -> None:
+        super().__init__(decoder, words, segmenter)
+        self._hear = segmenter.hear
+
+    def push(self, log_probs: LogProbs) -> list[Segment]:
+        done: list[Segment] = []
+        while len(log_probs):
+            part, log_probs = np.split(log_probs, [STEP - self.frames % STEP])
+            done += super().push(part)
+            if self.frames % STEP == 0:
+                done += self._hear(self.frames * self.words.hop)
+        return done

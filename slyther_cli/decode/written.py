@@ -45,6 +45,11 @@ class WordWriter:
             done += self._join(self._writer.push([word.text]))
         return done
 
+    @property
+    def waiting(self) -> list[Word]:
+        """The words that are held back, as they came."""
+        return list(self._held)
+
     def advance(self, now: int) -> list[Word]:
         """What is held back, if it is over because no word starts before the sample ``now``."""
         over = bool(self._held) and now - self._held[-1].end >= self.pause

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slyther_cli.layers.mamba import MambaLayer
+from slyther_cli.layers.mamba import MambaLayer, MambaState
 
 MARKS = ("", ",", ".", "?", "!", ":", " –")
 """What may stand after a word; a blank parts the dash from it."""
@@ -79,6 +79,21 @@ class Punctuator(nn.Module):
     def heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.norm(x)
         return self.marks(x), self.cases(x)
+
+    @torch.inference_mode()
+    def step(
+        self, pieces: Tensor, states: list[MambaState | None] | None = None
+    ) -> tuple[Tensor, Tensor, list[MambaState | None]]:
+        """What ``forward`` of a causal network says at further pieces [length]: logits [length, marks] and
+        [length, cases]; ``states``: those after the pieces before. Also the states after these."""
+        x, after = self.embedding(pieces[None]), list[MambaState | None]()
+        for module, state in zip(self.layers, states or [None] * len(self.layers), strict=True):
+            layer: Any = module
+            x, state = layer.mamba.step(x, state)
+            x = layer.feed(x)
+            after.append(state)
+        marks, cases = self.heads(x)
+        return marks[0], cases[0], after
 
     @torch.inference_mode()
     def read(

@@ -48,6 +48,7 @@ class Punctuator:
     """
 
     def __init__(self, model: str | os.PathLike[str] = DEFAULT_MODEL) -> None:
+        self.network: Any
         self.network, about = store.load(model, expect_task="punctuate")
         assert about.path is not None
         self.name = about.name
@@ -88,14 +89,18 @@ def read(
 ) -> tuple[Any, Any]:
     """The marks and cases of a text that has words, as the network tells them, int64 [n] each; ``ended``: a
     sentence ends with the last one."""
-    plain = [word[:LONGEST_WORD].lower().translate(_APOSTROPHES) for word in words]
-    pieces = tokenizer.encode_words(plain)
+    pieces = pieces_of(tokenizer, words)
     ahead = network.config.look_ahead if network.config.causal else 0
     pieces += [[END]] * ahead
     at = np.cumsum([len(ids) for ids in pieces])[ahead:] - 1
     flat = torch.tensor([i for ids in pieces for i in ids])
     marks, cases = network.read(flat, torch.from_numpy(at), ended=ended)
     return marks.numpy(), cases.numpy()
+
+
+def pieces_of(tokenizer: SentencePieceTokenizer, words: Sequence[str]) -> list[list[int]]:
+    """The ids of the pieces of each word, as the network takes them."""
+    return tokenizer.encode_words([word[:LONGEST_WORD].lower().translate(_APOSTROPHES) for word in words])
 
 
 def settle(marks: np.ndarray, cases: np.ndarray) -> None:

@@ -10,14 +10,20 @@ kilobyte for each. Their times stay what they were.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from slyther_cli.checkpoints.config import ModelConfig, shorten
+from slyther_cli.checkpoints.places import resolve
 from slyther_cli.decode.segments import Segment, Segmenter
 from slyther_cli.decode.words import Word
 from slyther_cli.decode.written import written_words
 from slyther_cli.errors import ModelError
 
+if TYPE_CHECKING:
+    from slyther_cli.transcription.punctuate import Punctuator
+
 KEY = "punctuation"  # of a recogniser's config: the model that punctuates what it writes
+LIVE = "-live"  # the name of the causal model beside it, for live sound, ends so
 
 
 class Readable:
@@ -34,6 +40,17 @@ class Readable:
     def describe(self) -> str:
         """A line for ``-v``."""
         return f"marks and capitals by {self.punctuator.name}, numbers in digits; --plain leaves both out"
+
+    def describe_live(self, marks: Punctuator | None) -> str:
+        """The same for live sound. ``marks``: what :func:`live_punctuator` found."""
+        if marks is None:
+            name = self.punctuator.name + LIVE
+            return f"plain words: {name}, which writes marks and capitals live, is not on this machine"
+        ahead = marks.network.config.look_ahead
+        return (
+            f"marks and capitals by {marks.name}, numbers in digits: a word waits for {ahead} more, and for "
+            "2 s at most; --plain leaves all out"
+        )
 
     def __call__(self, segments: Iterable[Segment]) -> Iterator[Segment]:
         """All segments of one voice, or of several that take turns, in order of time."""
@@ -56,3 +73,18 @@ def punctuation_of(config: ModelConfig) -> str | None:
     if name is None or (isinstance(name, str) and name):
         return name
     raise ModelError(f"model {config.name}: {KEY} is {shorten(name)}, not the name of a model")
+
+
+def live_punctuator(punctuation: str) -> Punctuator | None:
+    """The causal model beside that of this name, for live sound; None if it is not on this machine. Raises
+    ModelError: it is damaged, made for another task, or not causal."""
+    from slyther_cli.transcription.punctuate import Punctuator
+
+    try:
+        folder = resolve(punctuation + LIVE, "punctuate")
+    except ModelError:
+        return None
+    found = Punctuator(folder)
+    if not found.network.config.causal:
+        raise ModelError(f"model {found.name} reads all of a text: for live sound it must be causal")
+    return found

@@ -32,7 +32,7 @@ from slyther_cli.decode.ngram import NGram
 from slyther_cli.decode.phones import PhoneTokenizer
 from slyther_cli.decode.segments import Segment, Segmenter
 from slyther_cli.decode.speech_filter import SpeechFilter
-from slyther_cli.decode.stream import Decoder, TextStream
+from slyther_cli.decode.stream import Decoder, TextStream, TimedTextStream
 from slyther_cli.decode.tokens import CharTokenizer, Tokenizer
 from slyther_cli.decode.words import Word, WordStream
 from slyther_cli.errors import ModelError, UsageError
@@ -41,7 +41,9 @@ from slyther_cli.longform.plan import Plan
 from slyther_cli.longform.recognition import LiveEncoder, encode_whole, plan_recognition
 from slyther_cli.longform.sample_counter import Counted
 from slyther_cli.models.registry import architecture_of
+from slyther_cli.transcription.live import LiveReadable
 from slyther_cli.transcription.options import LayoutOptions, SearchOptions
+from slyther_cli.transcription.punctuate import Punctuator
 from slyther_cli.transcription.spelling_check import check_writing
 
 LM_FILE = "lm.bin"
@@ -193,19 +195,26 @@ class Recogniser:
         self,
         blocks: Iterator[np.ndarray],
         speech_filter: SpeechFilter | None = None,
+        marks: Punctuator | None = None,
     ) -> Iterator[tuple[list[Segment], Segment | None]]:
-        """As the sound comes: after each block, what has become final, and what is heard beyond it."""
+        """As the sound comes: after each block, what has become final, and what is heard beyond it.
+        ``marks``: a causal network that writes it as people do (``transcription.live``)."""
         if self.joint:
             raise UsageError("--decode joint hears whole recordings: decode live sound by greedy or beam")
-        text = self._text(delay=LIVE_DELAY)
-        encoder, samples, speech_filter = LiveEncoder(self.model), 0, speech_filter or self.speech_filter()
-        heard = Running(self.rate, SPEECH_DB)
+        speech_filter = speech_filter or self.speech_filter()
+        parts = self.decoder(LIVE_DELAY), self.word_stream()
+        keep: Callable[[list[Segment]], list[Segment]] = speech_filter.keep
+        if marks is None:
+            text = TextStream(*parts, self.segmenter())
+        else:
+            text, keep = TimedTextStream(*parts, LiveReadable(marks, self.segmenter(), keep)), list
+        encoder, samples, heard = LiveEncoder(self.model), 0, Running(self.rate, SPEECH_DB)
         for block in blocks:
             samples += len(block)
             done = self._fed(text, encoder.push(within(heard.push(block))))
-            yield speech_filter.keep(done), text.partial()
+            yield keep(done), text.partial()
         done = self._fed(text, encoder.push(within(heard.flush()))) + self._fed(text, encoder.flush())
-        yield speech_filter.keep(done + text.flush(samples)), None
+        yield keep(done + text.flush(samples)), None
 
     def _fed(self, text: TextStream, memory: Tensor) -> list[Segment]:
         return [one for log_probs in self._log_probs(memory) for one in text.push(log_probs)]
@@ -249,8 +258,8 @@ class Recogniser:
             **waits,
         )
 
-    def _text(self, delay: float | None = None) -> TextStream:
-        return TextStream(self.decoder(delay), self.word_stream(), self.segmenter())
+    def _text(self) -> TextStream:
+        return TextStream(self.decoder(), self.word_stream(), self.segmenter())
 
     def phrase(self, words: Iterator[Word], speech_filter: SpeechFilter) -> Iterator[Segment]:
         """Words of one voice into segments, as :meth:`segments` makes them."""

@@ -37,7 +37,7 @@ from slyther_cli.transcription.coverage import Coverage
 from slyther_cli.transcription.diarization import WORK_SHARE, Diarizer
 from slyther_cli.transcription.multi_speaker import ByChannel, KeptVoices, Separated, voices
 from slyther_cli.transcription.options import LayoutOptions, SearchOptions, TranscribeOptions
-from slyther_cli.transcription.readable import Readable, punctuation_of
+from slyther_cli.transcription.readable import Readable, live_punctuator, punctuation_of
 from slyther_cli.transcription.review import check_length, listen_again
 from slyther_cli.transcription.writer import Named, Row, Sink, Stop, row_of
 
@@ -58,6 +58,7 @@ class Transcription(Batch):
     keep: bool
     recogniser: Any = None
     readable: Any = None
+    live_marks: Any = None  # the punctuator of live sound
     diarizer: Diarizer | None = None
 
     @cached_property
@@ -121,6 +122,7 @@ class Transcription(Batch):
         punctuation = None if self.options.plain else punctuation_of(self.config)
         if punctuation is not None:
             self.readable = Readable(punctuation, self.recogniser.segmenter)
+            self.live_marks = live_punctuator(punctuation) if self.recogniser.causal else None
         if (many := self.options.speakers) is not None:
             self.diarizer = Diarizer(self.recogniser.rate, many if isinstance(many, int) else None, device)
         self.device = device
@@ -314,10 +316,12 @@ class Transcription(Batch):
         if self.options.embed:
             raise InputError("standard input is heard live and not kept: --embed takes recordings in files")
         lines = ("causal model, live: words come while the sound does", *self.recogniser.describe())
+        if self.readable is not None:
+            lines = (*lines, self.readable.describe_live(self.live_marks))
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=None)
         if self.options.dry_run:
             return TranscriptionResult(name, "planned", outputs, reader.source_rate, plan=lines)
-        speech_filter, stop = self.recogniser.speech_filter(), Stop()
+        speech_filter, stop, marks = self.recogniser.speech_filter(), Stop(), self.live_marks
 
         def ready() -> Iterator[np.ndarray]:
             for heard, block in reader.blocks():
@@ -326,7 +330,7 @@ class Transcription(Batch):
 
         with self._sink(name, outputs) as sink:
             with stop:
-                for done, partial in self.recogniser.live(stop.until(ready()), speech_filter):
+                for done, partial in self.recogniser.live(stop.until(ready()), speech_filter, marks):
                     for segment in done:
                         sink.put(*self._row(segment, None))
                     text = partial.text if partial else ""
