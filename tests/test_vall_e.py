@@ -101,14 +101,15 @@ def test_a_slow_build_from_the_description():
 def test_frame_by_frame_the_first_stage_says_what_it_says_of_the_whole(s, t, prompt, seed):
     network, prompt = model(), min(prompt, t)
     one = batch([s], [t], seed)
-    codes, text = one.codes[:, 0], network.read(one.symbols)
-    said = network.ar_audio_embedding(network._shifted(codes))
+    codes, text = one.codes[:, :1], network.read(one.symbols)
+    said = network.ar_audio_embedding(network._shifted(codes[:, 0]))
     whole = network.ar_predict_layer(network.after_text(network.ar_decoder, text, None, said, None))
-    context = network.prompted(network.begin(text), codes[:, :prompt])
+    context = network.prompted(network.begin(text), codes[..., :prompt])
     for i in range(prompt, t):
-        logits, states = network.step(context)
+        y, states = network.step(context)
+        logits = network.code_logits(y, codes[:, :0, i])
         torch.testing.assert_close(logits, whole[:, i], rtol=1e-4, atol=1e-4)
-        context = Context(states, codes[:, i])
+        context = Context(states, codes[..., i])
 
 
 @torch.inference_mode()
@@ -116,12 +117,12 @@ def test_a_state_can_be_gone_on_from_twice():
     """The second continuation does not overwrite the first one's cache."""
     network = model()
     begun = network.begin(network.read(torch.tensor([[3, 4, 5]])))
-    begun = network.prompted(begun, torch.tensor([[1, 2]]))
-    one = network.prompted(begun, torch.tensor([[3, 4, 5]]))
+    begun = network.prompted(begun, torch.tensor([[[1, 2]]]))
+    one = network.prompted(begun, torch.tensor([[[3, 4, 5]]]))
     expected = network.step(one)[0]
-    network.prompted(begun, torch.tensor([[9, 8, 7, 6]]))
+    network.prompted(begun, torch.tensor([[[9, 8, 7, 6]]]))
     assert torch.equal(network.step(one)[0], expected)
-    assert not torch.equal(network.step(network.prompted(begun, torch.tensor([[9, 8, 7]])))[0], expected)
+    assert not torch.equal(network.step(network.prompted(begun, torch.tensor([[[9, 8, 7]]])))[0], expected)
 
 
 @torch.inference_mode()

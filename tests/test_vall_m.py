@@ -16,9 +16,9 @@ SMALL = {"alphabet": "arpabet", "n_symbols": 20, "d_model": 16, "d_ffn": 24, "n_
          "n_text_layers": 1, "n_codebooks": 3, "codebook_size": 12, "dropout": 0.0}  # fmt: skip
 
 
-def model(conditioning: str) -> VallM:
+def model(conditioning: str, **settings: int) -> VallM:
     torch.manual_seed(3)
-    network = VallM(VallMConfig(**SMALL, conditioning=conditioning)).eval()
+    network = VallM(VallMConfig(**SMALL, conditioning=conditioning, **settings)).eval()
     for p in network.parameters():  # so that what is zero at the start takes part
         p.data += 0.05 * torch.randn_like(p)
     return network
@@ -37,26 +37,29 @@ def batch(n_symbols: list[int], n_frames: list[int], seed: int = 0) -> Batch:
 
 @pytest.mark.parametrize("conditioning", ["prefix", "encoder", "aligned"])
 @settings(max_examples=4, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 9), st.integers(0, 99))
+@given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 9), st.integers(0, 99), st.integers(1, 2))
 @torch.inference_mode()
-def test_frame_by_frame_the_first_stage_says_what_it_says_of_the_whole(conditioning, s, t, prompt, seed):
-    network, prompt = model(conditioning), min(prompt, t)
+def test_frame_by_frame_the_first_stage_says_what_it_says_of_the_whole(conditioning, s, t, prompt, seed, k):
+    k = k if conditioning == "aligned" else 1
+    network, prompt = model(conditioning, n_first=k), min(prompt, t)
     one = batch([s], [t], seed)
-    codes, text = one.codes[:, 0], network.read(one.symbols)
+    codes, text = one.codes[:, :k], network.read(one.symbols)
     guide = None
     if network.aligned:
         guide = network.spread(text, one.durations)
         assert guide.shape == (1, t, 16)
         whole = network.first_logits(guide, codes)
     else:
-        x = torch.cat((text, network.ar_audio_embedding(network._shifted(codes))), 1)
-        whole = network.ar_predict_layer(network.ar_decoder(x))[:, s:]
+        x = torch.cat((text, network.ar_audio_embedding(network._shifted(codes[:, 0]))), 1)
+        whole = [network.ar_predict_layer(network.ar_decoder(x))[:, s:]]
     context = network.begin(text)
-    context = network.prompted(context, codes[:, :prompt], None if guide is None else guide[:, :prompt])
+    context = network.prompted(context, codes[..., :prompt], None if guide is None else guide[:, :prompt])
     for i in range(prompt, t):
-        logits, states = network.step(context, None if guide is None else guide[:, i : i + 1])
-        torch.testing.assert_close(logits, whole[:, i], rtol=1e-4, atol=1e-4)
-        context = Context(states, codes[:, i])
+        y, states = network.step(context, None if guide is None else guide[:, i : i + 1])
+        for j, expected in enumerate(whole):
+            logits = network.code_logits(y, codes[:, :j, i])
+            torch.testing.assert_close(logits, expected[:, i], rtol=1e-4, atol=1e-4)
+        context = Context(states, codes[..., i])
     sizes = {x.shape for state in context.states or [] for x in state}
     assert sizes == {(1, 3, 32), (1, 32, 16)} or not context.states  # whatever was said before
 

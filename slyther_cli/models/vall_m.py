@@ -10,6 +10,9 @@ first ends by a token of its own. "encoder" (VALL-ME): the same behind a bidirec
 (ours): the text encoder also says how long each symbol lasts, and each frame is given its symbol and its
 place in it: speech cannot skip, repeat or run away, and the text may be endless.
 
+``n_first`` (ours): how many codebooks the first stage says of each frame, one after the other. Where the
+first one is the pitch, the second holds most of the sound: drawn frame after frame, neighbours fit.
+
 ``speaker`` (ours): a summary of the prompt's codes is added to what both stages see of the text. Stage one
 otherwise knows the voice from its states alone, and forgets it.
 """
@@ -33,8 +36,9 @@ PLACES = 4  # of a frame in its symbol: from the start, from the end, share, len
 @dataclass(frozen=True)
 class VallMConfig:
     """``alphabet``: the symbols of ``english.phonemes`` that it reads, of which there is room for
-    ``n_symbols``. ``codec``: the name of the codec whose codes it speaks; ``sample_rate`` and ``frame_rate``
-    are the codec's. The defaults are the paper-sized network on EnCodec (papers.md 4.2)."""
+    ``n_symbols``. ``codec``: the name of the codec whose codes it speaks, the first ``n_codebooks`` of it;
+    ``sample_rate`` and ``frame_rate`` are the codec's. The defaults are the paper-sized network on EnCodec
+    (papers.md 4.2)."""
 
     alphabet: str = "espeak"
     n_symbols: int = 512
@@ -46,6 +50,7 @@ class VallMConfig:
     n_layers: int = 12
     n_nar_layers: int = 12
     n_text_layers: int = 4
+    n_first: int = 1
     n_codebooks: int = 8
     codebook_size: int = 1024
     dropout: float = 0.1
@@ -58,6 +63,8 @@ class VallMConfig:
             raise ValueError(f"conditioning must be one of {', '.join(CONDITIONINGS)}")
         if self.n_codebooks < 2 or not 0 <= self.dropout < 1:
             raise ValueError("n_codebooks must be 2 or more, dropout from 0 to below 1")
+        if not 1 <= self.n_first < self.n_codebooks or (self.n_first > 1 and self.conditioning != "aligned"):
+            raise ValueError("n_first must be 1 or more and below n_codebooks; 1 unless aligned")
 
 
 class Batch(NamedTuple):
@@ -80,8 +87,8 @@ class Losses(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What the first stage carries from frame to frame. ``last``: [batch], the code before; -1 at the
-    start."""
+    """What the first stage carries from frame to frame. ``last``: [batch, n_first], the codes before;
+    ``codebook_size`` at the start."""
 
     states: States | None
     last: Tensor
@@ -103,6 +110,18 @@ class SpeakerSummary(nn.Module):
         return self.whole(mean)
 
 
+class LaterCode(nn.Module):
+    """Logits of a later codebook of a frame in stage one, from what the stage made of the frame and the codes
+    that it has already. [..., d] -> [..., size]."""
+
+    def __init__(self, d: int, size: int):
+        super().__init__()
+        self.mix, self.predict = nn.Linear(d, d), nn.Linear(d, size)
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.predict(F.silu(self.mix(y)))
+
+
 class VallM(nn.Module):
     """Both stages and the text encoder. Codes are int64; code ``codebook_size`` is the end of speech."""
 
@@ -121,14 +140,20 @@ class VallM(nn.Module):
         self.ar_audio_embedding = nn.Embedding(c.codebook_size + 1, d)  # the last one stands for the start
         self.ar_decoder = self.stack(c.n_layers, causal=True)
         self.ar_predict_layer = nn.Linear(d, c.codebook_size + 1)
+        self.n_first: int = getattr(c, "n_first", 1)
+        self.ar_later_embeddings = nn.ModuleList(
+            nn.Embedding(c.codebook_size + 1, d) for _ in range(self.n_first - 1)
+        )
+        self.ar_later_layers = nn.ModuleList(LaterCode(d, c.codebook_size) for _ in range(self.n_first - 1))
         self.nar_audio_embeddings = nn.ModuleList(
             nn.Embedding(c.codebook_size, d) for _ in range(c.n_codebooks)
         )
-        self.nar_decoder = self.stack(c.n_nar_layers, levels=c.n_codebooks - 1)
+        self.nar_decoder = self.stack(c.n_nar_layers, levels=c.n_codebooks - self.n_first)
         self.nar_predict_layers = nn.ModuleList(
-            nn.Linear(d, c.codebook_size) for _ in range(c.n_codebooks - 1)
+            nn.Linear(d, c.codebook_size) for _ in range(c.n_codebooks - self.n_first)
         )
-        for embedding in (self.text_embedding, self.ar_audio_embedding, *self.nar_audio_embeddings):
+        tables = (self.ar_audio_embedding, *self.ar_later_embeddings, *self.nar_audio_embeddings)
+        for embedding in (self.text_embedding, *tables):
             assert isinstance(embedding, nn.Embedding)
             nn.init.normal_(embedding.weight, std=0.3)
 
@@ -188,34 +213,52 @@ class VallM(nn.Module):
 
     # --- stage one ---
 
-    def first_logits(self, guide: Tensor, codes: Tensor) -> Tensor:
-        """Aligned: guide [batch, T, d] and the first codes [batch, T] -> logits of each code [batch, T,
-        V]."""
-        x = guide + self.ar_audio_embedding(self._shifted(codes))
-        return self.ar_predict_layer(self.ar_decoder(x))
+    def first_logits(self, guide: Tensor, codes: Tensor) -> list[Tensor]:
+        """Aligned: guide [batch, T, d] and the codes of the first stage [batch, n_first, T] -> of each of its
+        codebooks the logits [batch, T, V]."""
+        y = self.ar_decoder(guide + self._said(self._shifted(codes)))
+        return [self.code_logits(y, codes[:, :k]) for k in range(self.n_first)]
 
     def begin(self, text: Tensor) -> Context:
         """Before the first frame. With a text prefix its states hold the text [batch, S, d]."""
         states = None if self.aligned else self.ar_decoder.step(text, None)[1]
-        return Context(states, torch.full((len(text),), self.config.codebook_size, device=text.device))
+        start = self.config.codebook_size
+        return Context(states, torch.full((len(text), self.n_first), start, device=text.device))
 
     def step(self, context: Context, guide: Tensor | None = None) -> tuple[Tensor, States]:
-        """The logits [batch, V] of the next frame's first code, and the states after it. ``guide`` [batch,
-        1, d] is the frame's text ("aligned"). The next context is ``Context(states, the code chosen)``."""
-        x = self.ar_audio_embedding(context.last)[:, None]
+        """What the next frame's codes are told from, [batch, d], and the states after it. ``guide`` [batch,
+        1, d] is the frame's text ("aligned"). The next context is ``Context(states, the codes chosen)``."""
+        x = self._said(context.last[..., None])
         y, states = self.ar_decoder.step(x if guide is None else x + guide, context.states)
-        return self.ar_predict_layer(y[:, 0]), states
+        return y[:, 0], states
+
+    def code_logits(self, y: Tensor, before: Tensor) -> Tensor:
+        """Of ``step``'s [batch, d] and the frame's codes so far [batch, k], the logits [batch, V] of the next
+        one; or of whole rows, [batch, T, d] and [batch, k, T]. V is codebook_size, and 1 more for the first,
+        which may be the end of speech."""
+        if not before.shape[1]:
+            return self.ar_predict_layer(y)
+        return self.ar_later_layers[before.shape[1] - 1](y + self._said(before))
 
     def prompted(self, context: Context, codes: Tensor, guide: Tensor | None = None) -> Context:
-        """After the first codes [batch, T] of a prompt, whatever the network would have said."""
-        if not codes.shape[1]:
+        """After the first stage's codes [batch, n_first, T] of a prompt, whatever the network would have
+        said."""
+        if not codes.shape[2]:
             return context
-        x = self.ar_audio_embedding(torch.cat((context.last[:, None], codes[:, :-1]), 1))
+        x = self._said(torch.cat((context.last[..., None], codes[..., :-1]), 2))
         _, states = self.ar_decoder.step(x if guide is None else x + guide, context.states)
-        return Context(states, codes[:, -1])
+        return Context(states, codes[..., -1])
 
     def _shifted(self, codes: Tensor) -> Tensor:
-        return F.pad(codes[:, :-1], (1, 0), value=self.config.codebook_size)
+        return F.pad(codes[..., :-1], (1, 0), value=self.config.codebook_size)
+
+    def _said(self, codes: Tensor) -> Tensor:
+        """The first k codes of frames [batch, k, ...] -> what stands for them [batch, ..., d]."""
+        tables = (self.ar_audio_embedding, *self.ar_later_embeddings)
+        x = tables[0](codes[:, 0])
+        for k in range(1, codes.shape[1]):
+            x = x + tables[k](codes[:, k])
+        return x
 
     # --- stage two ---
 
@@ -228,7 +271,8 @@ class VallM(nn.Module):
         n_symbols: Tensor | None = None,
         n_frames: Tensor | None = None,
     ) -> Tensor:
-        """Logits [batch, T, V] of codebook ``level[i] + 2`` (of codebooks counted from 1) for row ``i``.
+        """Logits [batch, T, V] of codebook ``level[i] + 2`` (of codebooks counted from 1) for row ``i``;
+        levels are from ``n_first - 1``.
 
         ``text`` is the guide [batch, T, d] ("aligned") or the text [batch, S, d]; ``codes`` [batch, K, T], of
         which the first ``level + 1`` codebooks are read, and all K in the first ``n_prompt[i]`` frames.
@@ -239,6 +283,7 @@ class VallM(nn.Module):
             seen = (k <= level)[:, None] | (frames < n_prompt[:, None])
             x = x + embedding(codes[:, k]) * seen[..., None]
 
+        level = level - (self.n_first - 1)
         if self.aligned:
             y = self.nar_decoder(text + x, n_frames, level)
         else:
@@ -251,7 +296,7 @@ class VallM(nn.Module):
     # --- training ---
 
     def losses(self, batch: Batch, level: Tensor, n_prompt: Tensor, n_voice: Tensor | None = None) -> Losses:
-        """``level`` [batch] from 0 and ``n_prompt`` [batch]: what the second stage is asked for each row.
+        """``level`` [batch] and ``n_prompt`` [batch]: what the second stage is asked for each row.
         ``n_voice`` [batch]: the frames at its start that tell the voice; by default none."""
         symbols, n_symbols, codes, n_frames, durations = batch
         text = self.read(symbols, n_symbols)
@@ -265,17 +310,20 @@ class VallM(nn.Module):
             wanted = torch.log1p(durations.to(text.dtype))
             lengths = F.mse_loss(self.log_durations(text)[there], wanted[there])
             guide = self.spread(text, durations) + voice
-            logits, target = self.first_logits(guide, codes[:, 0]), codes[:, 0]
+            every = self.first_logits(guide, codes[:, : self.n_first])
+            first = sum(
+                F.cross_entropy(logits[valid].float(), codes[:, k][valid]) for k, logits in enumerate(every)
+            )
         else:
             guide, end = text + voice, self.config.codebook_size
             target = F.pad(codes[:, 0], (0, 1), value=end)
             target = target.scatter(1, n_frames[:, None], end)
             said = self.ar_audio_embedding(self._shifted(target))
-            y = self.after_text(self.ar_decoder, guide, n_symbols, said, n_frames + 1)
-            logits = self.ar_predict_layer(y)
-        ends = int(not self.aligned)
-        with_end = torch.arange(target.shape[1], device=codes.device) < n_frames[:, None] + ends
-        first = F.cross_entropy(logits[with_end].float(), target[with_end])
+            logits = self.ar_predict_layer(
+                self.after_text(self.ar_decoder, guide, n_symbols, said, n_frames + 1)
+            )
+            with_end = torch.arange(target.shape[1], device=codes.device) <= n_frames[:, None]
+            first = F.cross_entropy(logits[with_end].float(), target[with_end])
         asked = valid & (frames >= n_prompt[:, None])
         wanted_codes = codes[torch.arange(len(codes)), level + 1]
         rest = self.next_logits(guide, codes, level, n_prompt, n_symbols, n_frames)

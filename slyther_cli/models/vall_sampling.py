@@ -148,7 +148,7 @@ class Voicing:
         if not self.model.aligned:
             return None
         context = self.model.begin(self.symbols.new_zeros(1, 0, 1))
-        return self.model.prompted(context, self.codes[None, 0], self._guide)
+        return self.model.prompted(context, self.codes[None, : self.model.n_first], self._guide)
 
     @torch.inference_mode()
     def say(
@@ -199,14 +199,14 @@ class Voicing:
         speeds = pace.speeds(symbols)
         durations, exact = frames_of(logs, speeds, carry), _exact_frames(logs, speeds)
         guide = model.spread(text, durations[None]) + self._voice
-        frames, first = guide.shape[1], list[int]()
+        frames, first = guide.shape[1], list[list[int]]()
         prompt = guide[:, :0] if self._guide is None else self._guide
         ends = piece_ends(frames, self.rate) if hear else [frames]
         pieces: list[Tensor] = []
         for start, end in zip([0, *ends], ends, strict=False):
             for t in range(len(first), min(end + round(AHEAD * self.rate), frames)):
-                logits, states = model.step(context, guide[:, t : t + 1])
-                first.append(draw(logits[0, :-1], self.sampling, first, generator))
+                y, states = model.step(context, guide[:, t : t + 1])
+                first.append(self._frame(y, first[-self.sampling.window :], generator))
                 context = Context(states, context.last.new_tensor([first[-1]]))
             seen = min(start, round(BEHIND * self.rate))
             heard = torch.cat((self.codes[:, :0], *pieces), 1)[:, start - seen :]
@@ -218,33 +218,43 @@ class Voicing:
         rest = carry + exact - len(first)
         return Said(torch.cat(pieces, 1), context, True, max(-0.5, min(0.5, rest)), durations)
 
+    def _frame(self, y: Tensor, recent: list[list[int]], generator: torch.Generator) -> list[int]:
+        """The first stage's codes of a frame, of which it made ``y`` [1, d], one after the other."""
+        codes: list[int] = []
+        for k in range(self.model.n_first):
+            before = torch.tensor([codes], dtype=torch.int64, device=self.device)
+            logits = self.model.code_logits(y, before)[0, : self.model.config.codebook_size]
+            codes.append(draw(logits, self.sampling, [frame[k] for frame in recent], generator))
+        return codes
+
     def _prefixed(self, symbols: Tensor, generator: torch.Generator) -> Said:
         model, end = self.model, self.model.config.codebook_size
         text = model.read(torch.cat((self.symbols, symbols))[None]) + self._voice
-        context = model.prompted(model.begin(text), self.codes[None, 0])
+        context = model.prompted(model.begin(text), self.codes[None, :1])
         shortest, longest = (max(1, round(len(symbols) * s * self.rate)) for s in FRAMES_A_SYMBOL)
         first: list[int] = []
         while len(first) < longest:
-            logits, states = model.step(context)
+            y, states = model.step(context)
+            logits = model.code_logits(y, context.last[:, :0])
             if len(first) < shortest:
                 logits[:, end] = -torch.inf
             code = draw(logits[0], self.sampling, first, generator)
             if code == end:
                 break
             first.append(code)
-            context = Context(states, context.last.new_tensor([code]))
-        return Said(self._fill(text, first, self.codes[:, :0]), context, len(first) < longest)
+            context = Context(states, context.last.new_tensor([[code]]))
+        return Said(self._fill(text, [[code] for code in first], self.codes[:, :0]), context, len(first) < longest)
 
-    def _fill(self, text: Tensor, first: list[int], heard: Tensor) -> Tensor:
-        """Codebooks 2, 3, ... of frames whose first is given: each the likeliest, seen the prompt and what
-        was ``heard`` just before [n_codebooks, n]."""
+    def _fill(self, text: Tensor, first: list[list[int]], heard: Tensor) -> Tensor:
+        """The second stage's codebooks of frames whose first ones are given: each the likeliest, seen the
+        prompt and what was ``heard`` just before [n_codebooks, n]."""
         seen, c = torch.cat((self.codes, heard), 1), self.model.config
         n_prompt = seen.shape[1]
         codes = seen.new_zeros(1, c.n_codebooks, n_prompt + len(first))
         codes[0, :, :n_prompt] = seen
-        codes[0, 0, n_prompt:] = codes.new_tensor(first)
         if first:
-            for level in range(c.n_codebooks - 1):
+            codes[0, : len(first[0]), n_prompt:] = codes.new_tensor(first).T
+            for level in range(len(first[0]) - 1, c.n_codebooks - 1):
                 asked, prompt = codes.new_tensor([level]), codes.new_tensor([n_prompt])
                 logits = self.model.next_logits(text, codes, asked, prompt)
                 codes[0, level + 1, n_prompt:] = logits[0, n_prompt:].argmax(-1)

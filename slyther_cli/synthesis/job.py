@@ -207,8 +207,9 @@ def load_pair(config: ModelConfig, device: str) -> tuple[VallM, Codec]:
     except ModelError as error:
         raise ModelError(f"model {config.name} speaks the codes of codec {c.codec}: {error}") from None
     assert isinstance(codec, Codec)
-    wanted = (c.sample_rate, c.frame_rate, c.n_codebooks, c.codebook_size)
-    if wanted != (codec.sample_rate, codec.frame_rate, codec.n_codebooks, codec.codebook_size):
+    wanted = (c.sample_rate, c.frame_rate, c.codebook_size)
+    of_codec = (codec.sample_rate, codec.frame_rate, codec.codebook_size)
+    if wanted != of_codec or c.n_codebooks > codec.n_codebooks:
         raise ModelError(f"model {config.name} was made for another codec than the {c.codec} that is here")
     return network, codec.to(device)
 

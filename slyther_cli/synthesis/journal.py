@@ -32,7 +32,7 @@ from slyther_cli.models.vall_m import Context
 from slyther_cli.models.vall_sampling import Said
 from slyther_cli.synthesis.speech_check import Verdict
 
-LAYOUT = 2  # of the files: others are not gone on with
+LAYOUT = 3  # of the files: others are not gone on with
 FORGOTTEN = 30 * 86400.0  # seconds
 ABOUT, SUM = "about", "sum"  # the entries of a file's metadata: all that is no tensor, and the checksum
 BARE = ("codes", "last", "ended", "rest", "durations")
@@ -152,7 +152,7 @@ class Journal:
         """Whether all is there and of its type, and every number one that can be."""
         codes, last, rest = found["codes"], found["last"], found["rest"]
         books, size = self._codes
-        whole = all(t.dtype == torch.int64 for t in (codes, last)) and codes.dim() == 2 and last.dim() == 1
+        whole = all(t.dtype == torch.int64 for t in (codes, last)) and codes.dim() == 2 and last.dim() == 2
         if not whole or len(codes) != books or (codes.numel() and not 0 <= codes.min() <= codes.max() < size):
             return False
         durations = found.get("durations", codes.new_zeros(0))

@@ -51,7 +51,8 @@ def voice_of(
     symbols = torch.tensor(spelling.symbols, dtype=torch.int64)
     if not len(symbols):
         raise InputError(f"{name}: no words to the prompt: give what is said in it with --prompt-text")
-    codes = codec.encode(torch.from_numpy(samples)[None].to(device))[0]
+    heard = torch.from_numpy(samples)[None].to(device)
+    codes = codec.encode(heard, model.config.n_codebooks)[0]
     durations = None
     if model.aligned:
         logs = _log_durations(symbols.to(device), model)

@@ -247,10 +247,11 @@ def decode(model: Any, symbols: Any, frames: int, steps: int | None = None):
     said = []
     context = model.begin(model.read(symbols))
     for _ in range(frames if steps is None else min(steps, frames)):
-        logits, states = model.step(context)
-        context = Context(states, logits[:, : model.config.codebook_size].argmax(-1))
+        y, states = model.step(context)
+        logits = model.code_logits(y, context.last[:, :0])[:, : model.config.codebook_size]
+        context = Context(states, logits.argmax(-1, keepdim=True))
         said.append(context.last)
-    return torch.stack(said, 1)
+    return torch.cat(said, 1)
 
 
 def speak(model: Any, symbols: Any, frames: int, steps: int | None = None):

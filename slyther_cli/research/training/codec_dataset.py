@@ -40,12 +40,13 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Encoding:
-    """How speech becomes codes: by ``codec``, whose weights ``key`` stands for, kept in the folder ``cache``.
-    ``on_progress`` gets how many files are done, and of how many."""
+    """How speech becomes codes: by ``codec``, whose weights ``key`` stands for, kept in the folder ``cache``;
+    the first ``n_codebooks`` of them are used. ``on_progress`` gets how many files are done, and of how many."""
 
     codec: Codec
     key: str
     cache: Path
+    n_codebooks: int
     on_progress: Callable[[int, int], None] = lambda done, of: None
 
 
@@ -75,6 +76,7 @@ class SpokenCodes:
             raise InputError(f"no utterance of split {split!r} with a transcript in {names}")
         codec = encoding.codec
         codes, ends = _encoded([path for path, _ in rows], encoding)
+        codes = codes[:, : encoding.n_codebooks]
         self.items: list[Spoken] = []
         start = 0
         for end, (_, row) in zip(ends, rows, strict=True):

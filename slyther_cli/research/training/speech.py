@@ -116,18 +116,18 @@ class SpeechTask:
         model, self.architecture, settings = starting_model(config, base, "speak")
         self.settings = settings | {"codec": codec_name}
         self.model = model.to(device)
-        of_codec = (codec.sample_rate, codec.frame_rate, codec.n_codebooks, codec.codebook_size)
-        own = tuple(settings[k] for k in ("sample_rate", "frame_rate", "n_codebooks", "codebook_size"))
-        if own != of_codec:
+        of_codec = (codec.sample_rate, codec.frame_rate, codec.codebook_size)
+        own = tuple(settings[k] for k in ("sample_rate", "frame_rate", "codebook_size"))
+        if own != of_codec or settings["n_codebooks"] > codec.n_codebooks:
             raise ModelError(
-                f"[model] has sample_rate, frame_rate, n_codebooks, codebook_size {own}, codec {codec_name} "
-                f"has {of_codec}: set them alike"
+                f"[model] has sample_rate, frame_rate, codebook_size {own}, codec {codec_name} has {of_codec}: "
+                f"set them alike, and n_codebooks to {codec.n_codebooks} at most"
             )
         data, b = config.data, config.batch
         cache, manifests = data.cache_folder(base), data.manifest_paths(base)
         codec.to(device)
         aligned = settings["conditioning"] == "aligned"
-        encoding = Encoding(codec, codec_key, cache, _tell_progress)
+        encoding = Encoding(codec, codec_key, cache, settings["n_codebooks"], _tell_progress)
         how = (encoding, settings["alphabet"], aligned, (b.seconds[0], b.seconds[1]))
         self.speech, self.dev = (
             SpokenCodes(manifests, split, *how) for split in (data.train_split, data.dev_split)
@@ -152,8 +152,9 @@ class SpeechTask:
     def _asked(self, batch: Batch, rng: np.random.Generator, prompt: float) -> tuple[Tensor, Tensor, Tensor]:
         rows = len(batch.symbols)
         # The first codebooks hold most of the sound, so they are practised most.
-        weight = 1 / np.arange(1, self.settings["n_codebooks"])
-        level = torch.from_numpy(rng.choice(len(weight), rows, p=weight / weight.sum()))
+        n_first = self.model.n_first
+        weight = 1 / np.arange(1, self.settings["n_codebooks"] - n_first + 1)
+        level = torch.from_numpy(n_first - 1 + rng.choice(len(weight), rows, p=weight / weight.sum()))
         share = torch.from_numpy(rng.uniform(0, 0.5, rows) * (rng.random(rows) < prompt))
         voice = torch.from_numpy(rng.uniform(0.2, 0.6, rows))
         return level, (batch.n_frames * share).long(), (batch.n_frames * voice).long()
