@@ -19,33 +19,39 @@ VOICE = {
 }
 
 
-def tiny_codec(folder: Path):
+def tiny_codec(folder: Path, n_codebooks: int = 3):
     torch.manual_seed(0)
-    codec = registry.build("seanet-codec", CODEC)
+    config = CODEC | {"n_codebooks": n_codebooks}
+    codec = registry.build("seanet-codec", config)
     for layer in codec.quantizer.vq.layers:  # so that the codes differ
         layer._codebook.embed.copy_(torch.randn_like(layer._codebook.embed))
-    store.save(folder, codec, name="tiny", architecture="seanet-codec", config=CODEC, task="codec")
+    store.save(folder, codec, name="tiny", architecture="seanet-codec", config=config, task="codec")
     return codec.eval()
 
 
 def tiny_voices(folder: Path) -> Path:
-    """A folder with a codec, and an aligned and a prefix model of two voices."""
+    """A folder with a codec, and an aligned and a prefix model of two voices; and
+    "wide", an aligned one whose first stage says two codebooks, of a codec that has one more than it speaks."""
+    tiny_codec(folder / "four", 4)
     tiny_codec(folder / "tiny")
     symbols = torch.tensor(spell("Yes.", "arpabet").symbols)
     lasting = torch.tensor([5, 5, 10, 5, 5])
     codes = torch.randint(0, 16, (3, 30))
     voices = {"ann": Voice(symbols, codes, lasting), "bob": Voice(symbols, 15 - codes, lasting)}
-    for conditioning in ("aligned", "prefix"):
+    for name in ("aligned", "prefix", "wide"):
+        conditioning = "aligned" if name == "wide" else name
         config = {**VOICE, "conditioning": conditioning}
+        if name == "wide":
+            config |= {"n_first": 2, "codec": "four"}
         network = registry.build("vall-m", config)
         if conditioning == "aligned":
             network.duration.bias.data.fill_(np.log(6))  # about 5 frames a symbol
         else:
             network.ar_predict_layer.bias.data[-1] = 0.5  # ends now and then
         store.save(
-            folder / conditioning,
+            folder / name,
             network,
-            name=conditioning,
+            name=name,
             architecture="vall-m",
             config=config,
             task="speak",

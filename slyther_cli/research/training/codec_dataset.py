@@ -41,13 +41,14 @@ class Spoken:
 @dataclass(frozen=True)
 class Encoding:
     """How speech becomes codes: by ``codec``, whose weights ``key`` stands for, kept in the folder ``cache``;
-    the first ``n_codebooks`` of them are used. ``on_progress`` gets how many files are done, and of how many."""
+    ``on_progress`` gets how many files are done, and of how many. ``n_codebooks``: only the first of them are
+    used."""
 
     codec: Codec
     key: str
     cache: Path
-    n_codebooks: int
     on_progress: Callable[[int, int], None] = lambda done, of: None
+    n_codebooks: int | None = None
 
 
 class SpokenCodes:

@@ -127,7 +127,7 @@ class SpeechTask:
         cache, manifests = data.cache_folder(base), data.manifest_paths(base)
         codec.to(device)
         aligned = settings["conditioning"] == "aligned"
-        encoding = Encoding(codec, codec_key, cache, settings["n_codebooks"], _tell_progress)
+        encoding = Encoding(codec, codec_key, cache, _tell_progress, settings["n_codebooks"])
         how = (encoding, settings["alphabet"], aligned, (b.seconds[0], b.seconds[1]))
         self.speech, self.dev = (
             SpokenCodes(manifests, split, *how) for split in (data.train_split, data.dev_split)
