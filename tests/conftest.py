@@ -4,6 +4,7 @@ import json
 import os
 import signal
 
+import hypothesis
 import pytest
 import torch
 
@@ -11,6 +12,10 @@ from slyther_cli.commands import events, output
 
 if not torch.cuda.is_available():  # has to be set before triton is first imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("slyther", deadline=None)
+hypothesis.settings.load_profile("slyther")
 
 # ``pytest -m core``: a minute that covers each product from end to end, the engine and the kernels.
 CORE = {

@@ -31,7 +31,7 @@ def tiny_codec(folder: Path, n_codebooks: int = 3):
 
 def tiny_voices(folder: Path) -> Path:
     """A folder with a codec, and an aligned and a prefix model of two voices; and
-    "wide", an aligned one whose first stage says two codebooks, of a codec that has one more than it speaks."""
+    "wide", an aligned one whose first stage says two codebooks, of a codec with one more than it speaks."""
     tiny_codec(folder / "four", 4)
     tiny_codec(folder / "tiny")
     symbols = torch.tensor(spell("Yes.", "arpabet").symbols)

@@ -329,7 +329,7 @@ def test_odd_names_make_one_line(tmp_path):
     assert len(read(os.fsdecode(odd))[0]) == len(NOISE)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["a.wav", "a.flac", "a.aiff", "a.w64", "a.rf64", "a.ogg"]),
     cut=st.integers(0, 6000),

@@ -111,7 +111,7 @@ def test_every_format(name, tmp_path):
         np.testing.assert_allclose(x, NOISE, atol=tolerance)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     n=st.integers(1, 70_000),
     size=st.integers(1, 100_000),

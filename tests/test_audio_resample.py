@@ -45,7 +45,7 @@ def test_length_rule(frames, rate_in, rate_out, expected):
     assert len(run(np.ones(frames, np.float32), rate_in, rate_out)) == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(1, 30000),
     rate_in=rates,
@@ -94,7 +94,7 @@ def test_an_impulse_stays_where_it_is(source, model):
     np.testing.assert_allclose(around, around[::-1], atol=2e-3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(1, 20000), source=rates, model=rates)
 def test_back_to_exactly_the_source_length(n, source, model):
     x = np.full(n, 0.5, np.float32)
@@ -140,7 +140,7 @@ def test_misuse_is_refused():
         StreamResampler(0, 8000)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(lengths=st.lists(st.integers(0, 40)), size=st.integers(1, 30))
 def test_reblock(lengths, size):
     x = np.arange(sum(lengths), dtype=np.float32)

@@ -65,7 +65,7 @@ def test_quiet_stems_come_back(tmp_path, format, subtype, clip):
     assert info.format == format.upper()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(KINDS[:2] + KINDS[3:]),
     n=st.integers(1, 3000),

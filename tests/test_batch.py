@@ -86,7 +86,7 @@ def contents(folder):
 # Lists
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sets(st.text("abcdef/", min_size=1, max_size=4)), st.integers(1, 9), st.randoms())
 def test_shards_are_all_of_it_once(names, count, rng):
     inputs = discover.once([Path(n) for n in names])
@@ -106,7 +106,7 @@ def test_no_shard(text):
 NAMES = st.text(st.characters(exclude_characters="\0\n\r\t", codec="utf-8"), min_size=1).filter(str.strip)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(NAMES, min_size=1), st.sampled_from(["list.txt", "list.tsv", "list.csv", "list"]))
 def test_manifests_say_what_was_put_in(tmp_path_factory, names, file):
     folder = tmp_path_factory.mktemp("m")
@@ -373,7 +373,7 @@ class UnluckyWorker:
         return "result", result
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["", "before", "after"]), max_size=8), st.integers(1, 3), st.booleans())
 def test_lost_workers(monkeypatch, losses, count, resume):
     """Every input is done once, by whoever is left, unless it takes three workers with it."""

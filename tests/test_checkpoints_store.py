@@ -353,7 +353,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_config_loads_or_is_a_model_error(saved, tmp_path, data):
     original = json.loads((saved / "config.json").read_text())
@@ -382,7 +382,7 @@ def test_any_config_loads_or_is_a_model_error(saved, tmp_path, data):
         assert "\n" not in str(error)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(at=st.integers(0, 4000), junk=st.binary(min_size=1, max_size=9))
 def test_any_damage_to_the_header_loads_or_is_a_model_error(saved, tmp_path, at, junk):
     folder = tmp_path / "mutant"

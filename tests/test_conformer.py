@@ -74,7 +74,7 @@ def test_attention_score_by_score():
     assert_near(layer(x, distance_table(n, d, x))[0], layer.out_proj(out))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(n=st.integers(1, 40), queries=st.integers(1, 12), lengths=st.lists(st.integers(1, 40), max_size=2))
 @torch.no_grad()
 def test_the_number_of_queries_at_a_time_does_not_matter(n, queries, lengths):
@@ -89,7 +89,7 @@ def test_the_number_of_queries_at_a_time_does_not_matter(n, queries, lengths):
         assert_near(layer(x, distance_table(n, 8, x), mask), whole)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(lengths=st.lists(st.integers(1, 90), min_size=1, max_size=3), tokens=st.integers(1, 8))
 @torch.no_grad()
 def test_a_padded_batch_gives_what_each_gives_alone(lengths, tokens):

@@ -205,7 +205,7 @@ def test_the_transformer_decoder_is_torchs():
     assert_near(ours(x, memory, lengths), theirs(x, memory, tgt_mask=mask, memory_key_padding_mask=hidden))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     lengths=st.lists(st.integers(1, 90), min_size=1, max_size=3),
     tokens=st.integers(1, 8),
@@ -225,7 +225,7 @@ def test_a_padded_batch_gives_what_each_gives_alone(lengths, tokens, decoder, ca
         assert_near(logits[i : i + 1], model.decode(text[i : i + 1], alone))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     decoder=st.sampled_from(["transformer", "mamba"]),
     frames=st.integers(1, 40),
@@ -287,7 +287,7 @@ def test_positions_go_on_beyond_the_table():
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(steps=st.lists(st.integers(1, 40), min_size=1, max_size=6), kernel=st.sampled_from([3, 31]))
 @torch.no_grad()
 def test_causal_encoder_stepped_is_full(steps, kernel):

@@ -49,7 +49,7 @@ def far(a, b):
     return float((a - b).abs().max() / b.abs().max())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     samples=st.integers(1, 160 * 4 * 150),
     blocks=st.integers(1, 5),
@@ -70,7 +70,7 @@ def test_swept_is_one_pass(tmp_path_factory, samples, blocks, tile, n_layers, ke
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(samples=st.integers(1, 50_000), cuts=st.lists(st.integers(0, 50_000), max_size=8))
 def test_live_is_one_pass(samples, cuts):
     model, x = small_encoder(causal=True), sound(samples)
@@ -131,7 +131,7 @@ def test_the_first_tiles_can_be_passed_over(tile, monkeypatch):
         assert all(torch.equal(a, b) for a, b in zip(rest, every[first:], strict=True))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(killed=st.lists(st.integers(1, 60), min_size=1, max_size=3), n_layers=st.integers(1, 3))
 def test_a_killed_job_goes_on(tmp_path_factory, killed, n_layers):
     """Interrupted anywhere, with a tile of the convolution waiting for its neighbour."""

@@ -42,7 +42,7 @@ def by_permutations(reference, hypothesis):
 
 
 @given(TEXTS, TEXTS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_no_permutation_is_better(reference, hypothesis):
     score = speaker_errors(reference, hypothesis)
     assert score.errors == by_permutations(reference, hypothesis)
@@ -72,7 +72,7 @@ def test_one_speaker_found_in_place_of_two_and_two_in_place_of_one():
 
 
 @given(TEXTS, TEXTS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_as_meeteval_has_it(reference, hypothesis):
     wer = pytest.importorskip("meeteval.wer", reason="needs meeteval (pip install meeteval)")
     score = speaker_errors(reference, hypothesis)

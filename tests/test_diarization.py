@@ -117,7 +117,7 @@ def test_equal_embeddings_are_parted_into_as_many_as_asked():
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_follow_finds_the_best_path(seed):
     rng = np.random.default_rng(seed)
     n, k = int(rng.integers(1, 6)), int(rng.integers(1, 4))
@@ -136,7 +136,7 @@ def test_follow_finds_the_best_path(seed):
 
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.floats(0.02, 2)), min_size=1, max_size=30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_windows_cover_the_words_and_no_long_pause(shape):
     words, at = [], 0
     for gap, length in shape:

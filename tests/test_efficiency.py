@@ -142,7 +142,7 @@ def test_where_mamba_stays_ahead(mamba, other, start, behind):
     assert (found["from_seconds"], found["after_seconds"]) == (start, behind)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.floats(0.1, 9), st.floats(0.1, 9)), min_size=1, max_size=6))
 def test_from_the_crossover_on_it_is_ahead_everywhere(figures):
     found = crossover(rows_of(*zip(*figures, strict=True)), "cpu_seconds")

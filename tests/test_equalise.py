@@ -22,7 +22,7 @@ def through(equaliser: Equaliser, samples: np.ndarray) -> np.ndarray:
     return np.concatenate((equaliser.push(samples), equaliser.flush()))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 3000), max_size=8), st.integers(0, 99))
 def test_pieces_give_what_the_whole_gives(cuts, seed):
     rng = np.random.default_rng(seed)

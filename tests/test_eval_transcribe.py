@@ -56,7 +56,7 @@ def distance(a, b):
 
 
 @given(words.filter(bool), words)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_errors_are_the_least_edits(said, heard):
     score = score_text(Item((), " ".join(said), ""), " ".join(heard), 1.0, 0.0, 0.0, 0)
     assert score.errors == distance(said, heard) and score.words == len(said)
@@ -107,7 +107,7 @@ def items(count):
 
 
 @given(st.lists(st.floats(0.5, 200), min_size=1, max_size=40), st.sampled_from([1, 5, 20]))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_joins_hold_every_utterance_once(seconds, minutes):
     singles = items(len(seconds))
     joined = join(singles, seconds, minutes)

@@ -74,7 +74,7 @@ def test_frames():
         assert fbank(torch.zeros(2, n)).shape == (2, whole, 80) and fbank.frames(n) == whole
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     n=st.integers(0, 160 * (2 * TILE + 9)),
     cuts=st.lists(st.integers(0, 160 * (2 * TILE + 9)), max_size=6),
@@ -160,7 +160,7 @@ def test_frontend_is_the_published_one():
     assert sum(p.numel() for p in net.parameters()) == 25_504
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     frames=st.integers(1, 50),
     block=st.integers(1, 50),
@@ -178,7 +178,7 @@ def test_frontend_streamed_is_whole(frames, block, tile, blocks):
     torch.testing.assert_close(torch.cat(out, 1), whole, rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=4), blocks=st.sampled_from([None, SPEECH_MAMBA])
 )

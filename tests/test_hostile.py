@@ -202,7 +202,7 @@ def test_a_checkpoint_cannot_write_elsewhere(tmp_path):
 names = st.text(st.sampled_from("a.b/\\ ~:{}\0\n\x1b-\u202e\udcff$|*?"), max_size=12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(template=names, track=names, parent=names)
 @example("{parent}/{track}", "x", "..")
 @example("{track}", "..", "")
@@ -219,7 +219,7 @@ def test_no_template_leaves_its_folder(template, track, parent):
     assert inside.startswith("/out/") and "\0" not in inside
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text())
 @example("\x1b]0;owned\x07")
 @example("\u202egnp.exe")
@@ -378,7 +378,7 @@ def test_a_file_cut_while_its_end_is_looked_for(tmp_path):
         assert contents[4096:9000] == path.read_bytes()[4096:] and contents[1 << 20 : 2 << 20] == b""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=600), st.binary(min_size=1, max_size=3), st.data())
 def test_contents_are_the_files(tmp_path_factory, data, what, draw):
     path = tmp_path_factory.mktemp("c") / "x"

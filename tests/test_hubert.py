@@ -127,7 +127,7 @@ def test_ext_bimamba_is_two_mambas():
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     frames=st.integers(1, 700), prob=st.floats(0.05, 1), length=st.integers(1, 20), seed=st.integers(0, 99)
 )

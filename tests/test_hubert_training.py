@@ -246,7 +246,7 @@ def test_mfccs_by_hand():
     torch.testing.assert_close(found[5, 13:26], torch.stack(slopes), rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 6), st.integers(0, 50))
 @example(6, 1)
 def test_k_means_finds_clusters(k, seed):

@@ -46,7 +46,7 @@ def test_pieces_end_in_the_middle_of_what_both_keep_silent():
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_pieces_cover_all_and_cut_nothing(seed):
     active = RNG(seed).random((2, 120)) < RNG(seed + 1).choice([0.02, 0.1, 0.5])
     cut = identity.pieces(active)

@@ -22,7 +22,7 @@ from slyther_cli.longform.tape import FileTape, MemoryTape
 from slyther_cli.models.mamba_tasnet import LiveSeparator
 
 WIDTH = 8
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 
 
 def swept(layers, x, tile, tape="memory", folder=None, gap=0, **more):

@@ -80,7 +80,7 @@ def from_file(path, channel="mix", rate=None):
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
 @pytest.mark.parametrize("format", ["WAV", "WAVEX", "RF64"])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(
     sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=5),
     channels=st.integers(1, 3),

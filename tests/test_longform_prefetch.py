@@ -67,7 +67,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("tapes")
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     n=st.integers(1, 5),
     first=st.integers(0, 2),
@@ -87,7 +87,7 @@ def test_the_same_to_the_bit(folder, n, first, frames, tile, gap, seed):
     assert torch.equal(swept(layers, x, tile, PrefetchTape(MemoryTape(floats))), plain)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     n=st.integers(1, 4),
     frames=st.integers(1, 250),
@@ -146,7 +146,7 @@ def test_tiles_come_early_and_few_wait(tmp_path):
     tape.close()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(asked=st.lists(st.integers(0, 5), max_size=30), seed=st.integers(0, 99))
 def test_any_order_and_the_same_tile_again(folder, asked, seed):
     """As attention over a tape asks for them (``attended``), also without being expected."""
@@ -172,7 +172,7 @@ class FullTape(SlowTape):
         super().store(*args)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(n=st.integers(1, 4), tiles=st.integers(2, 9), left=st.integers(0, 40), seed=st.integers(0, 99))
 def test_a_full_disk_is_told_wherever_it_happens(folder, n, tiles, left, seed):
     layers, x = stack(n), torch.randn(1, tiles * TILE - 3, WIDTH)
@@ -186,7 +186,7 @@ def test_a_full_disk_is_told_wherever_it_happens(folder, n, tiles, left, seed):
     assert not [t for t in threading.enumerate() if t.name.startswith("slyther-tape")]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(tiles=st.integers(2, 9), left=st.integers(0, 20), seed=st.integers(0, 99))
 def test_no_mark_is_kept_of_tiles_that_could_not_be_written(tmp_path_factory, tiles, left, seed):
     """The journal hears of it too: what it kept before, the next run goes on from."""

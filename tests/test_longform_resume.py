@@ -116,7 +116,7 @@ def lived(layers, x, folder, lives, power, every):
             return out
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(1, 4),
     frames=st.integers(1, 250),

@@ -139,7 +139,7 @@ def test_only_the_shared_network_remembers(speech):
         assert (here[2]["mi"]["value"] == pytest.approx(there[2]["mi"]["value"], abs=1e-6)) is same
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.floats(0, 3), min_size=2, max_size=8), st.integers(0, 9))
 def test_the_pattern_says_what_the_curve_does(means, seed):
     noise = 1e-3 * np.random.default_rng(seed).standard_normal((12, len(means), 3))

@@ -158,7 +158,7 @@ MARKED = st.lists(WORDS, min_size=1, max_size=40).map(
 
 
 @given(MARKED, st.floats(0, 1), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_errors_keep_lengths_together_and_add_no_marks(text, rate, seed):
     misheard = Misheard(text.words, [f"word{i}" for i in range(6)])
     found = misheard(text, rate, np.random.default_rng(seed))

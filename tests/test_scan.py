@@ -171,7 +171,7 @@ def small_chunks(monkeypatch):
 
 
 @needs_native
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(case=cases(lengths=(1, 2, 7, 31, 32, 33, 63, 64, 65, 97)))
 def test_cpu_agrees_with_reference(case):
     tensors = case.tensors()
@@ -181,7 +181,7 @@ def test_cpu_agrees_with_reference(case):
     )
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(case=cases(lengths=(1, 2, 33)))
 def test_mamba_ssm_adapter_agrees_with_reference(case):
     tensors = case.tensors()
@@ -364,7 +364,7 @@ def adapted_conv(*args):
     return mamba_ssm.causal_conv(*args, conv_fn=published_conv)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(
     length=st.sampled_from((1, 2, 3, 4, 31, 33)),
     dim=st.sampled_from((1, 5, 8, 16, 24, 33)),

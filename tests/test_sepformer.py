@@ -115,7 +115,7 @@ def test_speechbrains_modules():
         assert_near(model(mixture), theirs)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(samples=st.integers(1, 300), speakers=st.integers(1, 3))
 @torch.no_grad()
 def test_any_length(samples, speakers):

@@ -148,7 +148,9 @@ def test_pieces_of_a_sentence_follow_the_same_first_codes(voices, model, first):
     pieces: list[torch.Tensor] = []
     whole = voicing.say(symbols, voicing.start(), 4)
     said = voicing.say(symbols, voicing.start(), 4, hear=pieces.append)
-    assert torch.equal(torch.cat(pieces, 1), said.codes) and torch.equal(whole.codes[:first], said.codes[:first])
+    assert torch.equal(torch.cat(pieces, 1), said.codes) and torch.equal(
+        whole.codes[:first], said.codes[:first]
+    )
     assert said.rest == whole.rest and (first == 2 or not torch.equal(whole.codes, said.codes))
     ends = piece_ends(said.codes.shape[1], 50)
     assert [p.shape[1] for p in pieces] == np.diff([0, *ends]).tolist() and ends[:3] == [40, 100, 190]

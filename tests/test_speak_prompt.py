@@ -26,7 +26,7 @@ def words_of(durations: torch.Tensor) -> list[tuple[int, int]]:
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0.01, 0.6), min_size=9, max_size=9), st.integers(0, 99))
 def test_words_are_said_where_they_were_heard(lengths, seed):
     ends = np.cumsum(lengths)
@@ -47,7 +47,7 @@ def test_words_that_do_not_fit_are_not_timed():
         _between(SYMBOLS, torch.ones(len(SYMBOLS)), [(0.1, 0.5)], 50, 50)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.floats(0, 4), min_size=1, max_size=30), st.integers(0, 300))
 def test_frames_are_shared_out_without_rest(logs, frames):
     durations = _shared_out(torch.tensor(logs), frames)

@@ -200,7 +200,7 @@ def test_markup_is_taken_out(text, left, tags):
     assert " ".join(name.strip("<>") for name in found) == tags
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.sampled_from(["<", ">", "/", "b", "break", " ", "a='1'", "=", "x", "&lt;", "<i>", "!--"]),
@@ -223,7 +223,7 @@ def test_items_and_headings_are_sentences_of_their_own():
     assert " ".join(said) == " ".join(text.split())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=80))
 def test_any_text_becomes_words_and_marks(text):
     said, dropped = normalise(text)

@@ -78,7 +78,7 @@ def test_the_encoder_by_the_formula():
     )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=3), tokens=st.integers(1, 8))
 @torch.no_grad()
 def test_a_padded_batch_gives_what_each_gives_alone(lengths, tokens):
@@ -92,7 +92,7 @@ def test_a_padded_batch_gives_what_each_gives_alone(lengths, tokens):
         assert_near(logits[i : i + 1], model.decode(text[i : i + 1], alone))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(frames=st.integers(1, 30), steps=st.lists(st.integers(1, 4), min_size=1, max_size=5))
 @torch.no_grad()
 def test_stepwise_is_teacher_forced(frames, steps):

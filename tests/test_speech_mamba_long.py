@@ -39,7 +39,7 @@ def sound(n):
     return np.random.default_rng(n).standard_normal(n).astype(np.float32) * 0.1
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     samples=st.integers(1, 160 * 4 * 100),
     blocks=st.integers(1, 5),
@@ -63,7 +63,7 @@ def test_by_tiles_is_one_pass(tmp_path_factory, samples, blocks, tile, n_layers,
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 10**6),
     queries=st.integers(1, 9),

@@ -42,7 +42,7 @@ def by_the_rule(speakers, seconds, low, high):
     return out
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.lists(st.integers(1, 25), max_size=30), min_size=1, max_size=4), st.sampled_from([*SETS]))
 def test_joins_follow_the_rule(lengths, name):
     speakers = [f"s{i}" for i, own in enumerate(lengths) for _ in own]

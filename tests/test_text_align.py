@@ -61,7 +61,7 @@ def score(log_probs, aligned):
 
 
 @given(seeds, st.integers(1, 40), st.integers(1, 12), st.sampled_from([0, 30, 2**20]))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_equals_the_whole_table(seed, frames, count, memory):
     log_probs, tokens = problem(seed, frames, count)
     truth, spans = naive(log_probs, tokens)
@@ -74,7 +74,7 @@ def test_equals_the_whole_table(seed, frames, count, memory):
 
 
 @given(seeds, st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_near_leaves_the_result_alone_while_it_is_within_slack(seed, off):
     """A wrong guess of up to ``slack`` frames for every token gives the same, in any memory."""
     rng = np.random.default_rng(seed)
@@ -87,7 +87,7 @@ def test_near_leaves_the_result_alone_while_it_is_within_slack(seed, off):
 
 
 @given(seeds, st.integers(0, 8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_near_binds(seed, slack):
     """Every token lies where near allows it, and no allowed path is better."""
     log_probs, tokens = problem(seed, 30, 5, 3)

@@ -80,7 +80,7 @@ def in_order(tokens, frames):
 
 
 @given(seeds, st.integers(0, 6), st.integers(2, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_beam_equals_the_sum_over_all_alignments(seed, frames, vocab):
     log_probs = emission(seed, frames, vocab)
     truth = sums(log_probs)
@@ -108,7 +108,7 @@ class Ratings:
 
 
 @given(seeds, st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_beam_with_words_equals_the_sum_over_all_alignments(seed, frames):
     """Score = log p(labels) + weight * lm + bonuses, each word once, also the last one."""
     tokenizer, lm = CharTokenizer(" ab"), Ratings()
@@ -130,7 +130,7 @@ def test_beam_with_words_equals_the_sum_over_all_alignments(seed, frames):
 
 
 @given(seeds, st.integers(1, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_prefix_holds_its_sum(seed, frames):
     """Not the best alone: with nothing pruned the beams are all labellings, each with its sum."""
     log_probs = emission(seed, frames, 3)
@@ -151,7 +151,7 @@ def test_every_prefix_holds_its_sum(seed, frames):
     st.sampled_from([-4.0, 0.0, 3.0]),
     st.sampled_from([0.0, 0.7]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_pruning_ahead_changes_nothing(seed, beam_prune, beam, word_bonus, unknown_bonus, lm_weight):
     """A child is not made when it would be pruned at once: same words and score as when it is."""
 
@@ -176,7 +176,7 @@ def test_pruning_ahead_changes_nothing(seed, beam_prune, beam, word_bonus, unkno
 
 
 @given(seeds, st.integers(1, 40), st.integers(1, 12), st.sampled_from([-1.2, -3.0, -20.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_beam_equals_the_naive_search(seed, frames, beam, token_prune):
     log_probs = emission(seed, frames, 5, 2.0)
     labels, score = naive(log_probs, beam, -4.0, token_prune)
@@ -186,7 +186,7 @@ def test_beam_equals_the_naive_search(seed, frames, beam, token_prune):
 
 
 @given(seeds, st.lists(st.integers(0, 60), max_size=8), st.sampled_from([None, 3, 10]), st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_feeds_may_be_cut_anywhere(seed, cuts, max_delay, words):
     log_probs = emission(seed, 60, 4, 3.0)
     log_probs[20:30] = np.log([0.97, 0.01, 0.01, 0.01])
@@ -276,7 +276,7 @@ SPOKEN = ["ab ba a", "a bab ab", "b ab", "ba ba ab a", "abba", "a b a"]
     st.sampled_from([0.0, 0.7]),
     st.sampled_from([-3.0, -0.5, 2.0]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_compiled_beam_equals_the_plain_one(seed, cuts, max_delay, order, beam, weight, bonus):
     """The same tokens, frames, scores and partial results, to the last bit, however the frames are fed."""
     log_probs = emission(seed, 90, 4, 3.0)
@@ -314,7 +314,7 @@ def test_the_compiled_beam_refuses_what_does_not_belong_together():
 
 
 @given(seeds, st.integers(0, 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_greedy_is_the_collapsed_best_path(seed, frames):
     log_probs = emission(seed, frames, 3)
     best = log_probs.argmax(axis=1) if frames else np.zeros(0, int)

@@ -47,7 +47,7 @@ def same(left, right, sentences):
 
 
 @given(corpora, orders, cutoffs, st.sampled_from([1, 3]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_probabilities_sum_to_one_after_every_context(lines, order, cutoff, least_words):
     model = train(lines, order, least_counts=cutoff, least_word_count=least_words)
     contexts = {tuple([BEGIN, *line.split(), "?"][i : i + 3]) for line in lines for i in range(4)}
@@ -88,7 +88,7 @@ def kneser_ney(lines, order):
 
 
 @given(corpora, orders)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_equals_the_definition(lines, order):
     with pytest.MonkeyPatch.context() as patch:
         fixed = np.array([0.0, *FALLBACK])
@@ -145,7 +145,7 @@ def test_words_and_prefixes():
 
 
 @given(corpora, orders, cutoffs)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_round_trips_are_exact(tmp_path_factory, lines, order, cutoff):
     folder = tmp_path_factory.mktemp("lm")
     model = train(lines, order, least_counts=cutoff)
@@ -310,7 +310,7 @@ def test_repeated_contexts_are_remembered_right():
 
 
 @given(corpora, st.integers(2, 4), st.floats(0.3, 1.0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_pruned_model_fits_and_sums_to_one(lines, order, share):
     whole = train(lines, order, least_counts=(1, 1, 1, 1))
     largest = int(size_of(whole) * share)
@@ -325,7 +325,7 @@ def test_a_pruned_model_fits_and_sums_to_one(lines, order, share):
 
 
 @given(corpora, corpora, orders, orders, st.floats(0.3, 1.0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_blend_is_the_weighted_sum_of_two_models(lines, others, order, second, share):
     """For every n-gram of either, pruned or not; and sums to one after every context."""
     one = train(lines, order, least_counts=(1, 1, 1, 1))

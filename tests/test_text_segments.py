@@ -44,7 +44,7 @@ anything = st.lists(
 
 
 @given(anything, st.booleans(), st.lists(st.integers(0, 60), max_size=5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_words_give_ordered_segments_of_bounded_size(words, in_order, cuts):
     if in_order:
         words = sorted(words, key=lambda word: word.start)

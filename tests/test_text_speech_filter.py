@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tones
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tones import record, transcribed
 
@@ -36,7 +36,6 @@ words = st.lists(st.tuples(st.text("abc", min_size=1, max_size=9), st.floats(0, 
 
 
 @given(words, st.floats(0.05, 7))
-@settings(deadline=None)
 def test_sure_or_dense_is_speech(pairs, seconds):
     one = segment(pairs, seconds)
     letters = sum(len(text) for text, _ in pairs)

@@ -46,7 +46,7 @@ def segments(log_probs, beam, cuts=(), lead=0):
     return done + text.flush(len(log_probs) * HOP)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 10**6),
     frames=st.integers(1, 700),
@@ -87,7 +87,7 @@ def test_a_greedy_path_is_its_own_alignment(seed):
     assert [(t.start, t.end) for t in tokens] == [(t.start, t.end) for t in aligned]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), blur=st.integers(0, 3), size=st.integers(1, 400))
 def test_times_are_those_of_the_whole_alignment(seed, blur, size):
     """Tokens at about their places, frames that come in pieces and are forgotten again."""

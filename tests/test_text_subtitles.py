@@ -158,7 +158,7 @@ def talk(turns):
 
 @pytest.mark.parametrize("options", LAYOUTS)
 @given(turns)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cues_of_several_speakers_are_in_order(options, turns):
     found = talk(turns)
     blocks = text("srt", found, **options).split("\n\n")[:-1]
@@ -186,7 +186,7 @@ def test_a_cue_waits_only_for_other_speakers():
 
 
 @given(st.integers(0, 400_000_000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_timestamps_read_back(milliseconds):
     for hours in (True, False):
         shown = timestamp(milliseconds / 1000, hours=hours, mark=".")

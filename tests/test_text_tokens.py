@@ -46,7 +46,7 @@ def test_normalise(text, told):
 
 
 @given(st.text(), st.sampled_from(["lower", "upper", "keep"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_normalised_text_is_plain_and_stays_as_it_is(text, case):
     once = normalise(text, case)
     assert once == " ".join(once.split())

@@ -59,7 +59,7 @@ letters = st.lists(st.sampled_from("abc"), min_size=1, max_size=9).map(" ".join)
 
 
 @given(st.lists(letters, min_size=1, max_size=12), st.lists(letters, max_size=3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_is_kept_shares_no_run_with_what_is_protected(paragraph, protected):
     guard = Guard(protected)
     kept = guard(paragraph)
@@ -126,7 +126,7 @@ several = st.lists(st.lists(letters, min_size=1, max_size=8), min_size=1, max_si
 
 
 @given(several, st.lists(letters, min_size=1, max_size=3), st.integers(1, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_mixture_is_the_weighted_sum_of_its_texts(texts, held_out, order):
     """For every n-gram, with each text's own model over the words of all; and sums to one."""
     model, weights = train_mixture(texts, held_out, order)

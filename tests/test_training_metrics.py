@@ -85,7 +85,7 @@ def test_si_snr_of_known_noise(db):
         assert found[0, 0] == pytest.approx(db, abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 4), st.integers(0, 1000))
 def test_the_best_assignment_is_the_best_of_all(n, seed):
     scores = torch.randn(2, n, n, generator=torch.Generator().manual_seed(seed))

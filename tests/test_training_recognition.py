@@ -176,7 +176,7 @@ def test_texts_stay_with_their_sound(speech):
         assert len(samples) / RATE == pytest.approx(0.16 * letters + 0.24 * spaces, abs=0.06)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), seconds=st.floats(0.5, 20), joined=st.floats(0, 1))
 @example(seed=659, seconds=11.0, joined=0.0)  # a short utterance among long ones
 def test_batches_hold_what_was_asked_for(speech, seed, seconds, joined):
@@ -205,7 +205,7 @@ def test_wordless_examples_have_no_text(speech):
             assert tokens == [] and np.abs(samples).max() < 2
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32), frames=st.integers(1, 300))
 def test_masks_stay_within_their_bounds(seed, frames):
     c = AugmentConfig(bands=2, band_width=3, mask_every_s=1.0, mask_s=0.2)

@@ -95,7 +95,7 @@ def test_a_slow_build_from_the_description():
     assert_near(logits[0], network.nar_predict_layers[1](y))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(1, 6), st.integers(1, 90), st.integers(0, 20), st.integers(0, 99))
 @torch.inference_mode()
 def test_frame_by_frame_the_first_stage_says_what_it_says_of_the_whole(s, t, prompt, seed):

@@ -36,7 +36,7 @@ def batch(n_symbols: list[int], n_frames: list[int], seed: int = 0) -> Batch:
 
 
 @pytest.mark.parametrize("conditioning", ["prefix", "encoder", "aligned"])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 9), st.integers(0, 99), st.integers(1, 2))
 @torch.inference_mode()
 def test_frame_by_frame_the_first_stage_says_what_it_says_of_the_whole(conditioning, s, t, prompt, seed, k):

@@ -277,7 +277,7 @@ CANONICAL = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(CANONICAL)
 def test_what_is_said_is_written_as_it_was(text):
     assert " ".join(token.text for token in written(say(text))) == text
@@ -293,7 +293,7 @@ WORDS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(WORDS)
 def test_tokens_tile_the_words(words):
     tokens = written(words)
@@ -301,7 +301,7 @@ def test_tokens_tile_the_words(words):
     assert all(t.text and " " not in t.text and t.start < t.stop for t in tokens)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(WORDS, st.lists(st.integers(1, 70), min_size=1))
 def test_a_stream_is_written_like_the_whole(words, sizes):
     writer, done, at, k = Writer(), [], 0, 0
@@ -319,7 +319,7 @@ def test_other_words_stay(words):
     assert [token.text for token in written(words)] == words
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(CANONICAL)
 def test_what_is_written_stays(text):
     once = [token.text for token in written(say(text))]

@@ -311,17 +311,15 @@ class VallM(nn.Module):
             lengths = F.mse_loss(self.log_durations(text)[there], wanted[there])
             guide = self.spread(text, durations) + voice
             every = self.first_logits(guide, codes[:, : self.n_first])
-            first = sum(
-                F.cross_entropy(logits[valid].float(), codes[:, k][valid]) for k, logits in enumerate(every)
-            )
+            said = (F.cross_entropy(x[valid].float(), codes[:, k][valid]) for k, x in enumerate(every))
+            first = torch.stack(tuple(said)).sum()
         else:
             guide, end = text + voice, self.config.codebook_size
             target = F.pad(codes[:, 0], (0, 1), value=end)
             target = target.scatter(1, n_frames[:, None], end)
-            said = self.ar_audio_embedding(self._shifted(target))
-            logits = self.ar_predict_layer(
-                self.after_text(self.ar_decoder, guide, n_symbols, said, n_frames + 1)
-            )
+            before = self.ar_audio_embedding(self._shifted(target))
+            y = self.after_text(self.ar_decoder, guide, n_symbols, before, n_frames + 1)
+            logits = self.ar_predict_layer(y)
             with_end = torch.arange(target.shape[1], device=codes.device) <= n_frames[:, None]
             first = F.cross_entropy(logits[with_end].float(), target[with_end])
         asked = valid & (frames >= n_prompt[:, None])

@@ -243,7 +243,9 @@ class Voicing:
                 break
             first.append(code)
             context = Context(states, context.last.new_tensor([[code]]))
-        return Said(self._fill(text, [[code] for code in first], self.codes[:, :0]), context, len(first) < longest)
+        return Said(
+            self._fill(text, [[code] for code in first], self.codes[:, :0]), context, len(first) < longest
+        )
 
     def _fill(self, text: Tensor, first: list[list[int]], heard: Tensor) -> Tensor:
         """The second stage's codebooks of frames whose first ones are given: each the likeliest, seen the

@@ -120,8 +120,8 @@ class SpeechTask:
         own = tuple(settings[k] for k in ("sample_rate", "frame_rate", "codebook_size"))
         if own != of_codec or settings["n_codebooks"] > codec.n_codebooks:
             raise ModelError(
-                f"[model] has sample_rate, frame_rate, codebook_size {own}, codec {codec_name} has {of_codec}: "
-                f"set them alike, and n_codebooks to {codec.n_codebooks} at most"
+                f"[model] has sample_rate, frame_rate, codebook_size {own}, codec {codec_name} has "
+                f"{of_codec}: set them alike, and n_codebooks to {codec.n_codebooks} at most"
             )
         data, b = config.data, config.batch
         cache, manifests = data.cache_folder(base), data.manifest_paths(base)
