@@ -1,13 +1,15 @@
-"""`slyther transcribe -f html,md,ctm,rttm,textgrid` from sound files to what can be read back."""
+"""`slyther transcribe -f html,md,ctm,rttm,textgrid,eaf` from sound files to what can be read back."""
 
 import base64
 import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
+from test_text_elan import read as read_eaf
 from test_text_formats import read_text_grid
 from test_text_review import Page
 from test_transcribe_channels import call
@@ -137,8 +139,15 @@ def test_files_and_standard_output_agree(capfd):
     assert files_in("out") == [f"my talk.{name}" for name in sorted(formats)]
     heard = (SAID + " " + SAID).split()
     for name in formats:
-        text = Path(f"out/my talk.{name}").read_text()
-        assert transcribed(capfd, "my talk.wav", "-f", name)[1] == text
+        text, printed = (
+            Path(f"out/my talk.{name}").read_text(),
+            transcribed(capfd, "my talk.wav", "-f", name)[1],
+        )
+        if name == "eaf":  # the date and the folder that it links from differ
+            assert read_eaf(text) == read_eaf(printed)
+            assert [said for *_, said in read_eaf(text)["words"]] == heard
+            continue
+        assert printed == text
         if name == "ctm":
             lines = [line.split() for line in text.splitlines()]
             assert [line[4] for line in lines] == heard and {tuple(line[:2]) for line in lines} == {
@@ -160,6 +169,7 @@ def test_nothing_said(capfd):
     assert rows == [] and set(about["peaks"]) == {0}
     assert Path("out/zero.md").read_text() == "# zero.wav\n"
     assert Path("out/zero.ctm").read_text() == Path("out/zero.rttm").read_text() == ""
+    assert read_eaf(Path("out/zero.eaf").read_text()) == {"segments": [], "words": []}
     silence = [(0.0, 2.0, "")]
     assert read_text_grid(Path("out/zero.textgrid").read_text())[1] == {"words": silence, "segments": silence}
 
@@ -177,6 +187,7 @@ def test_all_are_whispers_five(capfd):
         (("-f", "html", "--word-timestamps", "False"), "-f html needs the times of the words"),
         (("-f", "txt,ctm", "--word-timestamps", "False"), "-f ctm needs the times of the words"),
         (("-f", "textgrid", "--word-timestamps", "False"), "-f textgrid needs the times of the words"),
+        (("-f", "eaf", "--word-timestamps", "False"), "-f eaf needs the times of the words"),
         (("-f", "rttm"), "add --speakers, --separate or --channel each"),
         (("-f", "srt", "--embed"), "add -f html"),
     ],
@@ -185,6 +196,13 @@ def test_what_cannot_be_meant(capfd, options, told):
     record()
     code, out, err = transcribed(capfd, "talk.wav", *options)
     assert code == 2 and not out and told in error_lines(err)[0] and len(error_lines(err)) == 1
+
+
+def test_a_package_that_is_missing_is_told_before_the_work(capfd, monkeypatch):
+    record()
+    monkeypatch.setitem(sys.modules, "pympi", None)
+    code, out, err = transcribed(capfd, "talk.wav", "-f", "txt,eaf", "-o", "out")
+    assert code == 2 and not out and files_in() == ["talk.wav"] and "needs the package pympi-ling" in err
 
 
 # The waveform

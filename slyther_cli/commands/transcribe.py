@@ -61,11 +61,11 @@ def transcribe(
             "--output_format",
             "-f",
             help="Formats: txt, srt, vtt, tsv, json, several (srt,txt) or all of these; html (a page to hear "
-            "and correct), md, ctm, rttm, textgrid.",
+            "and correct), md, ctm, rttm, textgrid, eaf.",
             metavar="FORMAT",
             rich_help_panel=opt.OUTPUT,
             autocompletion=completing.several_of(
-                "txt", "srt", "vtt", "tsv", "json", "all", "html", "md", "ctm", "rttm", "textgrid"
+                "txt", "srt", "vtt", "tsv", "json", "all", "html", "md", "ctm", "rttm", "textgrid", "eaf"
             ),
         ),
     ] = "txt",

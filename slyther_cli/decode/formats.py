@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slyther_cli.decode.annotations import Ctm, Rttm, TextGrid
+from slyther_cli.decode.elan import Eaf
 from slyther_cli.decode.markdown import Markdown
 from slyther_cli.decode.recording import Recording
 from slyther_cli.decode.review import Html
@@ -14,8 +15,8 @@ from slyther_cli.decode.subtitles import Format, Json, Srt, Tsv, Txt, Vtt
 from slyther_cli.errors import UsageError
 
 FORMATS = ("txt", "vtt", "srt", "tsv", "json")  # "all": each of them
-MORE = ("html", "md", "ctm", "rttm", "textgrid")  # by their names only
-BY_WORDS = ("html", "ctm", "textgrid")  # those that need the times of the words
+MORE = ("html", "md", "ctm", "rttm", "textgrid", "eaf")  # by their names only
+BY_WORDS = ("html", "ctm", "textgrid", "eaf")  # those that need the times of the words
 
 
 def chosen_formats(names: Iterable[str]) -> list[str]:
@@ -62,6 +63,8 @@ def make_format(
             return Rttm(recording)
         case "textgrid":
             return TextGrid(recording, folder)
+        case "eaf":
+            return Eaf(recording, folder)
     raise UsageError(f"the format {name!r} is not known")
 
 

@@ -66,7 +66,7 @@ class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
 
     ``formats``       of "txt", "srt", "vtt", "tsv", "json", byte for byte as whisper writes them (but for the
                       paragraphs of txt, unless ``plain``); "all" of these; and "html" (a page to hear and
-                      correct), "md", "ctm", "rttm", "textgrid".
+                      correct), "md", "ctm", "rttm", "textgrid", "eaf".
     ``embed``         the html page has the sound within it, in place of a link to the recording.
     ``beside``        without an output folder, put results beside their inputs.
     ``language``      "en" or None: the models know English.
@@ -121,6 +121,7 @@ class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
         return {f"S{i}": name for i, name in enumerate(self.speaker_names or (), 1)}
 
     def check(self) -> None:
+        from slyther_cli.decode.elan import load_pympi
         from slyther_cli.decode.formats import BY_WORDS, chosen_formats
 
         super().check()
@@ -141,6 +142,8 @@ class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
             raise UsageError(f"-f {form} needs the times of the words: leave out --word-timestamps")
         if "rttm" in chosen and not self.tells_speakers:
             raise UsageError("-f rttm says who speaks when: add --speakers, --separate or --channel each")
+        if "eaf" in chosen:
+            load_pympi()  # that it is there
         if self.embed and "html" not in chosen:
             raise UsageError("--embed puts the sound into a page: add -f html")
         self._check_speakers()
