@@ -167,9 +167,9 @@ def test_a_harmonic_codec_keeps_its_codes_and_comes_nearer(run, capsys, monkeypa
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:3])
 
 
-def test_a_harmonic_codec_is_trained_with_discriminators_and_resumes(run, capsys, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(training, "praat_pitch", lambda x, rate, step: np.full(len(x) // step, 150, "f4"))
-    text = (run / "c.toml").read_text()
+def adversarial(folder) -> str:
+    """The configuration of ``run`` in ``folder``, with discriminators from its fourth step."""
+    text = (folder / "c.toml").read_text()
     start, end = text.index("architecture"), text.index("[data]")
     model = "\n".join(f"{k} = {v}" for k, v in SMALL.items())
     text = (
@@ -178,7 +178,12 @@ def test_a_harmonic_codec_is_trained_with_discriminators_and_resumes(run, capsys
         "[losses]\nadversarial = 1.0\nfeatures = 1.0\nadversarial_from = 3\n"
         "adversarial_seconds = 0.2\nwidth = 4\n"
     )
-    text = text.replace("[batch]\n", "[batch]\npitch_examples = 20\npitch_steps = 3\n")
+    return text.replace("[batch]\n", "[batch]\npitch_examples = 20\npitch_steps = 3\n")
+
+
+def test_a_harmonic_codec_is_trained_with_discriminators_and_resumes(run, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(training, "praat_pitch", lambda x, rate, step: np.full(len(x) // step, 150, "f4"))
+    text = adversarial(run)
     (run / "c.toml").write_text(text)
     assert main(["train", "codec", "-c", str(run / "c.toml"), "-o", str(run / "out"), "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

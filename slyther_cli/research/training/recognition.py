@@ -9,6 +9,7 @@ and [loop]; see examples/train-transcribe.toml. Its paths are relative to its ow
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -157,6 +158,8 @@ class RecognitionTask:
         self.dev = TranscribedSpeech(pools[1], self.tokenizer)
         if not config.start_from:
             model.normalize.fit(self._features(model, i) for i in self._sample())
+        # Batches are made on the CPU, on a GPU by processes that must leave that alone: their features too.
+        self._front = model if device == "cpu" else copy.deepcopy(model)
         self.model = model.to(device)
         self.decodes = model.has_decoder
         if self.decodes and not has_ends(self.tokenizer):
@@ -168,7 +171,7 @@ class RecognitionTask:
         if config.batch.intermediate:
             layers = model.transformer.encoder.layers
             layers[len(layers) // 2 - 1].register_forward_hook(self._midway)
-        self._batches = BatchLoader(self.batch, device)
+        self._batches = BatchLoader(self.batch, device, processes=True)
 
     def _sample(self) -> np.ndarray:
         rng = np.random.default_rng(self.config.loop.seed)
@@ -191,7 +194,7 @@ class RecognitionTask:
         rng = np.random.default_rng([c.loop.seed, step, self.peers.rank, 2])
         features, tokens = [], []
         for samples, written in self.speech.batch(c.augment, rng, c.batch.seconds, views):
-            x = self.model.normalize(self.model.fbank(torch.from_numpy(samples)[None].to(self.device)))[0]
+            x = self._front.features(torch.from_numpy(samples)[None])[0]
             features.append(spec_augment(x, c.augment, rng, self.hop_s))
             tokens.append(torch.tensor(written, dtype=torch.long))
         counts = torch.tensor([len(t) for t in tokens])
@@ -202,12 +205,14 @@ class RecognitionTask:
         a decoder that of the last layer's CTC."""
         features, lengths, tokens, counts = self._batches(step)
         frames = self.model.frontend.frames(lengths)
-        lengths = lengths.to(self.device)
+        features, lengths, labels = (
+            x.to(self.device, non_blocking=True) for x in (features, lengths, tokens)
+        )
         self._midway_outputs.clear()
 
         def ctc(log_probs: Tensor) -> Tensor:
             in_time = log_probs.transpose(0, 1)
-            total = F.ctc_loss(in_time, tokens, frames, counts, reduction="sum", zero_infinity=True)
+            total = F.ctc_loss(in_time, labels, frames, counts, reduction="sum", zero_infinity=True)
             return total / texts
 
         def told(memory: Tensor) -> Tensor:

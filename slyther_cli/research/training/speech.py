@@ -133,7 +133,7 @@ class SpeechTask:
             SpokenCodes(manifests, split, *how) for split in (data.train_split, data.dev_split)
         )
         self.voices = self._built_in_voices()
-        self._batches = BatchLoader(self.batch, device)
+        self._batches = BatchLoader(self.batch, device, processes=True)
 
     def about(self) -> dict[str, Any]:
         """The details of the "start" event."""
