@@ -58,9 +58,7 @@ class QuantizerTraining(nn.Module):
             if len(codes) < size:  # fewer frames than codes: the rest starts as slightly moved copies
                 more = torch.randint(len(codes), (size - len(codes),), generator=draw)
                 codes = torch.cat([codes, codes[more.to(codes.device)] * 1.01])
-            for _ in range(KMEANS):
-                count, total = _sums(residual, weight, nearest(residual, codes), size)
-                codes = torch.where(count[:, None] > 0, total / count.clamp(min=1e-9)[:, None], codes)
+            codes = k_means(residual, codes, KMEANS, weight)
             book.embed.copy_(codes)
             self.count[i] = len(residual) / size
             self.total[i] = codes * self.count[i][:, None]
@@ -113,6 +111,16 @@ class QuantizerTraining(nn.Module):
         """How many codes of each codebook are in use, by the entropy of their recent shares."""
         share = self.count / self.count.sum(1, keepdim=True)
         return [round(float(v)) for v in (-(share * (share + 1e-9).log()).sum(1)).exp()]
+
+
+def k_means(x: Tensor, codes: Tensor, steps: int, weight: Tensor | None = None) -> Tensor:
+    """Frames [n, d], and codes to begin with [size, d] -> the codes after so many steps of k-means. ``weight``
+    [n]: how much each frame counts. A code that no frame is nearest to stays where it is."""
+    weight = x.new_ones(len(x)) if weight is None else weight
+    for _ in range(steps):
+        count, total = _sums(x, weight, nearest(x, codes), len(codes))
+        codes = torch.where(count[:, None] > 0, total / count.clamp(min=1e-9)[:, None], codes)
+    return codes
 
 
 def _weights(frames: Tensor, quiet: float) -> Tensor:

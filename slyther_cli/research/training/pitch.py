@@ -14,7 +14,7 @@ from torch import Tensor
 
 from slyther_cli.errors import UsageError
 from slyther_cli.layers.pitch import HIGHEST, LOWEST, MIDDLE, N_CLASSES, PitchTracker, classes, octaves
-from slyther_cli.layers.quantizer import KMEANS, nearest
+from slyther_cli.layers.quantizer import KMEANS, k_means
 
 AGREE = 0.03
 SPEEDS = (0.7, 0.8, 0.9, 1.0, 1.0, 1.1, 1.25, 1.4)
@@ -126,10 +126,5 @@ def pitch_codebook(frames: Tensor, size: int, seed: int) -> Tensor:
     x = torch.cat((x[:, :half] + shift * x[:, half:], x[:, half:]), 1)
     low, high = np.log2(LOWEST / MIDDLE), np.log2(HIGHEST / MIDDLE)
     x = torch.cat((x[:, :half].clamp(low, high) * x[:, half:], x[:, half:]), 1)
-    codes = x[torch.randperm(len(x), generator=draw)[: size - 1]]
-    for _ in range(2 * KMEANS):
-        index = nearest(x, codes)
-        count = torch.zeros(len(codes)).index_add_(0, index, torch.ones(len(x)))
-        total = torch.zeros_like(codes).index_add_(0, index, x)
-        codes = torch.where(count[:, None] > 0, total / count.clamp(min=1)[:, None], codes)
+    codes = k_means(x, x[torch.randperm(len(x), generator=draw)[: size - 1]], 2 * KMEANS)
     return torch.cat((torch.zeros(1, 2 * half), codes))
