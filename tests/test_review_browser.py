@@ -177,6 +177,87 @@ def test_downloads_have_the_corrections(browser, tmp_path):
     assert abs(now(browser) - (rows[1]["start"] + 3 * 0.35)) < 0.01
 
 
+def edit(browser, index, text):
+    """Segment ``index`` gets another text, by the keyboard."""
+    find(browser, f"li[data-index='{index}'] .word").click()
+    keys(browser, "e")
+    keys(browser, Keys.CONTROL, "a")
+    keys(browser, *text, Keys.ENTER)
+
+
+def shown(browser, index):
+    return find(browser, f"li[data-index='{index}'] .text").text
+
+
+def test_edits_are_kept_until_they_are_discarded(browser, tmp_path):
+    rows = make_page(tmp_path, 60)
+    opened(browser, tmp_path)
+    discard = find(browser, "#discard")
+    before = [shown(browser, i) for i in (1, 2)]
+    assert not discard.is_displayed() and find(browser, "#status").text == ""
+    edit(browser, 1, "<b>bold</b> & so on")
+    assert find(browser, "#status").text == "1 edit, kept in this browser." and discard.is_displayed()
+    edit(browser, 2, "second")
+    srt = downloaded(browser, tmp_path, "srt")
+    times = browser.execute_script("return document.querySelectorAll('.word.new').length")
+    opened(browser, tmp_path)  # no question whether to leave
+    assert find(browser, "#status").text == "Restored 2 edits."
+    assert [shown(browser, i) for i in (1, 2)] == ["<b>bold</b> & so on", "second"]
+    assert downloaded(browser, tmp_path, "srt") == srt and "second" in srt
+    assert browser.execute_script("return document.querySelectorAll('.word.new').length") == times == 5
+    find(browser, "li[data-index='1'] .new").click()
+    assert abs(now(browser) - rows[1]["start"]) < 0.01
+    edit(browser, 2, before[1])  # as it was: no edit any more
+    assert find(browser, "#status").text == "1 edit, kept in this browser."
+    find(browser, "#discard").click()
+    browser.switch_to.alert.dismiss()
+    assert shown(browser, 1) == "<b>bold</b> & so on"
+    find(browser, "#discard").click()
+    browser.switch_to.alert.accept()
+    assert [shown(browser, i) for i in (1, 2)] == before and not discard_shown(browser)
+    assert downloaded(browser, tmp_path, "txt") == "".join(render("txt", rows))
+    opened(browser, tmp_path)
+    assert [shown(browser, i) for i in (1, 2)] == before and not discard_shown(browser)
+    assert browser.execute_script("return localStorage.length") == 0
+    edit(browser, 1, "again")
+    make_page(tmp_path, 90)  # another transcript in the same place
+    opened(browser, tmp_path)
+    assert shown(browser, 1) == before[0] and not discard_shown(browser)
+
+
+def discard_shown(browser):
+    return find(browser, "#discard").is_displayed()
+
+
+@pytest.mark.parametrize(
+    "kept", ["{", "null", "7", '{"0": 3, "x": [], "99": [], "1": [{"text": 7}], "length": []}']
+)
+def test_what_is_kept_wrongly_does_no_harm(browser, tmp_path, kept):
+    make_page(tmp_path, 30)
+    opened(browser, tmp_path)
+    before = find(browser, "#list").text
+    script = "localStorage.setItem('slyther ' + JSON.parse(recording.textContent).id, arguments[0])"
+    browser.execute_script(script, kept)
+    opened(browser, tmp_path)
+    assert find(browser, "#list").text == before and not discard_shown(browser)
+    assert not [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+
+
+def test_a_browser_that_keeps_nothing_says_so(browser, tmp_path):
+    make_page(tmp_path, 30)
+    forbid = "Object.defineProperty(window, 'localStorage', {get() { throw new Error('no'); }})"
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": forbid})
+    opened(browser, tmp_path)
+    edit(browser, 0, "new words")
+    told = "1 edit, this browser cannot keep them: download the transcript."
+    assert find(browser, "#status").text == told
+    browser.execute_script("window.left = !dispatchEvent(new Event('beforeunload', {cancelable: true}))")
+    assert browser.execute_script("return window.left")
+    downloaded(browser, tmp_path, "txt")
+    browser.execute_script("window.left = !dispatchEvent(new Event('beforeunload', {cancelable: true}))")
+    assert not browser.execute_script("return window.left")
+
+
 def test_the_sound_within_plays_and_seeks(browser, tmp_path):
     sound = io.BytesIO()
     writer = OpusWriter(sound, 16_000)

@@ -51,7 +51,9 @@ def page(segments, recording, folder=Path(".")):
 def test_what_is_in_it():
     found = page(PAIR, Recording("calls/talk.wav", 4.5, [0, 100, 7]), Path("calls"))
     assert found.texts["title"] == found.texts["h1"] == "talk.wav"
-    assert found.read("recording") == {
+    about = found.read("recording")
+    assert re.fullmatch("[0-9a-f]{32}", about.pop("id"))
+    assert about == {
         "name": "talk.wav", "stem": "talk", "link": "talk.wav", "seconds": 4.5, "peaks": [0, 100, 7],
     }  # fmt: skip
     first, *others = found.read("transcript")
@@ -60,6 +62,22 @@ def test_what_is_in_it():
     assert [row["speaker"] for row in others] == ["S1", "S2", "S2"]
     assert "speaker" not in page([segment(0, ("a", 1))], Recording("a.wav")).read("transcript")[0]
     assert page([], Recording("a.wav")).read("transcript") == []
+
+
+def test_a_transcript_is_known_again():
+    """By its words, times and speakers, wherever it and the recording lie."""
+
+    def key(segments, name="talk.wav", folder="."):
+        return page(segments, Recording(name, 4.5), Path(folder)).read("recording")["id"]
+
+    assert key(PAIR) == key(PAIR, "calls/other.wav", "out")
+    others = [
+        PAIR[:-1],
+        [{**PAIR[0], "speaker": "S1"}, *PAIR[1:]],
+        [segment(0.1, ("one", 0.5)), *PAIR[1:]],
+        [],
+    ]
+    assert len({key(one) for one in [PAIR, *others]}) == 5
 
 
 def test_it_loads_nothing():

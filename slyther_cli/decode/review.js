@@ -20,7 +20,7 @@
         { text: part, start: from + i * step, end: from + (i + 1) * step, sure }
       ));
     });
-    return { start, end, speaker, begins, words: said };
+    return { start, end, speaker, begins, words: said, original: said, edited: false };
   });
   const colour = (speaker) => `var(--speaker-${speakers.indexOf(speaker) % 8})`;
   const tell = (text) => { $("status").textContent = text; };
@@ -213,23 +213,45 @@
 
   // Corrections
 
-  let edited = 0, unsaved = false;
+  const kept = keptEdits(about.id);
+  let unsaved = false;
 
-  /** Words for `texts`: those that are as before at both ends keep their times, others share what is left. */
-  function retime(segment, texts) {
-    const old = segment.words, most = Math.min(old.length, texts.length);
-    let head = 0, tail = 0;
-    while (head < most && old[head].text === texts[head]) head++;
-    while (tail < most - head && old[old.length - 1 - tail].text === texts[texts.length - 1 - tail]) tail++;
-    const kept = old.length - tail, changed = texts.slice(head, texts.length - tail);
-    const replaced = kept > head;
-    const from = replaced ? old[head].start : head ? old[head - 1].end : segment.start;
-    const to = replaced ? old[kept - 1].end : tail ? old[kept].start : segment.end;
-    const step = Math.max(0, to - from) / changed.length;
-    const fresh = changed.map((text, i) => (
-      { text, start: from + i * step, end: from + (i + 1) * step, sure: null }
-    ));
-    return [...old.slice(0, head), ...fresh, ...old.slice(kept)];
+  function textOf(words) {
+    return words.map((word) => word.text).join(" ");
+  }
+
+  function counted(edits) {
+    return edits.length === 1 ? "1 edit" : `${edits.length} edits`;
+  }
+
+  /** Keeps what is edited in this browser, and says so. */
+  function keepEdits() {
+    const edits = [...segments.entries()].filter(([, segment]) => segment.edited);
+    unsaved = !kept.write(Object.fromEntries(edits.map(([i, { words }]) => [i, words])));
+    $("discard").hidden = !edits.length;
+    const where = unsaved ? "this browser cannot keep them: download the transcript" : "kept in this browser";
+    tell(edits.length ? `${counted(edits)}, ${where}.` : "");
+  }
+
+  function restoreEdits() {
+    const edits = kept.read(segments.length);
+    for (const [i, words] of edits) Object.assign(segments[i], { words, edited: true });
+    $("discard").hidden = !edits.length;
+    if (edits.length) tell(`Restored ${counted(edits)}.`);
+  }
+
+  function discardEdits() {
+    const edits = segments.filter((segment) => segment.edited);
+    if (!confirm("Discard all edits? They cannot be brought back.")) return;
+    for (const segment of edits) {
+      Object.assign(segment, { words: segment.original, edited: false });
+      showWords(segment);
+    }
+    indexWords();
+    update();
+    keepEdits();
+    tell("The transcript is as it was recognised.");
+    list.focus();
   }
 
   function startEdit(segment) {
@@ -252,20 +274,18 @@
   }
 
   function endEdit(segment, text, keep) {
-    const said = text.textContent.split(/\s+/).filter(Boolean);
-    const changed = keep && said.join(" ") !== segment.words.map((word) => word.text).join(" ");
+    const texts = text.textContent.split(/\s+/).filter(Boolean), now = texts.join(" ");
+    const changed = keep && now !== textOf(segment.words);
     for (const name of ["contenteditable", "role", "aria-label"]) text.removeAttribute(name);
     text.onkeydown = null;
     if (changed) {
-      segment.words = retime(segment, said);
-      if (!segment.edited) edited++;
-      segment.edited = unsaved = true;
+      segment.edited = now !== textOf(segment.original);
+      segment.words = segment.edited ? retime(segment, texts) : segment.original;
     }
     showWords(segment);
     indexWords();
     update();
-    const count = edited === 1 ? "1 sentence" : `${edited} sentences`;
-    tell(edited ? `${count} changed; the downloads have the changes, this page does not keep them.` : "");
+    if (changed) keepEdits(); else tell("");
     text.blur();
   }
 
@@ -287,7 +307,7 @@
     for (const { start, end, speaker, begins, words } of segments) {
       parted ||= begins && rows.length > 0;
       if (!words.length) continue;
-      const text = (speaker ? `[${speaker}] ` : "") + words.map((word) => word.text).join(" ");
+      const text = (speaker ? `[${speaker}] ` : "") + textOf(words);
       rows.push({ start, end, text, parted });
       parted = false;
     }
@@ -317,6 +337,7 @@
   document.querySelector(".downloads").addEventListener("click", ({ target }) => {
     if (target.dataset.format) download(target.dataset.format);
   });
+  $("discard").addEventListener("click", discardEdits);
   list.addEventListener("click", (event) => {
     const { target } = event, item = target.closest("li");
     if (!item || target.isContentEditable || !getSelection().isCollapsed) return;
@@ -352,6 +373,7 @@
     actions[event.key]();
   });
 
+  restoreEdits();
   const all = document.createDocumentFragment();
   all.append(...segments.map(showSegment));
   list.append(all);

@@ -1,13 +1,14 @@
 """A page to hear, read and correct a transcript in a browser: one file, without a network.
 
-``review.html`` is the page; ``page.css``, ``review.css`` and ``review.js`` go into it. Words, waveform and
-sound are JSON in script blocks, which the script lays out. Segments are written as they come, the rest at the
-end.
+``review.html`` is the page; ``page.css``, ``review.css``, ``review_edits.js`` and ``review.js`` go into it.
+Words, waveform and sound are JSON in script blocks, which the script lays out. Segments are written as they
+come, the rest at the end.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import os
 from collections.abc import Iterator, Mapping
@@ -38,7 +39,7 @@ class Html(Format):
         self._recording, self._folder, self._language = recording, folder or Path("."), language
         self._parts = pieces(HERE.with_suffix(".html"))
         self._paragraphs = None if plain else Paragraphs(sentences=True)
-        self._separator = "\n"
+        self._separator, self._digest = "\n", hashlib.sha256()
 
     def head(self) -> str:
         return "".join(self._until("segments"))
@@ -54,12 +55,15 @@ class Html(Format):
         if self._paragraphs is not None and self._paragraphs.begins(segment):
             row["begins"] = True
         before, self._separator = self._separator, ",\n"
-        return before + in_script(row)
+        text = in_script(row)
+        self._digest.update(text.encode())
+        return before + text
 
     def tail(self) -> Iterator[str]:
         yield from self._until("recording")
         name, stem = (escaped(text) for text in (self._recording.name, self._stem()))
         about = {
+            "id": self._digest.hexdigest()[:32],  # by which the browser knows the transcript again
             "name": name,
             "stem": stem,
             "link": link(self._recording.source, self._folder),
@@ -86,7 +90,7 @@ class Html(Format):
                 "language": html.escape(self._language),
                 "title": html.escape(escaped(self._recording.name)),
                 "style": style(HERE.with_suffix(".css")),
-                "script": text_of(HERE.with_suffix(".js")),
+                "script": text_of(HERE.with_name("review_edits.js")) + text_of(HERE.with_suffix(".js")),
             }[name]
 
     def _stem(self) -> str:
