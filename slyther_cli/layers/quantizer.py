@@ -114,8 +114,8 @@ class QuantizerTraining(nn.Module):
 
 
 def k_means(x: Tensor, codes: Tensor, steps: int, weight: Tensor | None = None) -> Tensor:
-    """Frames [n, d], and codes to begin with [size, d] -> the codes after so many steps of k-means. ``weight``
-    [n]: how much each frame counts. A code that no frame is nearest to stays where it is."""
+    """Frames [n, d], and codes to begin with [size, d] -> the codes after so many steps of k-means.
+    ``weight`` [n]: how much each frame counts. A code that no frame is nearest to stays where it is."""
     weight = x.new_ones(len(x)) if weight is None else weight
     for _ in range(steps):
         count, total = _sums(x, weight, nearest(x, codes), len(codes))
