@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import documented_events
 import numpy as np
 import pytest
 import soundfile as sf
@@ -14,9 +15,7 @@ import tones
 from speak_tools import tiny_voices
 
 from slyther_cli import app
-from slyther_cli.commands import events, output
-
-ROOT = Path(__file__).parents[1]
+from slyther_cli.commands import output
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +35,12 @@ def lines(capfd, *args):
     app.main([*map(str, args), "--json"])
     found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     for line in found:
-        assert not events.problems(line, args[0]), line
+        assert not documented_events.problems(line, args[0]), line
     return found
 
 
 def names(found):
     return [line["event"] for line in found if line["event"] not in ("progress", "note", "segment")]
-
-
-def test_the_page_is_the_table():
-    assert (ROOT / "docs/events.md").read_text() == events.page(), "run the command at the page's top"
 
 
 def test_a_job(capfd):
@@ -86,17 +81,17 @@ def test_every_error_is_an_event(capfd):
         assert found["event"] == "error" and found["exit_code"] > 0
 
 
-def test_what_the_table_would_find():
+def test_what_the_page_would_find():
     """The check can fail."""
     good = {"schema": 1, "event": "note", "file": "-", "text": "x"}
-    assert not events.problems(good) and not events.problems(good, "separate")
-    assert events.problems(good, "weights")
-    assert events.problems({**good, "schema": 2})
-    assert events.problems({**good, "event": "nothing"})
-    assert events.problems({**good, "more": 1})
-    assert events.problems({**good, "text": 3})
-    assert events.problems({**good, "text": None})
-    assert events.problems({key: good[key] for key in ("schema", "event", "file")})
+    assert not documented_events.problems(good) and not documented_events.problems(good, "separate")
+    assert documented_events.problems(good, "weights")
+    assert documented_events.problems({**good, "schema": 2})
+    assert documented_events.problems({**good, "event": "nothing"})
+    assert documented_events.problems({**good, "more": 1})
+    assert documented_events.problems({**good, "text": 3})
+    assert documented_events.problems({**good, "text": None})
+    assert documented_events.problems({key: good[key] for key in ("schema", "event", "file")})
 
 
 def test_numbers_that_json_does_not_have(capfd):
