@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,73 +28,64 @@ def new_app(**settings: Any) -> typer.Typer:
     )
 
 
-# The panels of the help
-INPUT, OUTPUT, MODEL, SPEED, BATCH = "Input", "Output", "Model", "Memory and speed", "Batch"
+def in_panel(title: str) -> Callable[..., Any]:
+    """``typer.Option``, for the options in one panel of the help."""
+    return functools.partial(typer.Option, rich_help_panel=title)
+
+
+InputOption = in_panel("Input")
+OutputOption = in_panel("Output")
+ModelOption = in_panel("Model")
+SpeedOption = in_panel("Memory and speed")
+BatchOption = in_panel("Batch")
 
 # Batches
 Manifest = Annotated[
     str | None,
-    typer.Option(
+    BatchOption(
         help="Read more inputs from a list: a path a line (- is standard input), or a .tsv or .csv with a "
         "column path.",
         metavar="FILE",
-        rich_help_panel=BATCH,
     ),
 ]
 Shard = Annotated[
     str | None,
-    typer.Option(
-        help="Process only part I of N of the inputs, to share them among machines.",
-        metavar="I/N",
-        rich_help_panel=BATCH,
-    ),
+    BatchOption(help="Process only part I of N of the inputs, to share them among machines.", metavar="I/N"),
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option(
+    BatchOption(
         "--jobs",
         "-j",
         min=1,
         max=1024,
         help="Worker processes, faster for many short recordings; by default 1, on a cluster as many as fit.",
         metavar="N",
-        rich_help_panel=BATCH,
     ),
 ]
 
 Ray = Annotated[
     str | None,
-    typer.Option(
-        help="Run on a Ray cluster: its address, auto, or local for one on this machine.",
-        metavar="ADDRESS",
-        rich_help_panel=BATCH,
+    BatchOption(
+        help="Run on a Ray cluster: its address, auto, or local for one on this machine.", metavar="ADDRESS"
     ),
 ]
 RayGpus = Annotated[
     float | None,
-    typer.Option(
+    BatchOption(
         "--ray-gpus",
         min=0.0,
         max=64.0,
         help="GPUs per worker: 0.25 lets four workers share one; by default 1 where there are GPUs.",
         metavar="SHARE",
-        rich_help_panel=BATCH,
     ),
 ]
 
 # How a command talks
-Json = Annotated[
-    bool,
-    typer.Option(
-        "--json", help="Print events as JSON, one object a line, for programs.", rich_help_panel=OUTPUT
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)]
+Json = Annotated[bool, OutputOption("--json", help="Print events as JSON, one object a line, for programs.")]
+Quiet = Annotated[bool, OutputOption("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[
-    bool,
-    typer.Option(
-        "--verbose", "-v", help="Print the model, device and processing plan.", rich_help_panel=OUTPUT
-    ),
+    bool, OutputOption("--verbose", "-v", help="Print the model, device and processing plan.")
 ]
 
 # What it computes with
@@ -102,12 +94,11 @@ SEPARATOR, RECOGNISER, VOICE = "mamba-tasnet-8k-2spk", "conmamba-ctc-16k-en", "v
 
 
 def _model(default: str, task: str) -> Any:
-    return typer.Option(
+    return ModelOption(
         "--model",
         "-m",
         help=f"Model to use, a name (`slyther models` lists them) or a folder; by default {default}.",
         metavar="NAME|PATH",
-        rich_help_panel=MODEL,
         autocompletion=completing.models(task),
     )
 
@@ -117,41 +108,32 @@ Recogniser = Annotated[str | None, _model(RECOGNISER, "transcribe")]
 Voice = Annotated[str | None, _model(VOICE, "speak")]
 Device = Annotated[
     str,
-    typer.Option(
+    SpeedOption(
         "--device",
         "-d",
         help="Where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N.",
         metavar="DEVICE",
-        rich_help_panel=SPEED,
         autocompletion=completing.devices,
     ),
 ]
-Threads = Annotated[
-    int | None,
-    typer.Option(min=1, max=4096, help="CPU threads; by default one per core.", rich_help_panel=SPEED),
-]
+Threads = Annotated[int | None, SpeedOption(min=1, max=4096, help="CPU threads; by default one per core.")]
 MemoryLimit = Annotated[
     str | None,
-    typer.Option(
+    SpeedOption(
         help="Most working memory, as 1GB; what does not fit goes to a temporary file. By default half of "
         "the free memory.",
         metavar="SIZE",
-        rich_help_panel=SPEED,
     ),
 ]
 WorkDir = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder for temporary files, by default the system's.", metavar="DIR", rich_help_panel=SPEED
-    ),
+    Path | None, SpeedOption(help="Folder for temporary files, by default the system's.", metavar="DIR")
 ]
 JobDir = Annotated[
     Path | None,
-    typer.Option(
+    SpeedOption(
         help="Folder for temporary files, on a disk with room; by default the system's, with --resume "
         "slyther's cache.",
         metavar="DIR",
-        rich_help_panel=SPEED,
     ),
 ]
 
@@ -162,135 +144,101 @@ Inputs = Annotated[
 ]
 Channel = Annotated[
     str,
-    typer.Option(
-        help="Channel to use: mix (the mean of all channels) or a number from 1.",
-        metavar="mix|N",
-        rich_help_panel=INPUT,
-    ),
+    InputOption(help="Channel to use: mix (the mean of all channels) or a number from 1.", metavar="mix|N"),
 ]
 Track = Annotated[
     int | None,
-    typer.Option(
-        min=1,
-        help="Audio track of a video file, from 1 up; by default the first.",
-        metavar="N",
-        rich_help_panel=INPUT,
-    ),
+    InputOption(min=1, help="Audio track of a video file, from 1 up; by default the first.", metavar="N"),
 ]
 Strict = Annotated[
-    bool,
-    typer.Option(
-        "--strict",
-        help="Refuse damaged recordings; by default gaps become silence.",
-        rich_help_panel=INPUT,
-    ),
+    bool, InputOption("--strict", help="Refuse damaged recordings; by default gaps become silence.")
 ]
 Flat = Annotated[
     bool,
-    typer.Option(
-        "--flat",
-        help="Write all results into DIR itself instead of mirroring the folders of INPUTS.",
-        rich_help_panel=OUTPUT,
+    OutputOption(
+        "--flat", help="Write all results into DIR itself instead of mirroring the folders of INPUTS."
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace results that exist.", rich_help_panel=OUTPUT)]
+Force = Annotated[bool, OutputOption("--force", help="Replace results that exist.")]
 SkipExisting = Annotated[
-    bool,
-    typer.Option(
-        "--skip-existing", help="Skip inputs whose results exist, to finish a batch.", rich_help_panel=BATCH
-    ),
+    bool, BatchOption("--skip-existing", help="Skip inputs whose results exist, to finish a batch.")
 ]
 Resume = Annotated[
     bool,
-    typer.Option(
+    BatchOption(
         "--resume",
         help="Keep unfinished work on disk, so that the same command continues after a crash or a kill.",
-        rich_help_panel=BATCH,
     ),
 ]
 Raw = Annotated[
     str | None,
-    typer.Option(
+    InputOption(
         help="Read standard input as samples without a header: 16000, or 48000:2:f32 (types u8 s16 s24 s32 "
         "f32 f64).",
         metavar="RATE[:CHANNELS[:TYPE]]",
-        rich_help_panel=INPUT,
     ),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option(
-        "--dry-run",
-        help="Print what would be done, and the memory and disk it takes; write nothing.",
-        rich_help_panel=BATCH,
+    BatchOption(
+        "--dry-run", help="Print what would be done, and the memory and disk it takes; write nothing."
     ),
 ]
 
 # Sound files
 SoundFormat = Annotated[
     str,
-    typer.Option(
+    OutputOption(
         "--format",
         "-f",
         help="Sound format: wav or flac.",
         metavar="FORMAT",
-        rich_help_panel=OUTPUT,
         autocompletion=completing.of("wav", "flac"),
     ),
 ]
 Subtype = Annotated[
     str,
-    typer.Option(
+    OutputOption(
         help="Bits per sample: 16, 24 or float (wav only).",
         metavar="BITS",
-        rich_help_panel=OUTPUT,
         autocompletion=completing.of("16", "24", "float"),
     ),
 ]
 
 Pronunciations = Annotated[
     str | None,
-    typer.Option(
+    InputOption(
         help="Your pronunciations, for names: a word, two spaces, and phones (W IH1 N) or a respelling "
         "(sequel) a line.",
         metavar="FILE",
-        rich_help_panel=INPUT,
     ),
 ]
 
 # How text is searched
 Decode = Annotated[
     str | None,
-    typer.Option(
+    ModelOption(
         help="Search: greedy (fastest), beam (fewer errors, with a language model), joint (models with a "
         "decoder); by default beam where there is a language model, else greedy.",
         metavar="HOW",
-        rich_help_panel=MODEL,
         autocompletion=completing.of("greedy", "beam", "joint"),
     ),
 ]
 LanguageModel = Annotated[
     str,
-    typer.Option(
-        help="Language model of the beam search: auto (the model's own), none, or a file.",
-        metavar="LM",
-        rich_help_panel=MODEL,
+    ModelOption(
+        help="Language model of the beam search: auto (the model's own), none, or a file.", metavar="LM"
     ),
 ]
 LmWeight = Annotated[
     float | None,
-    typer.Option(
-        min=0.0,
-        help=f"Weight of the language model; by default the model's own ({RECOGNISER}: 1.05).",
-        rich_help_panel=MODEL,
+    ModelOption(
+        min=0.0, help=f"Weight of the language model; by default the model's own ({RECOGNISER}: 1.05)."
     ),
 ]
 WordBonus = Annotated[
     float | None,
-    typer.Option(
-        help=f"Score per word, higher for more words; by default the model's own ({RECOGNISER}: 0).",
-        rich_help_panel=MODEL,
-    ),
+    ModelOption(help=f"Score per word, higher for more words; by default the model's own ({RECOGNISER}: 0)."),
 ]
 BEAM = f"Hypotheses to keep, more is slower; by default the model's own ({RECOGNISER}: 250)."
 

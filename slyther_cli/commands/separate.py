@@ -22,29 +22,24 @@ def separate(
     inputs: opt.Inputs = None,
     channel: opt.Channel = str(SeparateOptions.channel),
     output_dir: Annotated[
-        Path,
-        typer.Option(
-            "--output-dir", "-o", help="Folder for the results.", metavar="DIR", rich_help_panel=opt.OUTPUT
-        ),
+        Path, opt.OutputOption("--output-dir", "-o", help="Folder for the results.", metavar="DIR")
     ] = Path("separated"),
     model: opt.Separator = None,
     speakers: Annotated[
         int | None,
-        typer.Option(
+        opt.ModelOption(
             min=1,
             help="Number of speakers, to pick a model that fits or check --model; by default the model's.",
-            rich_help_panel=opt.MODEL,
         ),
     ] = None,
     format: opt.SoundFormat = SeparateOptions.format,
     subtype: opt.Subtype = SeparateOptions.subtype,
     filename: Annotated[
         str | None,
-        typer.Option(
+        opt.OutputOption(
             help="Names of the results below DIR: {folder} {track} {trackext} {parent} {stem} {ext} {model}; "
             "by default {folder}/{track}_{stem}.{ext}.",
             metavar="TEMPLATE",
-            rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
     flat: opt.Flat = False,
@@ -54,44 +49,36 @@ def separate(
     skip_existing: opt.SkipExisting = False,
     residual: Annotated[
         bool,
-        typer.Option(
-            "--residual",
-            help="Also write the recording minus all stems, as stem 'residual'.",
-            rich_help_panel=opt.OUTPUT,
-        ),
+        opt.OutputOption("--residual", help="Also write the recording minus all stems, as stem 'residual'."),
     ] = False,
     report: Annotated[
         bool,
-        typer.Option(
+        opt.OutputOption(
             "--report",
             help="Also write a page to see and hear whether it worked, as stem 'report': pictures, players, "
             "who speaks when, what is doubtful.",
-            rich_help_panel=opt.OUTPUT,
         ),
     ] = False,
     match_speakers: Annotated[
         bool,
-        typer.Option(
+        opt.ModelOption(
             "--match-speakers",
             help="For people who take turns: move each stretch into the file of its voice. Overlapped speech "
             "stays where it is.",
-            rich_help_panel=opt.MODEL,
         ),
     ] = False,
     highband: Annotated[
         bool,
-        typer.Option(
+        opt.OutputOption(
             help="Give the results what the recording has above the model's band, each its share. Without it "
-            "they end there: at 4 kHz with the default model.",
-            rich_help_panel=opt.OUTPUT,
+            "they end there: at 4 kHz with the default model."
         ),
     ] = SeparateOptions.highband,
     clip: Annotated[
         str,
-        typer.Option(
+        opt.OutputOption(
             help="Peaks beyond full scale: rescale (all stems alike), clamp (cut them off) or none.",
             metavar="MODE",
-            rich_help_panel=opt.OUTPUT,
             autocompletion=completing.of("rescale", "clamp", "none"),
         ),
     ] = SeparateOptions.clip,

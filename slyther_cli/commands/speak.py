@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from slyther_cli.books.book import Book
 
 app = opt.new_app()
-VOICE, SAMPLING = "Voice", "Sampling and speech check"
+VoiceOption = opt.in_panel("Voice")
+SamplingOption = opt.in_panel("Sampling and speech check")
 
 
 @app.command("speak")
@@ -30,166 +31,128 @@ def speak(
     ] = None,
     input_file: Annotated[
         str | None,
-        typer.Option(
+        opt.InputOption(
             "--input",
             "-i",
             help="Read the text from an EPUB, HTML, Markdown or UTF-8 text file, or - for standard input.",
             metavar="FILE",
-            rich_help_panel=opt.INPUT,
         ),
     ] = None,
     output: Annotated[
         str,
-        typer.Option(
+        opt.OutputOption(
             "--output",
             "-o",
             help="Sound file to write, or - for standard output; with --chapters files a folder.",
             metavar="FILE",
-            rich_help_panel=opt.OUTPUT,
         ),
     ] = "speech.wav",
     voice: Annotated[
         str | None,
-        typer.Option(
+        VoiceOption(
             help="Speak in this voice of the model, by default the first that --list-voices names.",
             metavar="NAME",
-            rich_help_panel=VOICE,
             autocompletion=completing.voices,
         ),
     ] = None,
     list_voices: Annotated[
-        bool,
-        typer.Option(
-            "--list-voices", help="List the model's voices and speak nothing.", rich_help_panel=VOICE
-        ),
+        bool, VoiceOption("--list-voices", help="List the model's voices and speak nothing.")
     ] = False,
     prompt: Annotated[
         str | None,
-        typer.Option(
+        VoiceOption(
             help="Speak like this recording, 3 to 10 s of one speaker who agrees; by default the model's own "
             "voice.",
             metavar="AUDIO",
-            rich_help_panel=VOICE,
         ),
     ] = None,
     prompt_text: Annotated[
         str | None,
-        typer.Option(
-            help="What is said in the prompt; by default it is transcribed, with errors.",
-            metavar="TEXT",
-            rich_help_panel=VOICE,
+        VoiceOption(
+            help="What is said in the prompt; by default it is transcribed, with errors.", metavar="TEXT"
         ),
     ] = None,
     lexicon: opt.Pronunciations = None,
     model: opt.Voice = None,
     speed: Annotated[
-        float,
-        typer.Option(help="Speaking rate: 0.5 is half, 2 twice the voice's own.", rich_help_panel=VOICE),
+        float, VoiceOption(help="Speaking rate: 0.5 is half, 2 twice the voice's own.")
     ] = SpeakOptions.speed,
     pause: Annotated[
         float,
-        typer.Option(
-            help="Pauses at commas, sentence and paragraph ends: 0 is none, 2 twice the voice's own.",
-            rich_help_panel=VOICE,
+        VoiceOption(
+            help="Pauses at commas, sentence and paragraph ends: 0 is none, 2 twice the voice's own."
         ),
     ] = SpeakOptions.pause,
     seed: Annotated[
-        int, typer.Option(min=0, help="Random seed: the same gives the same speech.", rich_help_panel=VOICE)
+        int, VoiceOption(min=0, help="Random seed: the same gives the same speech.")
     ] = SpeakOptions.seed,
     temperature: Annotated[
-        float,
-        typer.Option(help="Variation: 0 always takes the most likely sound.", rich_help_panel=SAMPLING),
+        float, SamplingOption(help="Variation: 0 always takes the most likely sound.")
     ] = SpeakOptions.temperature,
     top_k: Annotated[
-        int,
-        typer.Option(help="Sample from this many most likely sounds; 0 is all.", rich_help_panel=SAMPLING),
+        int, SamplingOption(help="Sample from this many most likely sounds; 0 is all.")
     ] = SpeakOptions.top_k,
     top_p: Annotated[
-        float,
-        typer.Option(
-            help="Sample from the most likely sounds that make up this probability.", rich_help_panel=SAMPLING
-        ),
+        float, SamplingOption(help="Sample from the most likely sounds that make up this probability.")
     ] = SpeakOptions.top_p,
     repetition: Annotated[
-        float,
-        typer.Option(
-            help="Most of the last 0.5 s that one sound may fill; 1 is no limit.", rich_help_panel=SAMPLING
-        ),
+        float, SamplingOption(help="Most of the last 0.5 s that one sound may fill; 1 is no limit.")
     ] = SpeakOptions.repetition,
     guard: Annotated[
         str,
-        typer.Option(
+        SamplingOption(
             help="Speech check of every sentence: auto, recogniser (listens), lengths (quick) or none. To "
             "standard output auto lets sound come before its sentence is complete.",
             metavar="HOW",
-            rich_help_panel=SAMPLING,
         ),
     ] = SpeakOptions.guard,
     retries: Annotated[
-        int,
-        typer.Option(
-            help="Tries for a sentence that fails the speech check, after the first.",
-            rich_help_panel=SAMPLING,
-        ),
+        int, SamplingOption(help="Tries for a sentence that fails the speech check, after the first.")
     ] = SpeakOptions.retries,
     chapters: Annotated[
         str,
-        typer.Option(
+        opt.OutputOption(
             help="Chapters of a book: none (one file), marks (one file with marks, and a cue sheet) "
             "or files (one file each).",
             metavar="HOW",
-            rich_help_panel=opt.OUTPUT,
             autocompletion=completing.of(*CHAPTERS),
         ),
     ] = SpeakOptions.chapters,
     subtitles: Annotated[
         str,
-        typer.Option(
+        opt.OutputOption(
             help="Write when each word is said beside the sound: srt, vtt, json; by default none.",
             metavar="FORMATS",
-            rich_help_panel=opt.OUTPUT,
             autocompletion=completing.several_of(*SUBTITLES),
         ),
     ] = "",
     format: Annotated[
         str,
-        typer.Option(
+        opt.OutputOption(
             "--format",
             "-f",
             help="Sound format: wav, flac or m4b (an audiobook, AAC).",
             metavar="FORMAT",
-            rich_help_panel=opt.OUTPUT,
             autocompletion=completing.of("wav", "flac", M4B),
         ),
     ] = SpeakOptions.format,
     subtype: opt.Subtype = SpeakOptions.subtype,
     raw: Annotated[
-        bool,
-        typer.Option(
-            "--output-raw",
-            help="Write 16-bit samples without a header, for a pipe.",
-            rich_help_panel=opt.OUTPUT,
-        ),
+        bool, opt.OutputOption("--output-raw", help="Write 16-bit samples without a header, for a pipe.")
     ] = False,
     raw_as_before: Annotated[bool, typer.Option("--raw", hidden=True)] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the file if it exists.", rich_help_panel=opt.OUTPUT)
-    ] = False,
+    force: Annotated[bool, opt.OutputOption("--force", help="Replace the file if it exists.")] = False,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume",
-            help="Keep finished sentences, so that the same command continues after a stop.",
-            rich_help_panel=opt.OUTPUT,
+        opt.OutputOption(
+            "--resume", help="Keep finished sentences, so that the same command continues after a stop."
         ),
     ] = False,
     device: opt.Device = SpeakOptions.device,
     threads: opt.Threads = None,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Print every sentence.", rich_help_panel=opt.OUTPUT)
-    ] = False,
+    verbose: Annotated[bool, opt.OutputOption("--verbose", "-v", help="Print every sentence.")] = False,
 ) -> None:
     """Speak an English text or book of any length, in one of the model's voices or like a recording.
 

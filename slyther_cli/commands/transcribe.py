@@ -17,7 +17,7 @@ from slyther_cli.errors import UsageError
 from slyther_cli.transcription.options import LayoutOptions, TranscribeOptions
 
 app = opt.new_app()
-SUBTITLES = "Subtitles and segments"
+SubtitleOption = opt.in_panel("Subtitles and segments")
 PARTIAL = 60  # characters of what is being said that are shown on a terminal
 FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
@@ -35,27 +35,25 @@ def transcribe(
     inputs: opt.Inputs = None,
     channel: Annotated[
         str,
-        typer.Option(
+        opt.InputOption(
             help="Channel to use: mix (the mean of all channels), a number from 1, or each (one speaker per "
             "channel).",
             metavar="mix|N|each",
-            rich_help_panel=opt.INPUT,
         ),
     ] = str(TranscribeOptions.channel),
     output_dir: Annotated[
         str | None,
-        typer.Option(
+        opt.OutputOption(
             "--output-dir",
             "--output_dir",
             "-o",
             help="Folder for the results, or - for standard output; by default as said above.",
             metavar="DIR",
-            rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
     format: Annotated[
         str,
-        typer.Option(
+        opt.OutputOption(
             "--format",
             "--output-format",
             "--output_format",
@@ -63,7 +61,6 @@ def transcribe(
             help="Formats: txt, srt, vtt, tsv, json, several (srt,txt) or all of these; html (a page to hear "
             "and correct), md, ctm, rttm, textgrid, eaf.",
             metavar="FORMAT",
-            rich_help_panel=opt.OUTPUT,
             autocompletion=completing.several_of(
                 "txt", "srt", "vtt", "tsv", "json", "all", "html", "md", "ctm", "rttm", "textgrid", "eaf"
             ),
@@ -71,107 +68,88 @@ def transcribe(
     ] = "txt",
     embed: Annotated[
         bool,
-        typer.Option(
+        opt.OutputOption(
             "--embed",
             help="Put the sound into the html page: 11 MB an hour, at most 2 hours. Otherwise the page links "
             "to the recording.",
-            rich_help_panel=opt.OUTPUT,
         ),
     ] = False,
     model: opt.Recogniser = None,
     decode: opt.Decode = None,
     lm: opt.LanguageModel = TranscribeOptions.lm,
     beam: Annotated[
-        int | None,
-        typer.Option("--beam", "--beam_size", min=1, max=10_000, help=opt.BEAM, rich_help_panel=opt.MODEL),
+        int | None, opt.ModelOption("--beam", "--beam_size", min=1, max=10_000, help=opt.BEAM)
     ] = None,
     lm_weight: opt.LmWeight = None,
     word_bonus: opt.WordBonus = None,
     lexicon: opt.Pronunciations = None,
     hotwords: Annotated[
         str | None,
-        typer.Option(
+        opt.ModelOption(
             help="Names and words to expect, separated by commas, also those that the model does not know; "
             "by default none.",
             metavar="WORDS",
-            rich_help_panel=opt.MODEL,
         ),
     ] = None,
     plain: Annotated[
         bool,
-        typer.Option(
+        opt.OutputOption(
             "--plain",
             help="Write words as they are recognised: lower case, no punctuation, numbers in words, no "
             "paragraphs.",
-            rich_help_panel=opt.OUTPUT,
         ),
     ] = False,
     all_words: Annotated[
         bool,
-        typer.Option(
-            "--all-words",
-            help="Keep words from segments that do not sound like speech, such as music.",
-            rich_help_panel=opt.OUTPUT,
+        opt.OutputOption(
+            "--all-words", help="Keep words from segments that do not sound like speech, such as music."
         ),
     ] = False,
     language: Annotated[
-        str | None,
-        typer.Option(
-            help="Spoken language; en, the default, is the only one.",
-            metavar="LANG",
-            rich_help_panel=opt.INPUT,
-        ),
+        str | None, opt.InputOption(help="Spoken language; en, the default, is the only one.", metavar="LANG")
     ] = None,
     max_line_width: Annotated[
         int | None,
-        typer.Option(
+        SubtitleOption(
             "--max-line-width",
             "--max_line_width",
             min=1,
             help="Most characters in a line of srt and vtt, by default 84, and in a line of a segment, by "
             "default 42.",
-            rich_help_panel=SUBTITLES,
         ),
     ] = None,
     max_line_count: Annotated[
         int | None,
-        typer.Option(
+        SubtitleOption(
             "--max-line-count",
             "--max_line_count",
             min=1,
             help="Most lines in a cue of srt and vtt, with --max-line-width, and in a segment; by default 2.",
-            rich_help_panel=SUBTITLES,
         ),
     ] = None,
     max_words_per_line: Annotated[
         int | None,
-        typer.Option(
+        SubtitleOption(
             "--max-words-per-line",
             "--max_words_per_line",
             min=1,
             help="Most words in a cue; by default no limit.",
-            rich_help_panel=SUBTITLES,
         ),
     ] = None,
     highlight_words: Annotated[
         bool,
-        typer.Option(
-            "--highlight-words",
-            help="Underline each word of srt and vtt while it is spoken.",
-            rich_help_panel=SUBTITLES,
-        ),
+        SubtitleOption("--highlight-words", help="Underline each word of srt and vtt while it is spoken."),
     ] = False,
     whisper_highlight: Annotated[
         str | None, typer.Option("--highlight_words", hidden=True, metavar="BOOL")
     ] = None,
     word_times: Annotated[
         str,
-        typer.Option(
+        opt.OutputOption(
             "--word-timestamps",
             "--word_timestamps",
             help="False omits the words' times from json.",
             metavar="BOOL",
-            rich_help_panel=opt.OUTPUT,
         ),
     ] = "True",
     task: Annotated[str, typer.Option(hidden=True)] = "transcribe",
@@ -179,11 +157,10 @@ def transcribe(
     strict: opt.Strict = False,
     filename: Annotated[
         str | None,
-        typer.Option(
+        opt.OutputOption(
             help="Names of the results below DIR: {folder} {track} {trackext} {parent} {ext} {model}; by "
             "default {folder}/{track}.{ext}.",
             metavar="TEMPLATE",
-            rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
     flat: opt.Flat = False,
@@ -195,36 +172,31 @@ def transcribe(
     work_dir: opt.JobDir = None,
     separate: Annotated[
         bool,
-        typer.Option(
-            "--separate",
-            help="Separate two overlapping speakers first, and label who says what.",
-            rich_help_panel=opt.INPUT,
+        opt.InputOption(
+            "--separate", help="Separate two overlapping speakers first, and label who says what."
         ),
     ] = False,
     separate_model: Annotated[
         str | None,
-        typer.Option(
+        opt.ModelOption(
             help=f"Separation model for --separate, by default {opt.SEPARATOR}.",
             metavar="NAME|PATH",
-            rich_help_panel=opt.MODEL,
             autocompletion=completing.models("separate"),
         ),
     ] = None,
     speakers: Annotated[
         str | None,
-        typer.Option(
+        opt.InputOption(
             help="Label who says what, of people who take turns, by their voices: how many, or auto. "
             "By default no labels.",
             metavar="auto|N",
-            rich_help_panel=opt.INPUT,
         ),
     ] = None,
     speaker_names: Annotated[
         str | None,
-        typer.Option(
+        opt.OutputOption(
             help="Names in place of S1, S2, ..., separated by commas; by default those labels.",
             metavar="NAMES",
-            rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
     resume: opt.Resume = False,
