@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Any
+from typing import Any, Self
 
 
 class Bar:
-    """A progress line on the terminal (tqdm), as wide as it is."""
+    """A progress line on the terminal (tqdm), as wide as it is. As a context it is cleared at its end."""
 
     def __init__(self) -> None:
         self._line: Any = None
@@ -48,3 +48,9 @@ class Bar:
             with contextlib.suppress(OSError, ValueError):
                 self._line.close()
         self._line = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.clear()

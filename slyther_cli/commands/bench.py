@@ -20,11 +20,6 @@ app.command("efficiency")(efficiency)
 app.command("transcribe")(transcribe)
 
 
-@app.callback()
-def _bench() -> None:
-    """Measure how fast slyther runs on this machine."""
-
-
 @app.command("scan")
 def scan(
     length: Annotated[int, typer.Option(min=16, max=10_000_000, help="Length in frames.")] = 4000,
@@ -59,8 +54,7 @@ def scan(
         )
         for row in rows
     ]
-    for line in output.table(cells, ("backend", "on", "pass", "Gelem/s", "times reference")):
-        output.data(line)
+    output.print_table(cells, ("backend", "on", "pass", "Gelem/s", "times reference"))
 
 
 @app.command("separate")
@@ -95,8 +89,7 @@ def separate(
     rows = measure(listed(models), parse_seconds(durations), listed(against), runs, threads, tell)
     if not as_json:
         header = ("model", "parameters", "threads", "how", "sound s", "CPU s/s", "peak", "beside idle")
-        for line in output.table([_cells(row) for row in rows if not row["problem"]], header):
-            output.data(line)
+        output.print_table([_cells(row) for row in rows if not row["problem"]], header)
     if all(row["problem"] for row in rows):
         raise typer.Exit(1)
 
@@ -184,8 +177,7 @@ def longform(
             new = _quality(model, chosen_pairs, asked("10,60,600,3600"), windows, threads, tell)
         rows += new
         if not as_json:
-            for line in output.table(*_longform_table(part, [r for r in new if not r.get("problem")])):
-                output.data(line)
+            output.print_table(*_longform_table(part, [r for r in new if not r.get("problem")]))
     if all(row.get("problem") for row in rows):
         raise typer.Exit(1)
 

@@ -100,8 +100,7 @@ def efficiency(
         if as_json:
             output.json_line("bench_efficiency_crossover", task=task.value, what=what, **where_ahead)
     if not as_json and done:
-        for line in output.table(_cells(rows, study.time_key(rows)), _header(rows)):
-            output.data(line)
+        output.print_table(_cells(rows, study.time_key(rows)), _header(rows))
         for what, where_ahead in found.items():
             output.data(_sentence(what, where_ahead))
     if plot is not None and done:

@@ -22,11 +22,6 @@ EXAMPLES, SECONDS = 300, 4.0
 TURNS, TURNS_SECONDS = 40, 95.0
 
 
-@app.callback()
-def _eval() -> None:
-    """Measure the accuracy of a model on data with references."""
-
-
 app.command("transcribe")(transcribe)
 app.command("speak")(speak)
 app.command("codec")(codec)
@@ -168,7 +163,7 @@ def separate(
     if alone or turns:
         so_far = "apart {mean:.1f} dB" if alone else "{mean:.1%} in the wrong stem"
     tell = ExampleReporter(as_json, quiet, "evaluating", "{index}/{examples}, " + so_far)
-    try:
+    with tell.bar:
         if mixtures is not None:
             report = evaluate.evaluate_mixtures(network, mixtures, examples, seed, on_event=tell)
         else:
@@ -184,8 +179,6 @@ def separate(
                 seed=seed,
             )
             report = around | matched | score(network, chosen, mixing, on_event=tell, **matched)
-    finally:
-        tell.bar.clear()
     if as_json:
         output.json_line("summary", task="eval_separate", model=config.name, **report)
         return
@@ -207,8 +200,7 @@ def separate(
             for group, entry in groups.items()
         ]
         head = ("mixtures", "number", "SI-SNR dB", "SI-SNRi dB", "SDR dB", "SDRi dB")
-    for line in output.table(cells, head):
-        output.data(line)
+    output.print_table(cells, head)
 
 
 def _turn_cells(entry: dict[str, Any]) -> tuple[str, ...]:

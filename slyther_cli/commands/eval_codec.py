@@ -53,11 +53,9 @@ def codec(
     if stoi_measure() is None and not quiet:
         output.words("slyther: no STOI: pip install pystoi")
     tell = ExampleReporter(as_json, quiet, "listening", "{index}/{examples}")
-    try:
+    with tell.bar:
         chosen = Examples(manifests=manifest, split=split, count=examples, seconds=seconds, seed=seed)
         report = evaluate_codec(network.eval().to(where), chosen, where, tell)
-    finally:
-        tell.bar.clear()
     if as_json:
         output.json_line("summary", task="eval_codec", model=config.name, **report)
         return
@@ -73,8 +71,7 @@ def codec(
         for row in report["codebooks"]
     ]
     output.note_single([report["examples"]], "example", quiet)
-    for line in output.table(rows, ("codebooks", "kbit/s", "STOI", "MOS", "SI-SNR dB", "mel distance")):
-        output.data(line)
+    output.print_table(rows, ("codebooks", "kbit/s", "STOI", "MOS", "SI-SNR dB", "mel distance"))
     if report["recordings"]:
         output.data(f"the recordings themselves: MOS {_shown(report['recordings'], '.2f')}")
     output.data(

@@ -105,12 +105,10 @@ def diarization(
     tell = ExampleReporter(
         as_json, quiet, "evaluating", "{index}/{examples}, {speakers} speakers: DER {der:.1%}"
     )
-    try:
+    with tell.bar:
         rows = evaluation.evaluate_diarization(
             recognise, pool, numbers, minutes, talks, seed, device=where, on_event=tell
         )
-    finally:
-        tell.bar.clear()
     if as_json:
         output.json_line("summary", task="eval_diarization", true_activity=true_activity, rows=rows)
         return
@@ -127,8 +125,7 @@ def diarization(
         "right number",
         "cpWER %",
     )
-    for line in output.table([_cells(row) for row in rows], header):
-        output.data(line)
+    output.print_table([_cells(row) for row in rows], header)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -173,5 +170,4 @@ def _compare_files(
         for row in rows
     ]
     cells.append(("all", "", *(str(total[kind]) for kind in edits), _percent(total["cpwer"])))
-    for line in output.table(cells, ("session", "speakers true / found", *edits, "cpWER %")):
-        output.data(line)
+    output.print_table(cells, ("session", "speakers true / found", *edits, "cpWER %"))

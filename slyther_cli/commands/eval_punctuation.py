@@ -78,7 +78,7 @@ def punctuation(
     so_far = "{index}/{examples}, F1 of full stops {full_stop:.2f}, commas {comma:.2f}"
     tell = ExampleReporter(as_json, quiet, "evaluating", so_far)
     left_out = 0
-    try:
+    with tell.bar:
         if transcripts is not None:
             rows, left_out = evaluation.score_transcripts(network, pieces, transcripts, seed, tell)
         else:
@@ -90,8 +90,6 @@ def punctuation(
             if not found:
                 raise InputError("the texts have no paragraph that ends as sentences do")
             rows = evaluation.score_texts(network, pieces, reader, found, errors, seed, tell)
-    finally:
-        tell.bar.clear()
     if as_json:
         output.json_line(
             "summary", task="eval_punctuation", model=loaded.name, errors=errors, left_out=left_out, rows=rows
@@ -100,8 +98,7 @@ def punctuation(
     if left_out and not quiet:
         output.words(f"slyther: {left_out} rows are left out: their references are not words and marks alone")
     header = ("of", "number", "precision %", "recall %", "F1 %")
-    for line in output.table([_cells(row) for row in rows], header):
-        output.data(line)
+    output.print_table([_cells(row) for row in rows], header)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

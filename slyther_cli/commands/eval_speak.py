@@ -91,12 +91,10 @@ def speak(
     speaker = scores.Speaker(network, codec, own, Sampling(), seed, where, programs)
     chosen = scores.choose_examples(manifest, split, examples, seed, prompts)
     tell = ExampleReporter(as_json, quiet, "listening", "{index}/{examples} {system}")
-    try:
+    with tell.bar:
         report = scores.evaluate_speech(
             speaker, chosen, recognise, embed, opinion_measure(), names, seed, tell
         )
-    finally:
-        tell.bar.clear()
     if as_json:
         output.json_line("summary", task="eval_speak", model=config.name, systems=report)
         return
@@ -116,5 +114,4 @@ def speak(
     ]
     header = ("system", "sentences", "WER %", "MOS", "CPU s/s", "MB", "words/s", "likeness", "nearer %")
     output.note_single([row["sentences"] for row in report.values()], "sentence", quiet)
-    for line in output.table(cells, header):
-        output.data(line)
+    output.print_table(cells, header)

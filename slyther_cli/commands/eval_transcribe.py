@@ -80,20 +80,17 @@ def transcribe(
         systems.append(Ours(model, device, threads, search))
     systems += [load_peer(name, folder, threads) for name, folder in peers]
     tell = ExampleReporter(as_json, quiet, "evaluating", "{index}/{examples}, {system}: WER {wer:.0f} %")
-    try:
+    with tell.bar:
         rows = evaluation.evaluate_recognition(
             systems, manifest, split, evaluation.MINUTES if by_length else (0,), examples, seed, on_event=tell
         )
-    finally:
-        tell.bar.clear()
     if as_json:
         output.json_line("summary", task="eval_transcribe", rows=rows)
         return
     header = ("speech", "joined", "system", "items", "words", "WER %", "CER %", "CPU s/s", "memory", "more")
     output.note_single([row["items"] for row in rows], "recording", quiet)
     width = len(header) - (len(systems) == 1)
-    for line in output.table([_cells(row)[:width] for row in rows], header[:width]):
-        output.data(line)
+    output.print_table([_cells(row)[:width] for row in rows], header[:width])
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

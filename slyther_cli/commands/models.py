@@ -39,8 +39,7 @@ def models(
         )
         for row in rows
     ]
-    for line in output.table(cells, header):
-        output.data(line)
+    output.print_table(cells, header)
 
 
 def _rows() -> list[dict[str, Any]]:

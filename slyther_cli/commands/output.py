@@ -148,6 +148,12 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> Iterable[str]
         yield "  ".join(cells).rstrip()
 
 
+def print_table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
+    """:func:`table` on stdout."""
+    for line in table(rows, header):
+        data(line)
+
+
 def interval(value: float, low: float | None, high: float | None, form: str = ".1f") -> str:
     """ "37.3 [34.7, 39.9]", or the value alone where its interval is unknown."""
     bounds = "" if low is None else f" [{low:{form}}, {high:{form}}]"

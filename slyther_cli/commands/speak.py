@@ -191,14 +191,12 @@ def speak(
     source = "text" if text is not None else input_file or "-"
     book = text if text is not None else _read(input_file or "-")
     tell = _Reporter(as_json, quiet, verbose)
-    try:
+    with tell.bar:
         tell.loading()
         from slyther_cli.synthesis.job import speak as run
 
         options = opt.taken(SpeakOptions, locals(), replace=force)
         run(book, output, model, source=source, on_event=tell, **options)
-    finally:
-        tell.bar.clear()
 
 
 def _list_voices(model: str | None, as_json: bool) -> None:

@@ -9,10 +9,5 @@ from slyther_cli.commands.study_mutual_information import mutual_information
 app = new_app(help="Repeat the papers' studies on your own models.")
 
 
-@app.callback()
-def _study() -> None:
-    """Repeat the papers' studies on your own models."""
-
-
 app.command("mutual-information")(mutual_information)
 app.command("length")(length)

@@ -112,10 +112,8 @@ def length(
     tell = ExampleReporter(
         as_json, quiet, "hearing", "{index}/{examples} of set {set}, {system}: WER {wer:.0f} %"
     )
-    try:
+    with tell.bar:
         rows = study.measure(systems, made, seed, tell)
-    finally:
-        tell.bar.clear()
     for row in rows:
         if as_json:
             output.json_line("length", decode=decode, **row)
@@ -124,8 +122,7 @@ def length(
         names = [system.name for system in systems]
         cells = [_cells(name, [row for row in rows if row["system"] == name]) for name in names]
         output.note_single([row["items"] for row in rows], "recording", quiet)
-        for line in output.table(cells, header):
-            output.data(line)
+        output.print_table(cells, header)
     if plot is not None:
         places = {one.name: i for i, one in enumerate(made)}
         lines = {

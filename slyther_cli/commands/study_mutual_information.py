@@ -89,10 +89,8 @@ def mutual_information(
         elif not quiet and output.can_draw(sys.stderr):
             bar.draw("estimating", done / of, f" {done}/{of}")
 
-    try:
+    with bar:
         rows, found = study.measure(network, manifest, split, c, show_progress)
-    finally:
-        bar.clear()
     for row in rows:
         if as_json:
             output.json_line("mutual_information", model=about.name, split=split, **row)
@@ -100,8 +98,7 @@ def mutual_information(
         output.json_line("mutual_information_pattern", model=about.name, **found)
     else:
         header = ("layer", "nats", "95 %", "shuffled", *(f"seed {i}" for i in range(seeds)))
-        for line in output.table([_cells(row) for row in rows], header):
-            output.data(line)
+        output.print_table([_cells(row) for row in rows], header)
         output.data(_sentence(found))
     if plot is not None:
         lines = {

@@ -21,11 +21,6 @@ from slyther_cli.commands.train_synthesize import synthesize
 app = new_app(help="Train models on your own speech.")
 
 
-@app.callback()
-def _train() -> None:
-    """Train models on your own speech."""
-
-
 app.command("synthesize")(synthesize)
 app.command("align")(align)
 app.command("lm")(train_lm)

@@ -43,10 +43,8 @@ def align(
         elif not quiet and output.can_draw(sys.stderr):
             bar.draw("aligning", event["done"] / event["of"], f" {event['done']} of {event['of']}")
 
-    try:
+    with bar:
         counts = align_manifests(manifests, out, PhoneAligner(), tell)
-    finally:
-        bar.clear()
     if as_json:
         output.json_line("summary", task="train_align", manifest=str(out), **counts)
         return

@@ -55,10 +55,8 @@ def manifest(
         if not quiet and not as_json and count % EVERY == 0 and output.can_draw(sys.stderr):
             bar.draw("reading", None, f" {count:,} utterances")
 
-    try:
+    with bar:
         counts = write_manifest(corpus, folder, out, tell)
-    finally:
-        bar.clear()
     if as_json:
         output.json_line("summary", task="train_manifest", manifest=str(out), **counts)
         return

@@ -57,10 +57,8 @@ def synthesize(
             share = min(1.0, event["hours"] / event["of"])
             bar.draw("speaking", share, f" {event['hours']:.2f} h, {event['utterances']} utterances")
 
-    try:
+    with bar:
         manifest = run(texts, folder, Plan(names, hours, seed, vary, rate, format), workers, tell)
-    finally:
-        bar.clear()
     if as_json:
         output.json_line("summary", task="train_synthesize", manifest=str(manifest))
     else:
