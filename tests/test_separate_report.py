@@ -239,6 +239,7 @@ def test_what_was_moved_is_shown():
     assert "moved" in page.text
     shape = next(a for t, a in page.elements if t == "svg" and a["aria-label"] == "where: moved")
     assert shape["viewbox"].endswith(" 10")
+    assert "put into one" in page_of(np.stack((ANN, BOB)), gathered=[(4.0, 6.0)]).text
 
 
 def test_who_speaks_and_how_much_leaks():

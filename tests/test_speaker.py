@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from slyther_cli.app import main
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, UsageError
-from slyther_cli.longform import identity
+from slyther_cli.longform.pieces import parted_at_overlap
 from slyther_cli.longform.reunited import reunited
 from slyther_cli.models.speaker import SpeakerNet, SpeakerNetConfig
 from slyther_cli.research.training.speaker import (
@@ -214,7 +214,7 @@ def test_overlap_is_a_piece_of_its_own_and_stays():
     active = np.zeros((2, 300), bool)
     active[0, 10:120], active[1, 100:200] = True, True  # 20 frames of both
     active[0, 197:280] = True  # 3 frames of both: a seam
-    cut, overlap = identity.parted_at_overlap(active, np.array([[0, 300]]))
+    cut, overlap = parted_at_overlap(active, np.array([[0, 300]]))
     assert cut.tolist() == [[0, 100], [100, 120], [120, 300]]
     assert overlap.tolist() == [False, True, False]
     stems = np.random.default_rng(0).standard_normal((2, 16000)).astype(np.float32)  # both all the time

@@ -60,13 +60,12 @@ def separate(
         ),
     ] = False,
     match_speakers: Annotated[
-        bool,
+        bool | None,
         opt.ModelOption(
-            "--match-speakers",
             help="For people who take turns: move each stretch into the file of its voice. Overlapped speech "
-            "stays where it is.",
+            "stays where it is. On by default with the default model, but for live sound."
         ),
-    ] = False,
+    ] = None,
     highband: Annotated[
         bool,
         opt.OutputOption(

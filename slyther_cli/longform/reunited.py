@@ -1,18 +1,20 @@
 """Two stems whose voices keep their sides: what a separator gives is kept until its end, then given again,
-and the stretches that lie in the wrong stem (``identity``) are exchanged. Where both speak at once, what the
-separator gave stays as it is.
+and the pieces that lie in the wrong stem (``identity``) are exchanged. Where one voice sounds in both stems,
+both go into the stem of that voice. Where two speak at once, what the separator gave stays as it is.
 
-    blocks of stems -> spool, powers of frames -> embeddings of the pieces -> what to exchange -> blocks
+    blocks of stems -> spool, powers of frames -> pieces -> embeddings -> what goes where -> blocks
 
 A second pass over what was computed, not a second computation. It depends on the stems alone: a resumed job
-that gives the same stems gives the same result. Memory: what ``identity`` takes, and a spool that goes to an
-unnamed file when it is larger than ``IN_MEMORY``.
+that gives the same stems gives the same result, and the stems sum to what they summed to. Memory: what
+``pieces`` and ``identity`` take, and a spool that goes to an unnamed file when it is larger than
+``IN_MEMORY``.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -20,6 +22,17 @@ import numpy as np
 
 from slyther_cli.errors import OutputError
 from slyther_cli.longform import identity
+from slyther_cli.longform.pieces import (
+    BELOW_LOUD_DB,
+    CLEAR_DB,
+    FRAME_SECONDS,
+    Bools,
+    Places,
+    Powers,
+    pauses,
+    pieces,
+    short_pieces,
+)
 
 Embed = Callable[[np.ndarray], np.ndarray]
 """Samples [time] at the stems' rate -> a vector of length 1."""
@@ -27,28 +40,50 @@ Embed = Callable[[np.ndarray], np.ndarray]
 IN_MEMORY = 64 << 20  # bytes
 BLOCK = 1 << 16  # samples
 LONGEST = 6.0  # seconds of a piece that are listened to
+SHORTEST = 0.2  # seconds of one voice that are listened to at all
 FADE = 0.005  # seconds in which two stems change sides
+OVERLAPPED = 0.12  # of what is heard: people who take turns have less overlap
+TRUSTED = 10  # times the evidence is needed against a separator that has much overlap to go by
+ONE = 0.5  # correlation of two stems that hold one voice in a piece
+AUDIBLE_DB = 24.0  # below the voice: leakage that is worth a word
+AS_IS, EXCHANGED = (1.0, 0.0), (0.0, 1.0)  # of each stem, what goes into file 0; the rest goes into file 1
 
 
 class Found(NamedTuple):
-    """``spans``: samples that were exchanged, from and to. ``voices``: None where too little is said."""
+    """``spans``: samples whose voice was put into the other file, from and to. ``gathered``: those of one
+    voice that was heard in both files and is now in one. ``voices``: None where too little is said.
+    ``turns``: there is little overlap."""
 
     spans: list[tuple[int, int]]
+    gathered: list[tuple[int, int]]
     voices: identity.Voices | None
     pieces: int
+    turns: bool = True
 
     def notes(self, rate: int) -> list[str]:
         """What the user should know, a sentence each."""
-        if self.voices is not None and self.voices.one:
+        if self.turns and self.voices is not None and self.voices.one:
             return [
-                "the recording seems to hold one voice only: its stretches stay in the files where they are"
+                "the recording seems to hold one voice only, or two that are too much alike: its stretches "
+                "stay in the files where they are"
             ]
-        if not self.spans:
-            return []
-        seconds = sum(end - start for start, end in self.spans) / rate
+        said = (
+            (self.spans, "were put into the other file, by their voices"),
+            (self.gathered, "in which one voice was heard in both files were put into one"),
+        )
         return [
-            f"{seconds:.0f} s in {len(self.spans)} stretches were put into the other file, by their voices"
+            f"{sum(end - start for start, end in spans) / rate:.0f} s in {len(spans)} stretches {what}"
+            for spans, what in said
+            if spans
         ]
+
+
+class Plan(NamedTuple):
+    """``edges`` [changes]: the samples from which on other ``shares`` [changes + 1, 2] of both stems go into
+    file 0."""
+
+    edges: np.ndarray
+    shares: np.ndarray
 
 
 def reunited(
@@ -64,16 +99,16 @@ def reunited(
     spool cannot be written.
     """
     with tempfile.SpooledTemporaryFile(IN_MEMORY, dir=None if folder is None else str(folder)) as spool:
-        power = _kept(stems, spool, round(identity.FRAME_SECONDS * rate))
-        found = _found(spool, power, rate, embed)
+        powers = _kept(stems, spool, round(FRAME_SECONDS * rate))
+        found, plan = _found(spool, powers, rate, embed)
         if on_found:
             on_found(found)
-        yield from _exchanged(spool, found.spans, round(FADE * rate))
+        yield from _given(spool, plan, round(FADE * rate))
 
 
-def _kept(stems: Iterator[np.ndarray], spool: IO[bytes], frame: int) -> np.ndarray:
-    """Write the stems, return the mean powers of their frames [2, frames]; the last may be shorter."""
-    powers, rest = [], np.zeros((2, 0), np.float32)
+def _kept(stems: Iterator[np.ndarray], spool: IO[bytes], frame: int) -> Powers:
+    """Write the stems, return the powers of their frames; the last frame may be shorter."""
+    kept, rest = [], np.zeros((2, 0), np.float32)
     for block in stems:
         try:
             spool.write(np.ascontiguousarray(block.T, np.float32).tobytes())
@@ -81,11 +116,17 @@ def _kept(stems: Iterator[np.ndarray], spool: IO[bytes], frame: int) -> np.ndarr
             raise OutputError(f"what was separated cannot be kept: {error.strerror or error}") from None
         rest = np.concatenate((rest, block), 1)
         whole = rest.shape[1] // frame * frame
-        powers.append(np.square(rest[:, :whole].reshape(2, -1, frame), dtype=np.float32).mean(2))
+        kept.append(_products(rest[:, :whole].reshape(2, -1, frame)))
         rest = rest[:, whole:]
     if rest.shape[1]:
-        powers.append(np.square(rest).mean(1, keepdims=True))
-    return np.concatenate(powers, 1) if powers else rest
+        kept.append(_products(rest[:, np.newaxis]))
+    means = np.concatenate(kept, 1) if kept else np.zeros((3, 0), np.float32)
+    return Powers(means[:2], means[2])
+
+
+def _products(frames: np.ndarray) -> np.ndarray:
+    """Samples [2, frames, n] -> the means of the squares of each stem and of their product [3, frames]."""
+    return np.stack([(a * b).mean(1, dtype=np.float32) for a, b in (frames[[0, 0]], frames[[1, 1]], frames)])
 
 
 def _read(spool: IO[bytes], start: int, end: int) -> np.ndarray:
@@ -94,49 +135,97 @@ def _read(spool: IO[bytes], start: int, end: int) -> np.ndarray:
     return np.frombuffer(spool.read(8 * (end - start)), np.float32).reshape(-1, 2).T
 
 
-def _found(spool: IO[bytes], power: np.ndarray, rate: int, embed: Embed) -> Found:
-    active = identity.activity(power)
-    cut, overlap = identity.parted_at_overlap(active, identity.pieces(active, power))
-    clear = identity.clear(power)
-    seconds = identity.speech_seconds(clear, cut)
-    leaks = overlap & identity.one_leaks(power, cut)
-    overlap &= ~leaks
-    seconds[leaks, np.argmin(seconds[leaks], 1)] = 0.0  # what leaks is no voice of its own
-    frame = round(identity.FRAME_SECONDS * rate)
-    most = round(LONGEST / identity.FRAME_SECONDS)
-    silent: np.ndarray | None = None
-    rows: list[list[np.ndarray | None]] = []
-    for (start, end), said in zip(cut.tolist(), seconds, strict=True):
-        rows.append([None, None])
-        for stem in np.flatnonzero(said >= identity.SHORTEST):
-            frames = start + np.flatnonzero(clear[stem, start:end])[:most]
-            samples = _read(spool, frame * int(frames[0]), frame * (int(frames[-1]) + 1))[stem]
-            voiced = np.repeat(clear[stem, frames[0] : frames[-1] + 1], frame)[: len(samples)]
-            rows[-1][stem] = embed(samples[voiced])
-            silent = np.zeros_like(rows[-1][stem])
-    if silent is None:
-        return Found([], None, len(cut))
-    voices = identity.two_voices(
-        np.stack([[silent if x is None else x for x in row] for row in rows]), seconds
-    )
+def _found(spool: IO[bytes], powers: Powers, rate: int, embed: Embed) -> tuple[Found, Plan]:
+    cut, overlap = pieces(powers)
+    frame, heard = round(FRAME_SECONDS * rate), powers.heard()
+    within = np.repeat(overlap, cut[:, 1] - cut[:, 0])
+    turns = bool((within & heard).sum() <= OVERLAPPED * heard.sum())
+    listener = _Listener(spool, powers, frame, embed)
+    seconds, embeddings = listener.embedded(cut, overlap)
+    voices = None if embeddings is None else identity.two_voices(embeddings, seconds)
     if voices is None or voices.one:
-        return Found([], voices, len(cut))
-    evidence = np.where(overlap, 0.0, voices.evidence)
-    spans = identity.spans(cut, identity.exchanged(evidence) & ~overlap)
-    return Found([(frame * start, frame * end) for start, end in spans], voices, len(cut))
+        found = Found([], [], voices, len(cut), turns)
+        return found, Plan(np.zeros(0, np.int64), np.array([AS_IS]))
+    cut, overlap = short_pieces(powers, cut, overlap)
+    seconds, embeddings = listener.embedded(cut, overlap)
+    evidence = np.zeros(len(cut)) if embeddings is None else voices.evidence_of(embeddings, seconds)
+    louder = powers.louder(cut)
+    pause = np.where(overlap | np.pad(overlap, (1, 0))[:-1], np.inf, pauses(heard, cut))
+    stay = identity.STAY * (1 if turns else TRUSTED)
+    swap = identity.exchanged(evidence, stay, louder=louder, pause=pause, fixed=overlap)
+    one = ~overlap & (powers.correlation(cut) > ONE) & turns
+    shares = np.where(swap[:, None], EXCHANGED, AS_IS)
+    shares[one] = (louder[one] == swap[one])[:, None]  # all into the file of its voice
+    changes = 1 + np.flatnonzero((shares[1:] != shares[:-1]).any(1))
+    plan = Plan(frame * cut[changes, 0], shares[np.append(0, changes)])
+    aloud = one & powers.leaks(cut, AUDIBLE_DB)
+    return Found(_spans(cut, swap, frame), _spans(cut, aloud, frame), voices, len(cut), turns), plan
 
 
-def _exchanged(spool: IO[bytes], spans: list[tuple[int, int]], fade: int) -> Iterator[np.ndarray]:
-    """All of the spool; inside of ``spans`` the stems have changed sides, with a ramp of ``fade`` samples."""
-    at = 0
-    ramps = np.array([edge for span in spans for edge in span])
+@dataclass
+class _Listener:
+    """Embeds pieces of the spool's stems, each once."""
+
+    spool: IO[bytes]
+    powers: Powers
+    frame: int
+    embed: Embed
+    known: dict[tuple[int, int, int], tuple[float, np.ndarray] | None] = field(default_factory=dict)
+
+    def embedded(self, cut: Places, overlap: Bools) -> tuple[np.ndarray, np.ndarray | None]:
+        """The seconds of clear speech of each piece's stems [pieces, 2] and their embeddings [pieces, 2,
+        dim], of the recording under the louder stem where one speaks alone, of each stem where both do; 0 s
+        where they are too short. Embeddings are None where nothing is said."""
+        clear, louder = self.powers.clear(), self.powers.louder(cut)
+        alone = self.powers.heard(CLEAR_DB), self.powers.heard(BELOW_LOUD_DB)
+        seconds, out = np.zeros((len(cut), 2)), None
+        for i, (start, end) in enumerate(cut.tolist()):
+            for stem in (0, 1) if overlap[i] else (int(louder[i]),):
+                place = start, end, stem
+                if place not in self.known:
+                    said, least = ([clear[stem]], identity.SHORTEST) if overlap[i] else (alone, SHORTEST)
+                    self.known[place] = self._heard(start, end, said, least, stem if overlap[i] else None)
+                if (found := self.known[place]) is not None:
+                    seconds[i, stem], embedding = found
+                    out = np.zeros((len(cut), 2, len(embedding))) if out is None else out
+                    out[i, stem] = embedding
+        return seconds, out
+
+    def _heard(
+        self, start: int, end: int, said: Sequence[Bools], least: float, stem: int | None
+    ) -> tuple[float, np.ndarray] | None:
+        """The seconds and the embedding of frames ``start`` to ``end`` where the first of ``said`` that holds
+        so many seconds has speech; ``stem``: None is both together."""
+        for frames in said:
+            inside = start + np.flatnonzero(frames[start:end])[: round(LONGEST / FRAME_SECONDS)]
+            if FRAME_SECONDS * len(inside) >= least:
+                first, last = int(inside[0]), int(inside[-1]) + 1
+                samples = _read(self.spool, self.frame * first, self.frame * last)
+                voiced = np.repeat(frames[first:last], self.frame)[: samples.shape[1]]
+                voice = samples.sum(0) if stem is None else samples[stem]
+                return FRAME_SECONDS * len(inside), self.embed(voice[voiced])
+        return None
+
+
+def _spans(cut: Places, which: Bools, frame: int) -> list[tuple[int, int]]:
+    """The samples of these pieces, from and to, neighbours joined."""
+    edges = np.diff(which.astype(np.int8), prepend=0, append=0)
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1) - 1
+    return [
+        (frame * a, frame * b) for a, b in zip(cut[starts, 0].tolist(), cut[ends, 1].tolist(), strict=True)
+    ]
+
+
+def _given(spool: IO[bytes], plan: Plan, fade: int) -> Iterator[np.ndarray]:
+    """All of the spool, mixed by the plan, with a ramp of ``fade`` samples where its shares change."""
+    at, shares = 0, plan.shares.astype(np.float32)
     while (block := _read(spool, at, at + BLOCK)).shape[1]:
         where = np.arange(at, at + block.shape[1])
-        passed = np.searchsorted(ramps, where, "right")
-        share = (passed % 2).astype(np.float32)
-        if fade and len(ramps):
-            since = where - ramps[np.maximum(passed - 1, 0)]
-            new = np.clip((since + 1) / (fade + 1), 0, 1).astype(np.float32)
-            share = np.where(passed > 0, new * share + (1 - new) * (1 - share), share)
-        yield block * (1 - share) + block[::-1] * share
+        passed = np.searchsorted(plan.edges, where, "right")
+        first = shares[passed].T
+        if fade and len(plan.edges):
+            before = np.maximum(passed - 1, 0)
+            new = np.clip((where - plan.edges[before] + 1) / (fade + 1), 0, 1).astype(np.float32)
+            first = np.where(passed > 0, new * first + (1 - new) * shares[before].T, first)
+        yield np.stack(((first * block).sum(0), ((1 - first) * block).sum(0)))
         at += block.shape[1]

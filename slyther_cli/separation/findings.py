@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from slyther_cli.longform.identity import BELOW_LOUD_DB, BELOW_OTHER_DB, LOUD, NOTHING_DB
+from slyther_cli.longform.pieces import BELOW_LOUD_DB, BELOW_OTHER_DB, LOUD, NOTHING_DB
 from slyther_cli.separation.balance import EMPTY
 from slyther_cli.separation.overview import Overview
 

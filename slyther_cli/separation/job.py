@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "mamba-tasnet-8k-2spk"
 LIVE_MODEL = "mamba-tasnet-8k-2spk-causal"
+MATCHED = "mamba-tasnet-8k-2spk"  # whose stems are matched with their speakers unless one says otherwise
 DEFAULT_OUTPUT_DIR = "separated"
 
 Event = dict[str, Any]
@@ -98,6 +99,12 @@ class Separation(Batch):
 
     options: SeparateOptions
     model: Any = None
+
+    @property
+    def matches(self) -> bool:
+        """Whether stretches are put into the file of their voice."""
+        asked = self.options.match_speakers
+        return self.config.name == MATCHED if asked is None else asked
 
     def outputs(self, source: Input) -> Outputs:
         o = self.options
@@ -206,12 +213,13 @@ class Separation(Batch):
             stems = separate_whole(self.model, heard, plan, progress, job=job)
             stack.callback(getattr(stems, "close", lambda: None))
             stems = map(heard.undo, stems)
-            if o.match_speakers:
+            if self.matches:
 
                 def on_found(found: Found) -> None:
                     notes.extend(found.notes(reader.rate))
                     if report is not None:
                         report.moved = [(a / reader.rate, b / reader.rate) for a, b in found.spans]
+                        report.gathered = [(a / reader.rate, b / reader.rate) for a, b in found.gathered]
 
                 stems = self._matched(stems, reader.rate, on_found)
             blocks = at_source_rate(stems, reader)
@@ -259,7 +267,7 @@ class Separation(Batch):
 
     def _balance_notes(self, balance: Balance) -> list[str]:
         note = balance.note()
-        if note and not self.options.match_speakers and self.output_dir and count_speakers(self.config) == 2:
+        if note and not self.matches and self.output_dir and count_speakers(self.config) == 2:
             note += " (--match-speakers moves each stretch into the file of its voice)"
         return [note] if note else []
 

@@ -22,7 +22,8 @@ class SeparateOptions(BatchOptions):
     ``report``        also write a page to see and hear whether it worked, as stem "report". Not for live
                       sound.
     ``match_speakers``  of two stems, move each stretch to the file of its voice, as a speaker network hears
-                      it; overlapped speech stays where it is (``longform.reunited``). Not for live sound.
+                      it; overlapped speech stays where it is (``longform.reunited``). None: with the default
+                      model. Not for live sound.
     """
 
     filename: str = "{folder}/{track}_{stem}.{ext}"
@@ -33,7 +34,7 @@ class SeparateOptions(BatchOptions):
     clip: str = field(default="rescale", metadata=SHAPES)
     highband: bool = field(default=True, metadata=SHAPES)
     report: bool = False
-    match_speakers: bool = field(default=False, metadata=SHAPES)
+    match_speakers: bool | None = field(default=None, metadata=SHAPES)
 
     def check(self) -> None:
         from slyther_cli.audio.writer import CLIPS, subtype_of

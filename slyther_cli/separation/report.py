@@ -44,6 +44,7 @@ class Report:
     options: dict[str, Any]
     overview: Overview
     moved: Sequence[tuple[float, float]] = ()
+    gathered: Sequence[tuple[float, float]] = ()
 
     @property
     def name(self) -> str:
@@ -186,8 +187,9 @@ def _timeline(report: Report, findings: Findings) -> str:
     marked: list[tuple[str, Sequence[tuple[float, float]], str]] = [
         ("in two files", findings.doubtful, "var(--doubt)")
     ]
-    if report.moved:
-        marked.append(("moved", report.moved, "var(--dim)"))
+    for what, moved in (("moved", report.moved), ("put into one", report.gathered)):
+        if moved:
+            marked.append((what, moved, "var(--dim)"))
     for name, spans, colour in marked:
         path = drawing.bars(drawing.covered(spans, width, column), 10)
         lanes.append(_lane(name, colour, _svg(width, 10, [("full", path)], f"where: {name}")))
