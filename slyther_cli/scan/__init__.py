@@ -10,17 +10,19 @@ The backend is chosen by device, best first; ``SLYTHER_SCAN=reference|cpu|triton
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from slyther_cli.errors import DeviceError
-from slyther_cli.scan import cpu, reference
+from slyther_cli.scan import cpu
 from slyther_cli.scan.inputs import ScanInputs, require
 
 _override: str | None = None
@@ -90,17 +92,7 @@ def selective_scan(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     inputs.check()
     u = inputs.u
     backend = live_backend(u.device, u.dtype) if u.numel() else "reference"
-    if backend == "cpu":
-        return cpu.selective_scan(inputs)
-    if backend == "triton":
-        from slyther_cli.scan import triton_scan
-
-        return triton_scan.selective_scan(inputs)
-    if backend == "mamba_ssm":
-        from slyther_cli.scan import mamba_ssm
-
-        return mamba_ssm.selective_scan(inputs)
-    return reference.selective_scan(inputs)
+    return _module(backend).selective_scan(inputs)
 
 
 def causal_conv(
@@ -129,25 +121,19 @@ def causal_conv(
     require("causal_conv", "bias", bias, (dim,))
     require("causal_conv", "initial_state", initial_state, (batch, width - 1, dim))
     backend = conv_backend(x.device, x.dtype, width) if x.numel() else "reference"
-    args = (x, weight, bias, initial_state, reverse, silu)
-    if backend == "cpu":
-        y = cpu.causal_conv(*args)
-    elif backend == "triton":
-        from slyther_cli.scan import triton_scan
-
-        y = triton_scan.causal_conv(*args)
-    elif backend == "mamba_ssm":
-        from slyther_cli.scan import mamba_ssm
-
-        y = mamba_ssm.causal_conv(*args)
-    else:
-        y = reference.causal_conv(*args)
+    y = _module(backend).causal_conv(x, weight, bias, initial_state, reverse, silu)
     tail = x[:, : width - 1].flip(1) if reverse else x[:, max(0, length - width + 1) :]
     if tail.shape[1] < width - 1:  # a segment shorter than the window: what it lacks is older
         past = initial_state
         past = x.new_zeros(batch, width - 1, dim) if past is None else past.to(x.dtype)
         tail = torch.cat([past, tail], 1)[:, -(width - 1) :]
     return y, tail.clone()  # not a view, which would keep the whole segment in memory
+
+
+@lru_cache
+def _module(backend: str) -> Any:
+    """Where a backend's ``selective_scan`` and ``causal_conv`` are; imported when it is first used."""
+    return importlib.import_module(f"slyther_cli.scan.{'triton_scan' if backend == 'triton' else backend}")
 
 
 def _device_kinds(backend: str) -> tuple[str, ...]:
