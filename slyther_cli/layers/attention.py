@@ -128,6 +128,13 @@ def length_mask(lengths: Tensor | None, frames: int) -> Tensor | None:
     return (torch.arange(frames, device=lengths.device) < lengths[:, None])[:, None, None]
 
 
+def valid_frames(lengths: Tensor | None, frames: int) -> Tensor | None:
+    """[batch, frames, 1], the same."""
+    if lengths is None:
+        return None
+    return (torch.arange(frames, device=lengths.device) < lengths[:, None]).unsqueeze(-1)
+
+
 class TransformerEncoderLayer(nn.Module):
     """x += self-attention(LN(x)); x += FFN(LN(x)). [batch, n, d] -> the same."""
 

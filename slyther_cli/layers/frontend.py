@@ -11,7 +11,7 @@ An output frame sees a few mel frames around it, so a recording streams through 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -82,17 +82,21 @@ class ConvBlock(nn.Module):
         return _reflected(x, 1, self.pad, first, False)
 
 
+Blocks = Sequence[tuple[int, int, int, bool]]
+"""(channels, kernel, stride, residual) of each block."""
+BLOCKS: Blocks = ((64, 3, 2, False), (32, 3, 2, False))
+
+
 class ConvFrontend(nn.Module):
     """Mel frames [batch, frames, n_mels] -> [batch, ceil(frames / 4), width] at strides of 2 and 2.
 
-    ``blocks``: (channels, kernel, stride, residual) of each block. A feature is ``band * channels +
-    channel``.
+    A feature is ``band * channels + channel``.
     """
 
     def __init__(
         self,
         n_mels: int = 80,
-        blocks: Iterable[tuple[int, int, int, bool]] = ((64, 3, 2, False), (32, 3, 2, False)),
+        blocks: Blocks = BLOCKS,
         dropout: float = 0.1,
     ):
         super().__init__()

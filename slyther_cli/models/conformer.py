@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from slyther_cli.layers.attention import length_mask
+from slyther_cli.layers.attention import length_mask, valid_frames
 from slyther_cli.layers.convolution import ConvolutionModule, Norm
 from slyther_cli.layers.relative import RelativeAttention, distance_table
-from slyther_cli.models.conmamba import ConMamba, ffn_module, valid_frames
+from slyther_cli.models.conmamba import ConMamba, ffn_module
 
 
 @dataclass(frozen=True)

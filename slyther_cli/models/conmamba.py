@@ -32,9 +32,10 @@ from slyther_cli.layers.attention import (
     TransformerDecoder,
     TransformerState,
     inverse_frequencies,
+    valid_frames,
 )
 from slyther_cli.layers.convolution import ConvolutionModule, Named, Norm
-from slyther_cli.layers.frontend import ConvFrontend
+from slyther_cli.layers.frontend import BLOCKS, Blocks, ConvFrontend
 from slyther_cli.layers.mamba import BiMamba, Mamba, MambaState
 
 
@@ -249,9 +250,8 @@ class ConMambaNet(nn.Module):
     def __init__(self, c: ConMambaConfig, features: int, encoder: nn.Module):
         super().__init__()
         d = c.d_model
-        self.positional_encoding = (
-            nn.Module()
-        )  # the published encoder throws its values away; kept for its name
+        # the published encoder throws its values away; kept for its name
+        self.positional_encoding = nn.Module()
         self.positional_encoding.register_buffer("inv_freq", inverse_frequencies(d))
         self.positional_encoding_decoder = Sinusoid(d, c.max_positions)
         entering = [Named(w=nn.Linear(features, d)), nn.Dropout(c.dropout)]
@@ -291,6 +291,7 @@ class ConMamba(nn.Module):
     the rest."""
 
     make_encoder: ClassVar[type[nn.Module]] = ConMambaEncoder  # Conformer has another
+    front_blocks: ClassVar[Blocks] = BLOCKS  # Speech-Mamba has others
     takes_whole: ClassVar[bool] = False
     """Whether its encoder needs a recording at once."""
     attends: ClassVar[bool] = False
@@ -301,11 +302,15 @@ class ConMamba(nn.Module):
         c = self.config = config
         self.fbank = Fbank(c.n_mels, c.n_fft, c.window, c.hop, c.sample_rate, c.causal)
         self.normalize = InputNormalization(c.n_mels)
-        self.frontend = ConvFrontend(c.n_mels, dropout=c.dropout)
-        self.transformer = ConMambaNet(c, self.frontend.width, self.make_encoder(c))
+        self.frontend = ConvFrontend(c.n_mels, self.front_blocks, c.dropout)
+        self.transformer = self.make_network(self.frontend.width)
         if c.decoder != "none":
             self.seq_lin = Named(w=nn.Linear(c.d_model, c.vocab))
         self.ctc_lin = Named(w=nn.Linear(c.d_model, c.vocab))
+
+    def make_network(self, features: int) -> Any:
+        """What stands between the front end, of so many ``features``, and the heads."""
+        return ConMambaNet(self.config, features, self.make_encoder(self.config))
 
     @property
     def has_decoder(self) -> bool:
@@ -370,13 +375,6 @@ class ConMamba(nn.Module):
 def ffn_module(d: int, width: int, dropout: float, activation: type[nn.Module] = nn.GELU) -> nn.Sequential:
     ffn = FeedForward(d, width, dropout, activation)
     return nn.Sequential(nn.LayerNorm(d), ffn, nn.Dropout(dropout))
-
-
-def valid_frames(lengths: Tensor | None, frames: int) -> Tensor | None:
-    """[batch, frames, 1]"""
-    if lengths is None:
-        return None
-    return (torch.arange(frames, device=lengths.device) < lengths[:, None]).unsqueeze(-1)
 
 
 def _taken(x: Tensor, order: Tensor) -> Tensor:

@@ -24,11 +24,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slyther_cli.layers.attention import length_mask
+from slyther_cli.layers.attention import length_mask, valid_frames
 from slyther_cli.layers.convolution import ConvolutionModule, Named
 from slyther_cli.layers.ext_bimamba import ExtBiMamba
 from slyther_cli.layers.mamba import Mamba
-from slyther_cli.models.conmamba import ffn_module, valid_frames
+from slyther_cli.models.conmamba import ffn_module
 
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))  # kernel, stride
 LAYERS = ("transformer", "conbimamba", "transbimamba")

@@ -27,14 +27,13 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from slyther_cli.audio.features import Fbank, InputNormalization
 from slyther_cli.layers.attention import KeyValues, MultiheadAttention, Sinusoid, length_mask
 from slyther_cli.layers.convolution import Named, Norm
-from slyther_cli.layers.frontend import ConvFrontend
+from slyther_cli.layers.frontend import Blocks
 from slyther_cli.layers.mamba import Mamba, MambaState
 from slyther_cli.models.conmamba import ConMamba
 
-FRONT_BLOCKS = ((64, 5, 2, False), (64, 5, 2, False), (64, 1, 1, True))
+FRONT_BLOCKS: Blocks = ((64, 5, 2, False), (64, 5, 2, False), (64, 1, 1, True))
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class SpeechMambaConfig:
     sample_rate: int = 16000
 
     causal: ClassVar[bool] = False
+    decoder: ClassVar[str] = "mamba"
 
 
 class MambaBlock(nn.Module):
@@ -161,11 +161,19 @@ class Decoder(nn.Module):
         self.layers: Any = nn.ModuleList(DecoderLayer(c) for _ in range(c.n_decoder_layers))
         self.norm = Norm(c.d_model, 1e-6)
 
-    def start(self, memory: Tensor, lengths: Tensor | None) -> SpeechMambaState:
+    def forward(self, x: Tensor, memory: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """All tokens at once, for training. ``lengths`` [batch]: frames of each memory in a padded batch."""
+        return self.step(x, self.start(memory, lengths))[0]
+
+    def start(self, memory: Tensor | Iterable[Tensor], lengths: Tensor | None = None) -> SpeechMambaState:
+        """The state before the first token; ``memory`` [batch, frames, d], or its pieces in order of time."""
+        if not isinstance(memory, Tensor):
+            memory = torch.cat(list(memory), 1)
         seen = tuple(layer.multihead_attn.keys_values(memory) for layer in self.layers)
         return SpeechMambaState(0, (None,) * len(self.layers), seen, length_mask(lengths, memory.shape[1]))
 
     def step(self, x: Tensor, state: SpeechMambaState) -> tuple[Tensor, SpeechMambaState]:
+        """The next n tokens, n >= 1."""
         after = []
         for layer, own, memory in zip(self.layers, state.own, state.memory, strict=True):
             x, own = layer.step(x, own, memory, state.mask)
@@ -201,56 +209,12 @@ class SpeechMambaNet(nn.Module):
         return x * math.sqrt(x.shape[-1]) + self.positional_encoding(position, tokens.shape[1])
 
 
-class SpeechMamba(nn.Module):
+class SpeechMamba(ConMamba):
     """Features [batch, frames, n_mels] -> CTC logits [batch, frames / 4, vocab]. The methods are those of
     ``ConMamba``."""
 
-    takes_whole, attends, has_decoder = False, True, True
+    front_blocks = FRONT_BLOCKS
+    attends = True
 
-    def __init__(self, config: SpeechMambaConfig):
-        super().__init__()
-        c = self.config = config
-        self.fbank = Fbank(c.n_mels, c.n_fft, c.window, c.hop, c.sample_rate)
-        self.normalize = InputNormalization(c.n_mels)
-        self.frontend = ConvFrontend(c.n_mels, FRONT_BLOCKS, c.dropout)
-        self.transformer = SpeechMambaNet(c, self.frontend.width)
-        self.seq_lin, self.ctc_lin = (Named(w=nn.Linear(c.d_model, c.vocab)) for _ in range(2))
-
-    def frames(self, samples: int) -> int:
-        """Encoder frames of a recording."""
-        return int(self.frontend.frames(self.fbank.frames(samples)))
-
-    def features(self, samples: Tensor) -> Tensor:
-        """[batch, n] in [-1, 1] -> normalised features [batch, frames, n_mels]."""
-        return self.normalize(self.fbank(samples))
-
-    def encode(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Features, ``lengths`` [batch] of them each if they differ -> memory [batch, frames / 4, d]."""
-        x = self.transformer.enter(self.frontend(features, lengths))
-        return self.transformer.encoder(x, None if lengths is None else self.frontend.frames(lengths))
-
-    def ctc(self, memory: Tensor) -> Tensor:
-        return self.ctc_lin.w(memory)
-
-    def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
-        return self.ctc(self.encode(features, lengths))
-
-    def decode(self, tokens: Tensor, memory: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Teacher-forced: tokens [batch, n], from bos on -> the logits of what follows each of them [batch,
-        n, vocab]."""
-        return self.step(tokens, self.transformer.decoder.start(memory, lengths))[0]
-
-    def start(self, memory: Tensor | Iterable[Tensor]) -> SpeechMambaState:
-        """The decoder's state before the first token; memory [batch, frames, d], or its pieces in order of
-        time."""
-        if not isinstance(memory, Tensor):
-            memory = torch.cat(list(memory), 1)
-        return self.transformer.decoder.start(memory, None)
-
-    def step(self, tokens: Tensor, state: SpeechMambaState) -> tuple[Tensor, SpeechMambaState]:
-        """The next tokens [batch, n] -> logits [batch, n, vocab], what ``decode`` would give, and the state
-        after them."""
-        x, state = self.transformer.decoder.step(self.transformer.embed(tokens, state.position), state)
-        return self.seq_lin.w(x), state
-
-    start_from_s4d = ConMamba.start_from_s4d
+    def make_network(self, features: int) -> SpeechMambaNet:
+        return SpeechMambaNet(self.config, features)
