@@ -117,6 +117,24 @@ def resolve(name_or_path: str | os.PathLike[str], task: str | None = None) -> Pa
     raise ModelError(unknown_message(text, [*_made_for(task), *published], bool(published)))
 
 
+def new_folder(dest: str | os.PathLike[str] | None, name: str | None, default: str) -> tuple[Path, str]:
+    """The folder of an imported model, by default ``NAME`` in the cache, and its name, by default that of
+    ``dest``, else ``default``.
+
+    Raises ModelError: no model can be called so, something is in the folder's place.
+    """
+    if name is None:
+        name = Path(dest).name if dest is not None else default
+    if not NAME.fullmatch(name):
+        raise ModelError(f"{shorten(name)!r} is no model name: use letters, digits, '.', '_' and '-'")
+    if dest is None and any(name == n for n, _, kind in available() if kind == "shipped"):
+        raise ModelError(f"{name} is the name of a model that comes with slyther: import under another name")
+    folder = Path(dest) if dest is not None else cache_dir() / name
+    if folder.exists():
+        raise ModelError(f"{folder} exists already: remove it, or import under another name")
+    return folder, name
+
+
 def unknown_message(name: str, known: list[str], published: bool = True) -> str:
     """One line for a name that nothing answers to: close matches, or all names, and the pull command where
     some of them are ``published``."""

@@ -12,13 +12,14 @@ import math
 import pickletools
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from slyther_cli.checkpoints import layout, places, store
-from slyther_cli.checkpoints.config import NAME, shorten
+from slyther_cli.checkpoints.config import shorten
 from slyther_cli.checkpoints.places import SPEECHBRAIN_FILES
 from slyther_cli.errors import ModelError
 
@@ -57,15 +58,7 @@ def import_folder(
     """
     src = Path(src)
     folder = find_checkpoint(src)
-    if name is None:
-        name = Path(dest).name if dest is not None else _default_name(folder)
-    if not NAME.fullmatch(name):
-        raise ModelError(f"{shorten(name)!r} is no model name: use letters, digits, '.', '_' and '-'")
-    if dest is None and any(name == n for n, _, kind in places.available() if kind == "shipped"):
-        raise ModelError(f"{name} is the name of a model that comes with slyther: import under another name")
-    dest = Path(dest) if dest is not None else places.cache_dir() / name
-    if dest.exists():
-        raise ModelError(f"{dest} exists already: remove it, or import under another name")
+    dest, name = places.new_folder(dest, name, _default_name(folder))
     tensors: dict[str, torch.Tensor] = {}
     for file in SPEECHBRAIN_FILES:
         stem = file.removesuffix(".ckpt")
@@ -86,20 +79,7 @@ def find_checkpoint(src: Path) -> Path:
 
     Raises ModelError: none, or several of which none says how good it is.
     """
-    try:
-        if not src.is_dir():
-            raise ModelError(f"no such folder: {shorten(src, 200)}")
-        if any((src / f).is_file() for f in SPEECHBRAIN_FILES):
-            return src
-        found = [
-            p for d in (src / "save", src) for p in sorted(d.glob("CKPT+*")) if (p / "masknet.ckpt").is_file()
-        ]
-    except OSError as e:
-        raise ModelError(f"cannot read {shorten(src, 200)}: {e.strerror or e}") from e
-    if not found:
-        raise ModelError(
-            f"{shorten(src, 200)} is no SpeechBrain separation checkpoint: no {', '.join(SPEECHBRAIN_FILES)}"
-        )
+    found = list_checkpoints(src, SPEECHBRAIN_FILES, "masknet.ckpt", "separation")
     if len(found) == 1:
         return found[0]
     scored = [(loss, p) for p in found if (loss := _yaml_number(p / "CKPT.yaml", "si-snr")) is not None]
@@ -108,6 +88,22 @@ def find_checkpoint(src: Path) -> Path:
             f"{shorten(src, 200)} holds {len(found)} checkpoints, none with its si-snr: name one of them"
         )
     return min(scored, key=lambda item: item[0])[1]
+
+
+def list_checkpoints(src: Path, files: Sequence[str], needed: str, kind: str) -> list[Path]:
+    """``src`` alone, if it has one of ``files``; else the checkpoints in a run folder that have the file
+    ``needed``. Raises ModelError: none, which is then no ``kind`` checkpoint."""
+    try:
+        if not src.is_dir():
+            raise ModelError(f"no such folder: {shorten(src, 200)}")
+        if any((src / f).is_file() for f in files):
+            return [src]
+        found = [p for d in (src / "save", src) for p in sorted(d.glob("CKPT+*")) if (p / needed).is_file()]
+    except OSError as e:
+        raise ModelError(f"cannot read {shorten(src, 200)}: {e.strerror or e}") from e
+    if not found:
+        raise ModelError(f"{shorten(src, 200)} is no SpeechBrain {kind} checkpoint: no {', '.join(files)}")
+    return found
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from slyther_cli.checkpoints import places, speechbrain, store
-from slyther_cli.checkpoints.config import NAME, shorten
+from slyther_cli.checkpoints.config import shorten
 from slyther_cli.checkpoints.layout import Shapes, _shape
 from slyther_cli.decode.tokens import LONGEST_FILE, SentencePieceTokenizer
 from slyther_cli.errors import ModelError
@@ -53,15 +53,7 @@ def import_folder(
     ``dest`` cannot be written.
     """
     folder = find_checkpoint(Path(src))
-    if name is None:
-        name = Path(dest).name if dest is not None else speechbrain._default_name(folder)
-    if not NAME.fullmatch(name):
-        raise ModelError(f"{shorten(name)!r} is no model name: use letters, digits, '.', '_' and '-'")
-    if dest is None and any(name == n for n, _, kind in places.available() if kind == "shipped"):
-        raise ModelError(f"{name} is the name of a model that comes with slyther: import under another name")
-    dest = Path(dest) if dest is not None else places.cache_dir() / name
-    if dest.exists():
-        raise ModelError(f"{dest} exists already: remove it, or import under another name")
+    dest, name = places.new_folder(dest, name, speechbrain._default_name(folder))
     tensors = rename(speechbrain.read_checkpoint(folder / MODEL_FILE))
     tensors |= read_normalizer(folder)
     tokens = read_tokenizer(tokenizer or find_tokenizer(folder))
@@ -121,18 +113,7 @@ def find_checkpoint(src: Path) -> Path:
 
     Raises ModelError: none, or several of which none says how good it is.
     """
-    try:
-        if not src.is_dir():
-            raise ModelError(f"no such folder: {shorten(src, 200)}")
-        if (src / MODEL_FILE).is_file():
-            return src
-        found = [
-            p for d in (src / "save", src) for p in sorted(d.glob("CKPT+*")) if (p / MODEL_FILE).is_file()
-        ]
-    except OSError as e:
-        raise ModelError(f"cannot read {shorten(src, 200)}: {e.strerror or e}") from e
-    if not found:
-        raise ModelError(f"{shorten(src, 200)} is no SpeechBrain recognition checkpoint: no {MODEL_FILE}")
+    found = speechbrain.list_checkpoints(src, (MODEL_FILE,), MODEL_FILE, "recognition")
     if len(found) == 1:
         return found[0]
     for key, sign in (("ACC", 1), ("WER", -1)):
