@@ -10,11 +10,11 @@ import torch
 
 from slyther_cli.app import main
 from slyther_cli.errors import UsageError
-from slyther_cli.layers.quantizer import QuantizerTraining
 from slyther_cli.models.codec import SeanetCodec, SeanetCodecConfig
 from slyther_cli.research.training.codec import read_config
 from slyther_cli.research.training.codec_start import start_from_blocks
 from slyther_cli.research.training.losses import si_snr
+from slyther_cli.research.training.quantizer import QuantizerTraining
 from slyther_cli.research.training.spectral import MelDistance, mel_filters
 
 SMALL = {"n_filters": 8, "dimension": 24, "ratios": [4, 4, 2], "n_codebooks": 3, "codebook_size": 32}

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from slyther_cli.errors import UsageError
-from slyther_cli.layers.quantizer import QUIET, QuantizerTraining
 from slyther_cli.models.codec import Codec, HarmonicCodec, SeanetCodec
 from slyther_cli.research.training.adversarial import Discriminators, balanced
 from slyther_cli.research.training.codec_start import start_from_blocks
@@ -25,6 +24,7 @@ from slyther_cli.research.training.loader import BatchLoader
 from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.losses import si_snr
 from slyther_cli.research.training.pitch import pitch_codebook, teach
+from slyther_cli.research.training.quantizer import QUIET, QuantizerTraining
 from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
 from slyther_cli.research.training.spectral import MelDistance
 from slyther_cli.research.training.workers import run

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from slyther_cli.errors import UsageError
 from slyther_cli.layers.pitch import HIGHEST, LOWEST, MIDDLE, N_CLASSES, PitchTracker, classes, octaves
-from slyther_cli.layers.quantizer import KMEANS, k_means
+from slyther_cli.research.training.quantizer import KMEANS, k_means
 
 AGREE = 0.03
 SPEEDS = (0.7, 0.8, 0.9, 1.0, 1.0, 1.1, 1.25, 1.4)
