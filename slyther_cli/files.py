@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
@@ -35,6 +36,12 @@ def reason(error: BaseException) -> str:
     if getattr(error, "errno", None) == errno.ENOSPC:
         return "no space left on the disk"
     return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slyther_cli.decode import annotations, formats, subtitles, transcript
-from slyther_cli.decode.formats import FORMATS, render
+from slyther_cli.decode.formats import FORMATS, chosen_formats, render
 from slyther_cli.decode.subtitles import timestamp
-from slyther_cli.decode.transcript import TranscriptWriter, chosen_formats, transcript_paths
+from slyther_cli.decode.transcript import TranscriptWriter
 from slyther_cli.errors import OutputError, UsageError
 
 
@@ -202,6 +202,11 @@ def test_timestamps_read_back(milliseconds):
 # ---- files ------------------------------------------------------------------------------------
 
 
+def named(folder, stem, names):
+    """Format -> its file, as whisper names them."""
+    return {name: folder / f"{stem}.{name}" for name in chosen_formats(names)}
+
+
 def write(paths, segments=PLAIN, **options):
     with TranscriptWriter(paths, **options) as writer:
         for one in segments:
@@ -210,11 +215,10 @@ def write(paths, segments=PLAIN, **options):
 
 
 def test_all_formats_under_whispers_names(tmp_path):
-    paths = transcript_paths(tmp_path / "new" / "out", "/in/talk.part1.wav", ["all"])
+    paths = named(tmp_path / "new" / "out", "talk.part1", ["all"])
     write(paths)
     found = {path.name: path.read_bytes().decode() for path in (tmp_path / "new" / "out").iterdir()}
     assert found == {f"talk.part1.{name}": GOLDEN_PLAIN[name] for name in FORMATS}
-    assert transcript_paths("o", "-", ["srt"])["srt"].name == "-.srt"
     assert chosen_formats(["json", "all", "txt"]) == ["json", "txt", "vtt", "srt", "tsv"]
     with pytest.raises(UsageError, match="'ass' is not known"):
         chosen_formats(["ass"])
@@ -223,7 +227,7 @@ def test_all_formats_under_whispers_names(tmp_path):
 def test_nothing_appears_before_commit_or_after_a_failure(tmp_path):
     old = tmp_path / "a.srt"
     old.write_text("old")
-    paths = transcript_paths(tmp_path, "a.wav", ["srt", "json"])
+    paths = named(tmp_path, "a", ["srt", "json"])
     with TranscriptWriter(paths) as writer:
         writer.write(PLAIN[0])
         assert not (tmp_path / "a.json").exists() and old.read_text() == "old"
@@ -238,7 +242,7 @@ def test_nothing_appears_before_commit_or_after_a_failure(tmp_path):
 
 
 def test_renaming_fails_halfway(tmp_path, monkeypatch):
-    paths = transcript_paths(tmp_path, "a.wav", ["txt", "srt"])
+    paths = named(tmp_path, "a", ["txt", "srt"])
     replace = os.replace
 
     def failing(source, target):
@@ -259,7 +263,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(transcript, "make_format", lambda *_, **__: Full())
     with pytest.raises(OutputError, match=r"a.txt cannot be written: no space left on the disk"):
-        write(transcript_paths(tmp_path, "a.wav", ["txt"]))
+        write(named(tmp_path, "a", ["txt"]))
     assert os.listdir(tmp_path) == []
 
 
@@ -281,7 +285,7 @@ def test_memory_does_not_grow_with_the_transcript(tmp_path, monkeypatch):
     for module in (subtitles, annotations):
         monkeypatch.setattr(module, "WAITING", 2**16)
     ours = tracemalloc.Filter(True, "*/slyther_cli/decode/*", all_frames=True)
-    paths = transcript_paths(tmp_path, "a.wav", ["all", *formats.MORE])
+    paths = named(tmp_path, "a", ["all", *formats.MORE])
     with TranscriptWriter(paths, max_line_width=20) as writer:
         for _ in range(300):
             writer.write(WORDS[0])

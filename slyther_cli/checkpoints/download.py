@@ -115,11 +115,6 @@ def git_blob_sha1(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _usable(folder: Path) -> bool:
     """Whether a finished model lies there. Values are checked when it is loaded."""
     if not folder.is_dir():
@@ -255,7 +250,8 @@ def _fetch(url: str, file: PinnedFile, dest: Path, progress: Progress | None) ->
         raise ModelError(f"cannot download {what}: the connection ended after {count} of {length} bytes")
     if file.exact and count != file.size:
         raise ModelError(f"{what} is {count} bytes, expected {file.size}: not used")
-    if (file.sha1 and git_blob_sha1(dest) != file.sha1) or (file.sha256 and _sha256(dest) != file.sha256):
+    other = file.sha1 and git_blob_sha1(dest) != file.sha1
+    if other or (file.sha256 and files.sha256(dest) != file.sha256):
         raise ModelError(f"{what} is not the published file (its checksum differs): not used")
 
 

@@ -8,7 +8,6 @@ normalisation (Salimans and Kingma 2016: w = g v / |v|) is resolved here, once.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from slyther_cli import files
 from slyther_cli.checkpoints import layout, places, store
 from slyther_cli.checkpoints.config import NAME, shorten
 from slyther_cli.checkpoints.speechbrain import MAX_BYTES, read_checkpoint
@@ -59,7 +59,7 @@ def import_file(
         raise ModelError(f"{src.name} is not EnCodec 24 kHz: {shorten(error, 200)}") from None
     model = store.build(declared, src.name)
     model.load_state_dict({key: value.to(torch.float32) for key, value in tensors.items()})
-    digest = _sha256(src)
+    digest = files.sha256(src)
     words = "the official file" if digest == OFFICIAL_SHA256 else f"sha256 {digest}"
     meta.setdefault("source", f"imported from {src.name}, {words}")
     return store.save(dest, model, name=name, architecture=ARCHITECTURE, config=config, task="codec", **meta)
@@ -107,8 +107,3 @@ def _read(src: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{src.name} is damaged or cannot be read: {shorten(error, 120)}") from None
     return read_checkpoint(src)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

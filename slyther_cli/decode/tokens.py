@@ -136,14 +136,6 @@ class CharTokenizer(_Base):
         self._ids = {c: i for i, c in enumerate(characters, len(controls))}
         self._ends = ends
 
-    @classmethod
-    def from_text(cls, lines: Iterable[str], case: str = "lower") -> CharTokenizer:
-        """The alphabet of a training text, normalised: space first, then by code point."""
-        seen: set[str] = {" "}
-        for line in lines:
-            seen.update(normalise(line, case))
-        return cls(sorted(seen), case)
-
     def encode(self, text: str) -> list[int]:
         try:
             return [self._ids[c] for c in text]

@@ -5,27 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
-from slyther_cli.decode.formats import chosen_formats, make_format
+from slyther_cli.decode.formats import make_format
 from slyther_cli.decode.subtitles import Format
 from slyther_cli.errors import OutputError, UsageError, escaped
 from slyther_cli.files import make_folders, put_in_place, reason
 
 
-def transcript_paths(folder: str | os.PathLike[str], source: str, names: Iterable[str]) -> dict[str, Path]:
-    """Whisper's names: ``<input stem>.<format>`` in the output folder, by format. The stem is the file name
-    without its last extension ("talk.part1.wav": "talk.part1.srt"; "-": "-.srt")."""
-    stem = os.path.splitext(os.path.basename(source))[0]
-    return {name: Path(folder) / f"{stem}.{name}" for name in chosen_formats(names)}
-
-
 class TranscriptWriter:
     """The transcript of one recording, in several formats side by side: all appear together, or none.
 
-    ``paths``: one output file for each format name (see :func:`transcript_paths`); missing folders are made.
+    ``paths``: one output file for each format name; missing folders are made.
     ``part``: the beginning of the temporary names, for a job that goes on after a kill: what the killed run
     left behind under them is replaced. ``options``: see :func:`slyther_cli.decode.formats.make_format`.
 

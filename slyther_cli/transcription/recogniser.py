@@ -6,7 +6,6 @@ blocks of samples -> audio.level -> longform.encode_whole -> CTC log-probabiliti
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from slyther_cli import files
 from slyther_cli.audio.discover import shown
 from slyther_cli.audio.level import SPEECH_DB, Running, at_level, heard_by
 from slyther_cli.checkpoints import store
@@ -146,10 +146,7 @@ class Recogniser:
     @cached_property
     def lm_digest(self) -> str | None:
         """SHA-256 of the language model's file, if there is one."""
-        if self.lm_path is None:
-            return None
-        with open(self.lm_path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return None if self.lm_path is None else files.sha256(self.lm_path)
 
     def plan(self, samples: int, **options: Any) -> Plan:
         """See ``longform.recognition.plan_recognition``."""
