@@ -1,12 +1,12 @@
 """Stems onto disk, block by block; whole or not at all."""
 
+import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
@@ -231,8 +231,17 @@ class StemGroup:
             return Flac(file, self._temporary[-1], self.rate, self.subtype, self.metadata)
         return Wav(file, self.rate, self.subtype, self.frames, self.metadata)
 
-    def _guarding(self, path: Path) -> "_Guard":
-        return _Guard(self, path)
+    @contextlib.contextmanager
+    def _guarding(self, path: Path) -> Iterator[None]:
+        """Whatever goes wrong inside: remove everything; a failing disk becomes one OutputError."""
+        try:
+            yield
+        except BaseException as error:
+            failed = self._failure(path, error)
+            self.abort()
+            if isinstance(error, OSError):
+                raise failed from None
+            raise
 
     def _failure(self, path: Path, error: BaseException) -> OutputError:
         return OutputError(f"{shown(path)} cannot be written: {_reason(path, error)}")
@@ -250,26 +259,6 @@ class StemWriter(StemGroup):
         if stems.ndim != 1:
             raise ValueError(f"expected a block of shape (n,), not {stems.shape}")
         super().write(stems[np.newaxis])
-
-
-class _Guard:
-    """Whatever goes wrong inside: remove everything; a failing disk becomes one OutputError."""
-
-    def __init__(self, group: StemGroup, path: Path) -> None:
-        self._group, self._path = group, path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            return
-        failed = self._group._failure(self._path, error)
-        self._group.abort()
-        if isinstance(error, OSError):
-            raise failed from None
 
 
 def subtype_of(format: str, bits: str) -> str:
