@@ -20,7 +20,7 @@ import numpy as np
 from slyther_cli.decode.ctc import LogProbs, checked
 from slyther_cli.decode.hypotheses import NEVER, add
 from slyther_cli.decode.lexicon import Lexicon
-from slyther_cli.decode.native_beam import _native, _words
+from slyther_cli.decode.native_beam import CompiledSearch, _native, _words
 from slyther_cli.decode.ngram import NGram
 from slyther_cli.decode.phones import PHONES, PhoneTokenizer
 from slyther_cli.decode.tokens import BLANK
@@ -117,14 +117,13 @@ def lexicon_beam(lexicon: Lexicon, lm: NGram, options: LexiconOptions) -> Lexico
     return LexiconBeam(lexicon, lm, options)
 
 
-class LexiconBeam:
+class LexiconBeam(CompiledSearch):
     """The compiled search (native/lexicon.cpp)."""
 
     def __init__(self, lexicon: Lexicon, lm: NGram, options: LexiconOptions) -> None:
-        self.max_delay, self.score, self._options, self._finished = options.max_delay, 0.0, options, False
         tree, words = _compiled(lexicon, lm)
         o = options
-        self._beam = _native.LexiconBeam(
+        search = _native.LexiconBeam(
             tree,
             words,
             beam=o.beam,
@@ -135,23 +134,7 @@ class LexiconBeam:
             lm_pause=-1 if o.lm_pause is None else o.lm_pause,
             max_delay=o.max_delay,
         )
-
-    def push(self, log_probs: LogProbs) -> list[Token]:
-        """Tokens that became final within log_probs [n, vocab]."""
-        if self._finished:
-            raise ValueError("push after flush")
-        found = self._options.adjusted(log_probs, PHONE_UNITS)
-        return [Token(*row) for row in self._beam.feed(np.ascontiguousarray(found))]
-
-    def partial(self) -> list[Token]:
-        """The best hypothesis beyond the tokens already given out, without a word that is not over."""
-        return [Token(*row) for row in self._beam.partial()]
-
-    def flush(self) -> list[Token]:
-        """The rest of the best hypothesis whose last word is over. The decoder is used up."""
-        tokens, self.score = self._beam.finish()
-        self._finished = True
-        return [Token(*row) for row in tokens]
+        super().__init__(search, lambda log_probs: o.adjusted(log_probs, PHONE_UNITS), o.max_delay)
 
 
 PHONE_UNITS = PhoneTokenizer().size

@@ -5,7 +5,7 @@ for ``BeamDecoder``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,15 +31,39 @@ def beam_decoder(beam: int = 100, *, lm: Any = None, **options: Any) -> BeamDeco
     return CompiledBeam(plain, lm)
 
 
-class CompiledBeam:
-    """Driven like a ``BeamDecoder``; made of one that has not been fed yet, and its language model."""
+class CompiledSearch:
+    """Drives ``search``, of the extension, as a ``BeamDecoder`` is driven. ``adjusted`` gives
+    log-probabilities as they are searched; ``max_delay``: frames that a decision may wait."""
+
+    def __init__(self, search: Any, adjusted: Callable[[LogProbs], LogProbs], max_delay: int | None) -> None:
+        self._search, self._adjusted, self.max_delay = search, adjusted, max_delay
+        self.score, self._finished = 0.0, False
+
+    def push(self, log_probs: LogProbs) -> list[Token]:
+        """Tokens that became final within log_probs [n, vocab]."""
+        if self._finished:
+            raise ValueError("push after flush")
+        found = self._search.feed(np.ascontiguousarray(self._adjusted(log_probs), np.float64))
+        return [Token(*row) for row in found]
+
+    def partial(self) -> list[Token]:
+        """The best hypothesis beyond the tokens already given out."""
+        return [Token(*row) for row in self._search.partial()]
+
+    def flush(self) -> list[Token]:
+        """The rest of the best hypothesis, its last word scored. The decoder is used up."""
+        tokens, self.score = self._search.finish()
+        self._finished = True
+        return [Token(*row) for row in tokens]
+
+
+class CompiledBeam(CompiledSearch):
+    """Made of a ``BeamDecoder`` that has not been fed yet, and its language model."""
 
     def __init__(self, plain: BeamDecoder, lm: NGram | None) -> None:
         tokenizer = plain.tokenizer
-        self.max_delay, self.score, self._finished = plain.max_delay, 0.0, False
-        self._adjusted = plain.adjusted
         surfaces = _surfaces(tokenizer) if tokenizer and lm is not None else []
-        self._beam = _native.Beam(
+        search = _native.Beam(
             beam=plain.beam,
             beam_prune=plain.beam_prune,
             token_prune=plain.token_prune,
@@ -55,26 +79,7 @@ class CompiledBeam:
             max_delay=-1 if plain.max_delay is None else plain.max_delay,
             merge=plain.merge,
         )
-
-    def push(self, log_probs: LogProbs) -> list[Token]:
-        """Tokens that became final within log_probs [n, vocab]."""
-        if self._finished:
-            raise ValueError("push after flush")
-        return _tokens(self._beam.feed(np.ascontiguousarray(self._adjusted(log_probs), np.float64)))
-
-    def partial(self) -> list[Token]:
-        """The best prefix beyond the tokens already given out."""
-        return _tokens(self._beam.partial())
-
-    def flush(self) -> list[Token]:
-        """The rest of the best prefix, its last word scored. The decoder is used up."""
-        tokens, self.score = self._beam.finish()
-        self._finished = True
-        return _tokens(tokens)
-
-
-def _tokens(found: Iterable[tuple[int, int, int, float]]) -> list[Token]:
-    return [Token(*row) for row in found]
+        super().__init__(search, plain.adjusted, plain.max_delay)
 
 
 def _surfaces(tokenizer: Tokenizer) -> list[str]:

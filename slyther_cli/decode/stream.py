@@ -8,13 +8,13 @@ from typing import Protocol
 import numpy as np
 
 from slyther_cli.decode.ctc import BeamDecoder, GreedyDecoder, LogProbs
-from slyther_cli.decode.lexicon_beam import LexiconBeam, PlainLexiconBeam
-from slyther_cli.decode.native_beam import CompiledBeam
+from slyther_cli.decode.lexicon_beam import PlainLexiconBeam
+from slyther_cli.decode.native_beam import CompiledSearch
 from slyther_cli.decode.realign import MARGIN, Realigner
 from slyther_cli.decode.segments import Segment
 from slyther_cli.decode.words import Word, WordStream
 
-Decoder = GreedyDecoder | BeamDecoder | CompiledBeam | LexiconBeam | PlainLexiconBeam
+Decoder = GreedyDecoder | BeamDecoder | CompiledSearch | PlainLexiconBeam
 STEP = 2  # frames after which a segmenter is told the time
 
 
