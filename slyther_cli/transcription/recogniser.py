@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from slyther_cli.audio.level import SPEECH_DB, Running, at_level, heard_by
 from slyther_cli.checkpoints import store
 from slyther_cli.checkpoints.config import ModelConfig, shorten
 from slyther_cli.decode.alphabets import load_tokenizer
-from slyther_cli.decode.ctc import GreedyDecoder
+from slyther_cli.decode.ctc import BeamOptions, GreedyDecoder
 from slyther_cli.decode.joint import WITH_LM, WITHOUT_LM, JointOptions, has_ends, joint_stream
 from slyther_cli.decode.lexicon import Lexicon, asked_for
 from slyther_cli.decode.lexicon_beam import LexiconOptions, SpokenWords, lexicon_beam
@@ -90,6 +90,11 @@ class Decoding:
                     f"{where}: decoding has {key} = {shorten(value, 24)}, which is out of bounds"
                 )
         return replace(self, **values | ({"beam": int(values["beam"])} if "beam" in values else {}))
+
+
+def _those_of(kind: type[BeamOptions | LexiconOptions], options: dict[str, Any]) -> dict[str, Any]:
+    """Of ``options`` those that a search of this kind has."""
+    return {field.name: options[field.name] for field in fields(kind) if field.name in options}
 
 
 class Recogniser:
@@ -236,24 +241,10 @@ class Recogniser:
         if not d.beam:
             return GreedyDecoder()
         waits = {} if delay is None else {"max_delay": round(delay * self.rate / self.hop)}
+        options = {**vars(d), "lm_pause": self.pause, **waits}
         if self.lexicon and self.lm:
-            kept = {key: vars(d)[key] for key in LexiconOptions.__dataclass_fields__ if key in vars(d)}
-            return lexicon_beam(self.lexicon, self.lm, LexiconOptions(**kept, lm_pause=self.pause, **waits))
-        return beam_decoder(
-            d.beam,
-            beam_prune_logp=d.beam_prune_logp,
-            token_prune_min_logp=d.token_prune_min_logp,
-            tokenizer=self.tokenizer,
-            lm=self.lm,
-            lm_weight=d.lm_weight,
-            word_bonus=d.word_bonus,
-            unknown_bonus=d.unknown_bonus,
-            unknown_letter_bonus=d.unknown_letter_bonus,
-            boundary_bonus=d.boundary_bonus,
-            blank_bonus=d.blank_bonus,
-            lm_pause=self.pause,
-            **waits,
-        )
+            return lexicon_beam(self.lexicon, self.lm, LexiconOptions(**_those_of(LexiconOptions, options)))
+        return beam_decoder(tokenizer=self.tokenizer, lm=self.lm, **_those_of(BeamOptions, options))
 
     def _text(self) -> TextStream:
         return TextStream(self.decoder(), self.word_stream(), self.segmenter())
