@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
+from slyther_cli.audio.discover import shown
 from slyther_cli.decode.formats import make_format
 from slyther_cli.decode.subtitles import Format
-from slyther_cli.errors import OutputError, UsageError, escaped
+from slyther_cli.errors import OutputError, UsageError
 from slyther_cli.files import make_folders, put_in_place, reason
 
 
@@ -40,7 +41,7 @@ class TranscriptWriter:
         for name, path in self.paths.items():
             with self._guarding(path):
                 if path.is_dir() or (path.exists() and not path.is_file()):
-                    raise OutputError(f"{_shown(path)} cannot be written: it is no ordinary file")
+                    raise OutputError(f"{shown(path)} cannot be written: it is no ordinary file")
                 self._made += make_folders(path.parent)
                 form = make_format(name, folder=path.parent, **options)
                 temporary = path.parent / f".{part or 'slyther-' + secrets.token_hex(6)}-{name}.part"
@@ -107,9 +108,4 @@ class TranscriptWriter:
 
 
 def _failure(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{_shown(path)} cannot be written: {reason(error)}")
-
-
-def _shown(path: Path) -> str:
-    """A path as one printable line."""
-    return escaped(str(path))
+    return OutputError(f"{shown(path)} cannot be written: {reason(error)}")

@@ -225,12 +225,9 @@ class Journal:
             if theirs[kind] != self.facts[kind]:
                 difference = _difference(theirs[kind], self.facts[kind])
                 raise error(
-                    f"the unfinished work in {self.folder} is {words}{difference}; {self._how_to_start_anew}"
+                    f"the unfinished work in {self.folder} is {words}{difference}; "
+                    "remove that folder to start anew, or leave out --resume"
                 )
-
-    @property
-    def _how_to_start_anew(self) -> str:
-        return "remove that folder to start anew, or leave out --resume"
 
     def _close_tape(self) -> None:
         self._thread.shutdown()  # waits for a mark that is being saved
