@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tools import run_command
+from tools import rendered, run_command
 
-from slyther_cli.decode.formats import render
 from slyther_cli.errors import InputError
 from slyther_cli.research.evaluation.cpwer import score_sessions, speaker_errors
 from slyther_cli.research.evaluation.metrics import edits
@@ -117,7 +116,7 @@ def test_what_transcribe_writes_is_read(files):
         {"start": 0.0, "end": 1.0, "text": " Good morning.", "speaker": "S1", "words": []},
         {"start": 1.0, "end": 2.0, "text": " Yes.", "words": []},
     ]
-    (files / "talk.json").write_text("".join(render("json", segments)))
+    (files / "talk.json").write_text(rendered("json", segments))
     assert read_sessions([files / "talk.json"]) == {"talk": {"S1": " Good morning.", NOBODY: " Yes."}}
 
 

@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 import soundfile as sf
+from tools import rendered
 
 from slyther_cli.audio.opus import OpusWriter
-from slyther_cli.decode.formats import render
 from slyther_cli.decode.recording import Recording
 from slyther_cli.decode.transcript import TranscriptWriter
 
@@ -156,7 +156,7 @@ def test_downloads_have_the_corrections(browser, tmp_path):
     rows = make_page(tmp_path, 60)
     opened(browser, tmp_path)
     for form in ("txt", "srt", "vtt"):
-        assert downloaded(browser, tmp_path, form) == "".join(render(form, rows))
+        assert downloaded(browser, tmp_path, form) == rendered(form, rows)
     find(browser, "li[data-index='1'] .word").click()
     keys(browser, "e")
     text = find(browser, "li[data-index='1'] .text")
@@ -169,7 +169,7 @@ def test_downloads_have_the_corrections(browser, tmp_path):
     rows[1]["text"] = " " + text.text
     for row in rows:
         del row["words"]
-    assert downloaded(browser, tmp_path, "srt") == "".join(render("srt", rows))
+    assert downloaded(browser, tmp_path, "srt") == rendered("srt", rows)
     assert " &lt;b> &amp; two " in downloaded(browser, tmp_path, "vtt")
     new = browser.find_elements(By.CSS_SELECTOR, "li[data-index='1'] .new")
     assert [word.text for word in new] == ["<b>", "&", "two"]
@@ -215,7 +215,7 @@ def test_edits_are_kept_until_they_are_discarded(browser, tmp_path):
     find(browser, "#discard").click()
     browser.switch_to.alert.accept()
     assert [shown(browser, i) for i in (1, 2)] == before and not discard_shown(browser)
-    assert downloaded(browser, tmp_path, "txt") == "".join(render("txt", rows))
+    assert downloaded(browser, tmp_path, "txt") == rendered("txt", rows)
     opened(browser, tmp_path)
     assert [shown(browser, i) for i in (1, 2)] == before and not discard_shown(browser)
     assert browser.execute_script("return localStorage.length") == 0
@@ -265,7 +265,7 @@ def test_the_sound_within_plays_and_seeks(browser, tmp_path):
     writer.close()
     sound.seek(0)
     rows = talk(60)
-    text = "".join(render("html", rows, recording=Recording("gone.wav", 60.0, [100] * 1024, sound)))
+    text = rendered("html", rows, recording=Recording("gone.wav", 60.0, [100] * 1024, sound))
     (tmp_path / "talk.html").write_text(text, encoding="utf-8")
     opened(browser, tmp_path)
     assert abs(browser.execute_script("return audio.duration") - 60) < 0.05
@@ -282,7 +282,7 @@ def test_no_words_and_no_sound(browser, tmp_path):
     browser.get((tmp_path / "talk.html").as_uri())
     assert "standard input" in find(browser, "#chooser").text
     assert find(browser, "#status").text == "Nothing was said in this recording."
-    (tmp_path / "other.html").write_text("".join(render("html", talk(9), recording=Recording("gone.wav"))))
+    (tmp_path / "other.html").write_text(rendered("html", talk(9), recording=Recording("gone.wav")))
     browser.get((tmp_path / "other.html").as_uri())
     wait(browser, lambda: "gone.wav is not where it was" in find(browser, "#chooser").text)
     assert not [line for line in browser.get_log("browser") if "Error" in line["message"]]

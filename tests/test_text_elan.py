@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from test_text_formats import ALONE, PAIR, segment
+from tools import rendered
 
-from slyther_cli.decode.formats import render
 from slyther_cli.decode.recording import Recording
 from slyther_cli.errors import UsageError
 
@@ -26,7 +26,7 @@ REQUIRED = {
 
 
 def write(segments, recording=TALK, folder=Path("out")):
-    return "".join(render("eaf", segments, recording=recording, folder=folder))
+    return rendered("eaf", segments, recording=recording, folder=folder)
 
 
 def read(data):

@@ -4,8 +4,9 @@ import itertools
 import re
 
 import pytest
+from tools import rendered
 
-from slyther_cli.decode.formats import FORMATS, chosen_formats, make_format, render
+from slyther_cli.decode.formats import FORMATS, chosen_formats, make_format
 from slyther_cli.decode.recording import Recording
 from slyther_cli.errors import UsageError
 
@@ -34,7 +35,7 @@ PAIR = [
 
 
 def text(name, segments, recording=TALK):
-    return "".join(render(name, segments, recording=recording))
+    return rendered(name, segments, recording=recording)
 
 
 def test_names():

@@ -10,9 +10,9 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 from test_text_formats import PAIR, segment
+from tools import rendered
 
 from slyther_cli.decode import review
-from slyther_cli.decode.formats import render
 from slyther_cli.decode.recording import Recording
 
 HOSTILE = "</script><script>alert(1)</script> <!-- \"q\" 'a' ]]> & &lt; \u2028 \u2029 \\ {{script}} é"
@@ -45,7 +45,7 @@ class Page(HTMLParser):
 
 
 def page(segments, recording, folder=Path(".")):
-    return Page("".join(render("html", segments, recording=recording, folder=folder)))
+    return Page(rendered("html", segments, recording=recording, folder=folder))
 
 
 def test_what_is_in_it():

@@ -10,9 +10,10 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools import rendered
 
 from slyther_cli.decode import annotations, formats, subtitles, transcript
-from slyther_cli.decode.formats import FORMATS, chosen_formats, render
+from slyther_cli.decode.formats import FORMATS, chosen_formats
 from slyther_cli.decode.subtitles import timestamp
 from slyther_cli.decode.transcript import TranscriptWriter
 from slyther_cli.errors import OutputError, UsageError
@@ -67,7 +68,7 @@ GOLDEN_SINGLE = (
 
 
 def text(name, segments, **options):
-    return "".join(render(name, segments, **options))
+    return rendered(name, segments, **options)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -10,7 +10,7 @@ import pytest
 import tones
 import torch
 from tones import SAID, record, transcribed
-from tools import error_lines, files_in, from_file_as_stdin
+from tools import error_lines, files_in, from_file_as_stdin, rendered
 
 import slyther_cli
 from slyther_cli.checkpoints import store
@@ -81,7 +81,7 @@ def test_every_format_as_whisper_writes_it(capfd, how):
         layout["highlight_words"] = True
     assert ("words" in segments[0]) == ("False" not in how)
     for name in formats.FORMATS:
-        wanted = "".join(formats.render(name, segments, **layout)).encode()
+        wanted = rendered(name, segments, **layout).encode()
         assert Path(f"out/talk.{name}").read_bytes() == wanted
         code, out, _ = transcribed(capfd, "talk.wav", "-f", name, "-o", "-", *how)
         assert code == 0 and out.encode() == wanted

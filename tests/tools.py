@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from slyther_cli import app
+from slyther_cli.decode.formats import make_format
 
 
 def slyther(capfd, *args):
@@ -34,6 +35,12 @@ def files_in(folder="."):
 def from_file_as_stdin(monkeypatch, name):
     """Standard input is that file."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(open(name, "rb")))  # noqa: SIM115
+
+
+def rendered(name, segments, **options):
+    """The text of a whole transcript in the format of that name."""
+    form = make_format(name, **options)
+    return "".join([form.head(), *map(form.add, segments), *form.tail()])
 
 
 def stirred(model):

@@ -15,8 +15,6 @@ from slyther_cli.audio import mp3, ogg, wav
 from slyther_cli.audio.contents import Contents
 from slyther_cli.errors import InputError
 
-Buffer = bytes | Contents
-
 # Where a format that libsndfile cannot read shows itself: offset, bytes.
 FOREIGN = (
     (4, b"ftyp"),  # MP4, M4A, MOV, 3GP

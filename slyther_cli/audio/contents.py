@@ -7,7 +7,7 @@ BLOCK = 1 << 18
 
 
 class Contents:
-    """Like ``bytes`` as far as slices, ``find``, ``rfind`` and the length at the beginning go. What is no
+    """Like ``bytes`` as far as slices, ``find`` and the length at the beginning go. What is no
     longer there is empty. Raises OSError when the file cannot be read."""
 
     def __init__(self, descriptor: int) -> None:
@@ -41,17 +41,4 @@ class Contents:
             if after <= start:
                 return -1
             start = after
-        return -1
-
-    def rfind(self, what: bytes) -> int:
-        """The last place of ``what``, or -1."""
-        stop = self._size
-        while stop > 0:
-            start = max(0, stop - BLOCK)
-            found = self[start:stop].rfind(what)
-            if found >= 0:
-                return start + found
-            if not start:
-                return -1
-            stop = start + len(what) - 1
         return -1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,3 @@ def make_format(
         case "eaf":
             return Eaf(recording, folder)
     raise UsageError(f"the format {name!r} is not known")
-
-
-def render(name: str, segments: Iterable[Mapping[str, Any]], **options: Any) -> Iterator[str]:
-    """The text of a whole file in pieces, as the segments come; for standard output."""
-    form = make_format(name, **options)
-    yield form.head()
-    for segment in segments:
-        yield form.add(segment)
-    yield from form.tail()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable
 
@@ -54,11 +53,6 @@ class WordWriter:
         """What is held back, if it is over because no word starts before the sample ``now``."""
         over = bool(self._held) and now - self._held[-1].end >= self.pause
         return self.flush() if over else []
-
-    def preview(self, words: Iterable[Word]) -> list[Word]:
-        """What :meth:`push` and :meth:`flush` would give; nothing is changed."""
-        other = copy.deepcopy(self)
-        return other.push(words) + other.flush()
 
     def flush(self) -> list[Word]:
         """What is held back. The writer can be fed again."""
