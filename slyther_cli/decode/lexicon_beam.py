@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,11 +24,11 @@ from slyther_cli.decode.lexicon import Lexicon
 from slyther_cli.decode.native_beam import CompiledSearch, _native, _words
 from slyther_cli.decode.ngram import NGram
 from slyther_cli.decode.phones import PHONES, PhoneTokenizer
-from slyther_cli.decode.tokens import BLANK
+from slyther_cli.decode.tokens import BLANK, Tokenizer
 from slyther_cli.decode.words import Token
 
 
-class SpokenWords:
+class SpokenWords(Tokenizer):
     """The alphabet of a lexicon beam's tokens: the first phone of word w has the id
     ``unit + size * (w + 1)``, every other phone that of its unit, below ``size``. Shown are the words, of a
     first phone without one the phones."""
@@ -36,11 +37,16 @@ class SpokenWords:
 
     def __init__(self, lexicon: Lexicon, phones: PhoneTokenizer) -> None:
         self._name, self._phones, self.size = lexicon.name, phones, phones.size
-        self.normalise, self.encode, self.save = phones.normalise, phones.encode, phones.save
-        self.begins_word: Any = _Begins(self)
+        self.begins_word = _Begins(self)  # type: ignore[assignment]
 
     def begins(self, token: int) -> bool:
         return bool(self._phones.begins_word[token % self.size])
+
+    def encode(self, text: str) -> list[int]:
+        return self._phones.encode(text)
+
+    def save(self, folder: Path) -> None:
+        self._phones.save(folder)
 
     def surface(self, token: int) -> str:
         """The word whose first phone this is, or else the phone."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from slyther_cli.decode.tokens import BLANK, _Base, _write
+from slyther_cli.decode.tokens import BLANK, Tokenizer, _write
 from slyther_cli.english.phonemes import CONSONANTS, VOWELS, pronounce
 
 PHONES = (*VOWELS, *CONSONANTS)
@@ -25,7 +25,7 @@ SPELT = dict(
 WORD = re.compile("[a-z']*[a-z][a-z']*")
 
 
-class PhoneTokenizer(_Base):
+class PhoneTokenizer(Tokenizer):
     """Ids 1 to 39: the first phone of a word; 40 to 78: the same phones within one. They are shown as "K" and
     "-AE": "K-AE-T" is a word."""
 

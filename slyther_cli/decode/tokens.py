@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +58,7 @@ def normalise(text: str, case: str = "lower") -> str:
     return " ".join(text.split())
 
 
-class Tokenizer(Protocol):
+class Tokenizer:
     """What decoding, alignment and training need to know of an alphabet.
 
     ``size`` counts the blank. ``begins_word`` bool [size]: a token that ends the word before it and opens
@@ -68,36 +68,6 @@ class Tokenizer(Protocol):
     size: int
     begins_word: npt.NDArray[np.bool_]
     case: str
-
-    def normalise(self, text: str) -> str:
-        """:func:`normalise` in this alphabet's case."""
-        ...
-
-    def encode(self, text: str) -> list[int]:
-        """Ids without blanks. Raises ValueError for a character that the alphabet cannot write."""
-        ...
-
-    def surface(self, token: int) -> str:
-        """What one token shows, with its leading space; "" for blank and control tokens."""
-        ...
-
-    def shows(self, token: int) -> bool:
-        """Whether the token is a part of a word."""
-        ...
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Text of the ids, words parted by one space, none around."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write ``tokens.json`` (and what belongs to it) into an existing folder."""
-        ...
-
-
-class _Base:
-    case: str
-    size: int
-    begins_word: npt.NDArray[np.bool_]
     _surfaces: list[str]
 
     def _set(self, surfaces: Sequence[str], case: str) -> None:
@@ -107,19 +77,31 @@ class _Base:
         self.begins_word = np.array([surface.startswith(" ") for surface in surfaces], np.bool_)
 
     def normalise(self, text: str) -> str:
+        """:func:`normalise` in this alphabet's case."""
         return normalise(text, self.case)
 
+    def encode(self, text: str) -> list[int]:
+        """Ids without blanks. Raises ValueError for a character that the alphabet cannot write."""
+        raise NotImplementedError
+
     def surface(self, token: int) -> str:
+        """What one token shows, with its leading space; "" for blank and control tokens."""
         return self._surfaces[token]
 
     def shows(self, token: int) -> bool:
+        """Whether the token is a part of a word."""
         return bool(self._surfaces[token].strip())
 
     def decode(self, ids: Iterable[int]) -> str:
+        """Text of the ids, words parted by one space, none around."""
         return " ".join("".join(self._surfaces[i] for i in ids).split())
 
+    def save(self, folder: Path) -> None:
+        """Write ``tokens.json`` (and what belongs to it) into an existing folder."""
+        raise NotImplementedError
 
-class CharTokenizer(_Base):
+
+class CharTokenizer(Tokenizer):
     """One id a character. ``characters``: distinct, without the blank, which is put before them.
 
     ``ends``: ids 1 and 2 are the start and the end of a text, for models with a decoder.
@@ -147,7 +129,7 @@ class CharTokenizer(_Base):
         _write(folder, data | ({"ends": True} if self._ends else {}))
 
 
-class SentencePieceTokenizer(_Base):
+class SentencePieceTokenizer(Tokenizer):
     """Pieces of a SentencePiece model, given as the bytes of its own file.
 
     Id 0 must be a control or unknown piece, for it is the blank. Raises ModelError if the bytes are no
