@@ -30,20 +30,8 @@ JITTER = 0.06  # seconds that the times of a container may be off without meanin
 LATE = 0.25  # seconds that a sound begins after its file, beyond which it is told
 FRUITLESS = 500  # packets in a row of which nothing could be decoded, before anything was
 UNTIMED = (
-    "aac",
-    "ac3",
-    "eac3",
-    "mp3",
-    "dts",
-    "dtshd",
-    "loas",
-    "amr",
-    "amrnb",
-    "amrwb",
-    "truehd",
-    "mlp",
-    "gsm",
-)
+    "aac", "ac3", "eac3", "mp3", "dts", "dtshd", "loas", "amr", "amrnb", "amrwb", "truehd", "mlp", "gsm",
+)  # fmt: skip
 """What is packets and nothing else: FFmpeg makes up their times."""
 MOST_MISSING = 100_000  # packets at once
 ENCRYPTED = ("enca", "drms", "p608")

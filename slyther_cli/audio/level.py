@@ -27,15 +27,11 @@ FRAMES = 50  # a second
 FLOOR_DB = -200.0  # of a frame; below is digital silence
 BINS, BIN_DB = 40_000, 0.01  # of the levels that are counted
 LOWEST_DB = -100.0  # nothing is taken to be quieter
-LOUDEST = (
-    0.05,
-    0.5,
-)  # share of the frames, and seconds at most, that may be louder than the loud part of speech
+LOUDEST = (0.05, 0.5)
+"""Share of the frames, and seconds at most, that may be louder than the loud part of speech."""
 OF_LONG = 0.001  # share of the frames in long recordings
-ABOVE_DB, BELOW_DB = (
-    6.0,
-    20.0,
-)  # of that: louder frames count as if they were so loud, quieter ones are pauses
+ABOVE_DB, BELOW_DB = 6.0, 20.0
+"""Of that: louder frames count as if they were so loud, quieter ones are pauses."""
 
 
 class Meter:

@@ -17,24 +17,11 @@ from slyther_cli.commands import doctor_faults, doctor_settings, output
 from slyther_cli.commands.options import Json, new_app
 
 app = new_app()
+NEEDED = ("torch", "numpy", "soundfile", "soxr", "safetensors")
 PACKAGES = (
-    "torch",
-    "numpy",
-    "soundfile",
-    "soxr",
-    "safetensors",
-    "typer",
-    "rich",
-    "tqdm",
-    "sentencepiece",
-    "num2words",
-    "torchaudio",
-    "encodec",
-    "triton",
-    "mamba-ssm",
-    "causal-conv1d",
+    *(*NEEDED, "typer", "rich", "tqdm", "sentencepiece", "num2words", "torchaudio", "encodec"),
+    *("triton", "mamba-ssm", "causal-conv1d"),
 )
-NEEDED = PACKAGES[:5]
 HOW_TO_BUILD = (
     "install a C++ compiler (apt install g++, or xcode-select --install), then, in slyther's folder, "
     "`pip install --force-reinstall --no-deps .`"

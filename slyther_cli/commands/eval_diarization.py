@@ -114,16 +114,8 @@ def diarization(
         return
     output.note_single([talks], "conversation", quiet)
     header = (
-        "speakers",
-        "number",
-        "talks",
-        "minutes",
-        "DER %",
-        "missed",
-        "false alarm",
-        "confused",
-        "right number",
-        "cpWER %",
+        *("speakers", "number", "talks", "minutes", "DER %", "missed", "false alarm", "confused"),
+        *("right number", "cpWER %"),
     )
     output.print_table([_cells(row) for row in rows], header)
 

@@ -13,18 +13,14 @@ Words = list[str]
 END = ("", "", "", "")
 """What stands after the last word."""
 
-UNITS = {w: n for n, w in enumerate("one two three four five six seven eight nine".split(), 1)}  # noqa: SIM905
-TEENS = {
-    w: n
-    for n, w in enumerate(
-        "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(),  # noqa: SIM905
-        10,
-    )
-}
-TENS = {
-    w: 10 * n
-    for n, w in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)  # noqa: SIM905
-}
+
+def _numbered(words: str, first: int, step: int = 1) -> dict[str, int]:
+    return {word: first + i * step for i, word in enumerate(words.split())}
+
+
+UNITS = _numbered("one two three four five six seven eight nine", 1)
+TEENS = _numbered("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen", 10)
+TENS = _numbered("twenty thirty forty fifty sixty seventy eighty ninety", 20, 10)
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 LARGE = frozenset(SCALES) - {"thousand"}
 """Scales that stay words behind figures: 2.5 million."""
