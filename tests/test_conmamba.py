@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from slyther_cli.errors import ModelError
-from slyther_cli.layers.attention import Sinusoid, TransformerDecoder
+from slyther_cli.layers.attention import AttentionDecoder, Sinusoid, TransformerDecoderLayer
 from slyther_cli.layers.convolution import ConvolutionModule
 from slyther_cli.models import registry
 from slyther_cli.models.conmamba import ConMamba, ConMambaConfig
@@ -181,7 +181,7 @@ def test_an_encoder_layer_by_the_formula():
 @torch.no_grad()
 def test_the_transformer_decoder_is_torchs():
     torch.manual_seed(0)
-    ours = TransformerDecoder(16, 2, 4, 24).eval()
+    ours = AttentionDecoder(16, (TransformerDecoderLayer(16, 4, 24) for _ in range(2))).eval()
     layers = nn.TransformerDecoderLayer(
         16, 4, 24, activation="gelu", layer_norm_eps=1e-6, batch_first=True, norm_first=True
     )

@@ -177,23 +177,32 @@ class TransformerEncoder(nn.Module):
         return self.norm(x)
 
 
-class TransformerState(NamedTuple):
-    """Where a decoder stands. ``position``: tokens decoded; ``own``: the tokens' keys and values, one a
-    layer, None at the start; ``memory``: those of the encoder's frames, shared; ``mask``: the frames that
-    count, None for all."""
+class AttentionState(NamedTuple):
+    """Where a decoder stands. ``position``: tokens decoded; ``own``: what each layer keeps of the tokens,
+    None at the start; ``memory``: keys and values of the encoder's frames, one a layer, shared; ``mask``: the
+    frames that count, None for all."""
 
     position: int
-    own: tuple[KeyValues | None, ...]
+    own: tuple[Any, ...]
     memory: tuple[KeyValues, ...]
     mask: Tensor | None
 
-    def select(self, rows: Tensor) -> TransformerState:
+    def select(self, rows: Tensor) -> AttentionState:
         """The beams ``rows`` (indices, repeated or left out). A memory of one recording stays shared."""
-        own = tuple(kv and KeyValues(kv.keys[rows], kv.values[rows]) for kv in self.own)
+        own = selected(self.own, rows)
         if len(self.memory[0].keys) == 1:
             return self._replace(own=own)
-        memory = tuple(KeyValues(kv.keys[rows], kv.values[rows]) for kv in self.memory)
-        return self._replace(own=own, memory=memory, mask=None if self.mask is None else self.mask[rows])
+        return self._replace(own=own, memory=selected(self.memory, rows), mask=selected(self.mask, rows))
+
+
+def selected(state: Any, rows: Tensor) -> Any:
+    """The beams ``rows`` of a state: of a tensor [beams, ...], of None, or of a tuple of those."""
+    if isinstance(state, Tensor):
+        return state[rows]
+    if state is None:
+        return None
+    parts = [selected(part, rows) for part in state]
+    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
 
 
 class TransformerDecoderLayer(nn.Module):
@@ -222,30 +231,29 @@ class TransformerDecoderLayer(nn.Module):
         return x + self.dropout(self.pos_ffn(self.norm3(x))), now
 
 
-class TransformerDecoder(nn.Module):
-    """Embedded tokens [batch, n, d] over memory [batch, frames, d] -> [batch, n, d]."""
+class AttentionDecoder(nn.Module):
+    """Embedded tokens [batch, n, d] over memory [batch, frames, d] -> [batch, n, d]. ``layers`` attend to the
+    memory and have a ``step``, as :class:`TransformerDecoderLayer` does."""
 
-    def __init__(self, d: int, n_layers: int, heads: int, d_ffn: int, dropout: float = 0.1):
+    def __init__(self, d: int, layers: Iterable[nn.Module]):
         super().__init__()
-        self.layers: Any = nn.ModuleList(
-            TransformerDecoderLayer(d, heads, d_ffn, dropout) for _ in range(n_layers)
-        )
+        self.layers: Any = nn.ModuleList(layers)
         self.norm = Norm(d, 1e-6)
 
     def forward(self, x: Tensor, memory: Tensor, lengths: Tensor | None = None) -> Tensor:
         """All tokens at once, for training. ``lengths`` [batch]: frames of each memory in a padded batch."""
         return self.step(x, self.start(memory, lengths))[0]
 
-    def start(self, memory: Tensor | Iterable[Tensor], lengths: Tensor | None = None) -> TransformerState:
+    def start(self, memory: Tensor | Iterable[Tensor], lengths: Tensor | None = None) -> AttentionState:
         """The state before the first token; ``memory`` [batch, frames, d], or its pieces in order of time."""
         if not isinstance(memory, Tensor):
             memory = torch.cat(list(memory), 1)
         seen = tuple(layer.multihead_attn.keys_values(memory) for layer in self.layers)
-        return TransformerState(0, (None,) * len(self.layers), seen, length_mask(lengths, memory.shape[1]))
+        return AttentionState(0, (None,) * len(self.layers), seen, length_mask(lengths, memory.shape[1]))
 
-    def step(self, x: Tensor, state: TransformerState) -> tuple[Tensor, TransformerState]:
+    def step(self, x: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
         """The next n tokens, n >= 1."""
-        after: list[KeyValues | None] = []
+        after = []
         for layer, own, memory in zip(self.layers, state.own, state.memory, strict=True):
             x, own = layer.step(x, own, memory, state.mask)
             after.append(own)

@@ -27,11 +27,13 @@ from torch import Tensor, nn
 
 from slyther_cli.audio.features import Fbank, InputNormalization
 from slyther_cli.layers.attention import (
+    AttentionDecoder,
+    AttentionState,
     FeedForward,
     Sinusoid,
-    TransformerDecoder,
-    TransformerState,
+    TransformerDecoderLayer,
     inverse_frequencies,
+    selected,
     valid_frames,
 )
 from slyther_cli.layers.convolution import ConvolutionModule, Named, Norm
@@ -162,10 +164,7 @@ class MambaDecoderState(NamedTuple):
 
     def select(self, rows: Tensor) -> MambaDecoderState:
         """The beams ``rows`` (indices, repeated or left out)."""
-        own = tuple(s and MambaState(s.conv[rows], s.ssm[rows]) for s in self.own)
-        return MambaDecoderState(
-            self.position, own, tuple(MambaState(s.conv[rows], s.ssm[rows]) for s in self.cross)
-        )
+        return self._replace(own=selected(self.own, rows), cross=selected(self.cross, rows))
 
 
 class MambaDecoderLayer(nn.Module):
@@ -257,9 +256,11 @@ class ConMambaNet(nn.Module):
         entering = [Named(w=nn.Linear(features, d)), nn.Dropout(c.dropout)]
         self.custom_src_module = Named(layers=nn.Sequential(*entering))
         self.encoder: Any = encoder
-        self.decoder: TransformerDecoder | MambaDecoder | None = None
+        self.decoder: AttentionDecoder | MambaDecoder | None = None
         if c.decoder == "transformer":
-            self.decoder = TransformerDecoder(d, c.n_decoder_layers, c.n_heads, c.d_ffn, c.dropout)
+            sizes = (d, c.n_heads, c.d_ffn, c.dropout)
+            layers = (TransformerDecoderLayer(*sizes) for _ in range(c.n_decoder_layers))
+            self.decoder = AttentionDecoder(d, layers)
         elif c.decoder == "mamba":
             self.decoder = MambaDecoder(c)
         elif c.decoder != "none":
@@ -283,7 +284,7 @@ class ConMambaNet(nn.Module):
         return x * math.sqrt(x.shape[-1]) + self.positional_encoding_decoder(position, tokens.shape[1])
 
 
-DecoderState = TransformerState | MambaDecoderState
+DecoderState = AttentionState | MambaDecoderState
 
 
 class ConMamba(nn.Module):

@@ -20,14 +20,18 @@ ours goes on as far as needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from slyther_cli.layers.attention import KeyValues, MultiheadAttention, Sinusoid, length_mask
+from slyther_cli.layers.attention import (
+    AttentionDecoder,
+    KeyValues,
+    MultiheadAttention,
+    Sinusoid,
+    length_mask,
+)
 from slyther_cli.layers.convolution import Named, Norm
 from slyther_cli.layers.frontend import Blocks
 from slyther_cli.layers.mamba import Mamba, MambaState
@@ -107,29 +111,6 @@ class Encoder(nn.Module):
         return self.norm(x)
 
 
-class SpeechMambaState(NamedTuple):
-    """Where the decoder stands. ``position``: tokens decoded; ``own``: a layer's two Mamba states, None at
-    the start; ``memory``: keys and values of the encoder's frames, shared by steps and beams; ``mask``: the
-    frames that count."""
-
-    position: int
-    own: tuple[tuple[MambaState, MambaState] | None, ...]
-    memory: tuple[KeyValues, ...]
-    mask: Tensor | None
-
-    def select(self, rows: Tensor) -> SpeechMambaState:
-        """The beams ``rows`` (indices, repeated or left out). A memory of one recording stays shared."""
-
-        def of(state: MambaState) -> MambaState:
-            return MambaState(state.conv[rows], state.ssm[rows])
-
-        own = tuple(s and (of(s[0]), of(s[1])) for s in self.own)
-        if len(self.memory[0].keys) == 1:
-            return self._replace(own=own)
-        memory = tuple(KeyValues(kv.keys[rows], kv.values[rows]) for kv in self.memory)
-        return self._replace(own=own, memory=memory, mask=None if self.mask is None else self.mask[rows])
-
-
 class DecoderLayer(nn.Module):
     """As the encoder's, its attention over the memory. Checkpoints spell ``mutihead_attn`` without the l."""
 
@@ -153,34 +134,6 @@ class DecoderLayer(nn.Module):
         return x, (first, second)
 
 
-class Decoder(nn.Module):
-    """Embedded tokens [batch, n, d] over memory [batch, frames, d] -> [batch, n, d]."""
-
-    def __init__(self, c: SpeechMambaConfig):
-        super().__init__()
-        self.layers: Any = nn.ModuleList(DecoderLayer(c) for _ in range(c.n_decoder_layers))
-        self.norm = Norm(c.d_model, 1e-6)
-
-    def forward(self, x: Tensor, memory: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """All tokens at once, for training. ``lengths`` [batch]: frames of each memory in a padded batch."""
-        return self.step(x, self.start(memory, lengths))[0]
-
-    def start(self, memory: Tensor | Iterable[Tensor], lengths: Tensor | None = None) -> SpeechMambaState:
-        """The state before the first token; ``memory`` [batch, frames, d], or its pieces in order of time."""
-        if not isinstance(memory, Tensor):
-            memory = torch.cat(list(memory), 1)
-        seen = tuple(layer.multihead_attn.keys_values(memory) for layer in self.layers)
-        return SpeechMambaState(0, (None,) * len(self.layers), seen, length_mask(lengths, memory.shape[1]))
-
-    def step(self, x: Tensor, state: SpeechMambaState) -> tuple[Tensor, SpeechMambaState]:
-        """The next n tokens, n >= 1."""
-        after = []
-        for layer, own, memory in zip(self.layers, state.own, state.memory, strict=True):
-            x, own = layer.step(x, own, memory, state.mask)
-            after.append(own)
-        return self.norm(x), state._replace(position=state.position + x.shape[1], own=tuple(after))
-
-
 class SpeechMambaNet(nn.Module):
     """What SpeechBrain calls the Transformer: everything between the front end and the heads, under its
     names."""
@@ -192,7 +145,8 @@ class SpeechMambaNet(nn.Module):
         self.custom_src_module = Named(layers=nn.Sequential(*entering))
         table = Named(Embedding=nn.Embedding(c.vocab, c.d_model, padding_idx=0))
         self.custom_tgt_module = Named(layers=nn.ModuleList([Named(emb=table)]))
-        self.encoder, self.decoder = Encoder(c), Decoder(c)
+        self.encoder = Encoder(c)
+        self.decoder = AttentionDecoder(c.d_model, (DecoderLayer(c) for _ in range(c.n_decoder_layers)))
         for p in self.parameters():  # as published: A_log too, which puts all of A near -1
             if p.dim() > 1:
                 nn.init.xavier_normal_(p)
