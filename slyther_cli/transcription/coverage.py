@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from slyther_cli.decode.markdown import clock
+
 WINDOWS = 2  # a second
 FLOOR = -120.0  # dB; levels are kept in one byte each, in dB above it
 AS_LOUD = 0.3  # share of the windows with words that are quieter than what counts as loud
@@ -89,18 +91,12 @@ class Coverage:
         length = int(rest[-1]) + 1
         if length < LONG * WINDOWS or len(rest) < MUCH * length:
             return None
+        last, end = clock(round(self.last / self.rate)), clock(round((after + length) / WINDOWS))
         return (
-            f"the last word ends at {_clock(self.last / self.rate)}, but sound as loud as the words goes on "
-            f"until {_clock((after + length) / WINDOWS)}: look whether something was said there"
+            f"the last word ends at {last}, but sound as loud as the words goes on until {end}: look whether "
+            "something was said there"
         )
 
     def _close(self, total: float, count: int) -> None:
         level = 10 * np.log10(total / count) if total > 0 else FLOOR
         self.levels.append(int(np.clip(round(level - FLOOR), 0, 255)))
-
-
-def _clock(seconds: float) -> str:
-    """12:34, or 1:02:03."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
