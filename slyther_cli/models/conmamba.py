@@ -304,14 +304,14 @@ class ConMamba(nn.Module):
         self.fbank = Fbank(c.n_mels, c.n_fft, c.window, c.hop, c.sample_rate, c.causal)
         self.normalize = InputNormalization(c.n_mels)
         self.frontend = ConvFrontend(c.n_mels, self.front_blocks, c.dropout)
-        self.transformer = self.make_network(self.frontend.width)
+        self.transformer = self.make_network(c, self.frontend.width)
         if c.decoder != "none":
             self.seq_lin = Named(w=nn.Linear(c.d_model, c.vocab))
         self.ctc_lin = Named(w=nn.Linear(c.d_model, c.vocab))
 
-    def make_network(self, features: int) -> Any:
+    def make_network(self, c: Any, features: int) -> Any:
         """What stands between the front end, of so many ``features``, and the heads."""
-        return ConMambaNet(self.config, features, self.make_encoder(self.config))
+        return ConMambaNet(c, features, self.make_encoder(c))
 
     @property
     def has_decoder(self) -> bool:

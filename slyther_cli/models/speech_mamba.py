@@ -170,5 +170,5 @@ class SpeechMamba(ConMamba):
     front_blocks = FRONT_BLOCKS
     attends = True
 
-    def make_network(self, features: int) -> SpeechMambaNet:
-        return SpeechMambaNet(self.config, features)
+    def make_network(self, c: SpeechMambaConfig, features: int) -> SpeechMambaNet:
+        return SpeechMambaNet(c, features)
