@@ -30,6 +30,7 @@ from slyther_cli.jobs import inputs as job_inputs
 from slyther_cli.jobs import locks, pool
 from slyther_cli.jobs.work import Work
 from slyther_cli.models import registry
+from slyther_cli.research.training.fourier_start import start_from_fourier
 from slyther_cli.separation import job as separation
 
 SMALL = {"n_filters": 16, "d_model": 8, "n_layers": 2}
@@ -42,7 +43,7 @@ def models(tmp_path_factory):
     torch.manual_seed(1)
     for name, config in {"two": SMALL, "slow": SLOW}.items():
         model = registry.build("mamba-tasnet", config)
-        model.start_from_fourier()
+        start_from_fourier(model)
         how = {"name": name, "architecture": "mamba-tasnet", "config": config, "task": "separate"}
         store.save(cache / name, model, **how)
     return cache

@@ -19,6 +19,7 @@ from slyther_cli.errors import ModelError
 from slyther_cli.longform import whole as whole_recordings
 from slyther_cli.models import registry
 from slyther_cli.models.dpmamba import DPMamba, DPMambaConfig
+from slyther_cli.research.training.fourier_start import start_from_fourier
 
 COUNTS = {  # papers.md 1.2; tensors of the mask network from 3.1
     "dpmamba-xs": (2_265_857, 331),
@@ -93,7 +94,7 @@ def test_speechbrains_mask_network():
 
 def test_every_parameter_learns():
     model = small_dpmamba().train()
-    model.start_from_fourier()  # as training does
+    start_from_fourier(model)  # as training does
     model(torch.randn(1, 300)).square().sum().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 

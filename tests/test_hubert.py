@@ -10,8 +10,9 @@ from slyther_cli.audio.torchaudio_compat import torchaudio
 from slyther_cli.errors import ModelError
 from slyther_cli.layers.ext_bimamba import ExtBiMamba, turned
 from slyther_cli.models import registry
-from slyther_cli.models.hubert import FEWEST_SPANS, LAYERS, Hubert, HubertConfig, frames_of, span_mask
+from slyther_cli.models.hubert import LAYERS, Hubert, HubertConfig, frames_of
 from slyther_cli.models.hubert_ctc import TOPS, HubertCtc, HubertCtcConfig, sizes_of
+from slyther_cli.research.training.hubert import FEWEST_SPANS, span_mask
 
 SIZES = {"conv_width": 12, "d_model": 24, "n_layers": 2, "n_heads": 2, "d_ffn": 20, "d_state": 4,
          "kernel_size": 3, "pos_kernel": 6, "pos_groups": 4, "n_classes": 9, "final_dim": 8}  # fmt: skip

@@ -28,6 +28,7 @@ from slyther_cli.audio.writer import Encoding
 from slyther_cli.checkpoints import store
 from slyther_cli.errors import InputError, OutputError, UsageError
 from slyther_cli.models import registry
+from slyther_cli.research.training.fourier_start import start_from_fourier
 from slyther_cli.separation.job import LIVE_MODEL
 from slyther_cli.separation.live import LiveStems
 
@@ -42,7 +43,7 @@ def models(tmp_path_factory):
     for name in ("live", "both"):
         config = {**SIZES, "causal": name == "live"}
         model = registry.build("mamba-tasnet", config)
-        model.start_from_fourier()
+        start_from_fourier(model)
         store.save(
             folder / name, model, name=name, architecture="mamba-tasnet", config=config, task="separate"
         )

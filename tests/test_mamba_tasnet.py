@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from slyther_cli.models import registry
 from slyther_cli.models.conmamba import ConMamba, ConMambaConfig
 from slyther_cli.models.mamba_tasnet import MambaTasNet, MambaTasNetConfig
+from slyther_cli.research.training.fourier_start import start_from_fourier
 
 
 def shaken(model):
@@ -63,7 +64,7 @@ def test_longer_frames(overlap, samples):
 @torch.no_grad()
 def test_the_fourier_start_gives_back_what_it_takes(overlap):
     model = MambaTasNet(MambaTasNetConfig(2 * 8 * overlap, 8 * overlap, 8, 8, 1, 4))
-    model.start_from_fourier()
+    start_from_fourier(model)
     x, lead = torch.randn(1, 400), model.encoder.lead
     heard = model.decoder(model.encoder(x))[:, lead : lead + 400]
     ends = 4 * overlap  # they lie in fewer windows

@@ -17,6 +17,7 @@ from slyther_cli.checkpoints import store
 from slyther_cli.errors import DeviceError
 from slyther_cli.jobs.cluster import Actors
 from slyther_cli.models import registry
+from slyther_cli.research.training.fourier_start import start_from_fourier
 
 SLOW = {"n_filters": 64, "d_model": 64, "n_layers": 4}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -29,7 +30,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("SLYTHER_CACHE", str(tmp_path / "cache"))
     torch.manual_seed(1)
     model = registry.build("mamba-tasnet", SLOW)
-    model.start_from_fourier()
+    start_from_fourier(model)
     how = {"name": "slow", "architecture": "mamba-tasnet", "config": SLOW, "task": "separate"}
     store.save(tmp_path / "cache/slow", model, **how)
     for i in range(3):

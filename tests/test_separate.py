@@ -28,6 +28,7 @@ from slyther_cli.jobs import setup
 from slyther_cli.jobs.locks import FAILURES
 from slyther_cli.longform import plan_separation
 from slyther_cli.models import registry
+from slyther_cli.research.training.fourier_start import start_from_fourier
 from slyther_cli.separation import job as separation
 
 SIZES = {"n_filters": 16, "d_model": 8}
@@ -46,7 +47,7 @@ def models(tmp_path_factory):
     torch.manual_seed(1)
     for name, config in MODELS.items():
         model = registry.build("mamba-tasnet", config)
-        model.start_from_fourier()
+        start_from_fourier(model)
         store.save(
             cache / name, model, name=name, architecture="mamba-tasnet", config=config, task="separate"
         )

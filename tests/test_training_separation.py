@@ -18,6 +18,7 @@ from slyther_cli.errors import ModelError, UsageError
 from slyther_cli.models import registry
 from slyther_cli.models.mamba_tasnet import MambaTasNet, MambaTasNetConfig
 from slyther_cli.research.training import separation, separation_start
+from slyther_cli.research.training.fourier_start import start_from_fourier
 from slyther_cli.research.training.losses import pit_loss
 from slyther_cli.research.training.separation import SeparationTask, read_config, train
 
@@ -206,7 +207,7 @@ def test_a_run_that_starts_with_shorter_frames(home):
 def test_shorter_frames_keep_the_features_and_the_sound():
     torch.manual_seed(0)
     old = MambaTasNet(MambaTasNetConfig(128, 64, 32, 16, 2, 4))
-    old.start_from_fourier()
+    start_from_fourier(old)
     sources = torch.randn(4, 2, 4000)
     new = separation_start.begin(old, {"stride": 16}, sources.sum(1), sources)
     assert new.encoder.kernel_size == 32

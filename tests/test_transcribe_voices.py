@@ -16,6 +16,7 @@ from slyther_cli.jobs import resume
 from slyther_cli.longform import journal
 from slyther_cli.models import registry
 from slyther_cli.research.language.kneser_ney import train
+from slyther_cli.research.training.fourier_start import start_from_fourier
 from slyther_cli.separation import job as separation
 from slyther_cli.transcription import recogniser
 from slyther_cli.transcription.coverage import Coverage
@@ -28,7 +29,7 @@ def models(tmp_path_factory):
     torch.manual_seed(1)
     config = {"n_filters": 16, "d_model": 8, "n_layers": 2, "sample_rate": 8000}
     model = registry.build("mamba-tasnet", config)
-    model.start_from_fourier()
+    start_from_fourier(model)
     store.save(folder / "two", model, name="two", architecture="mamba-tasnet", config=config, task="separate")
     return folder
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from slyther_cli.layers.dual_path import DualPathBlock, DualPathMaskNet
-from slyther_cli.layers.filterbank import Decoder, Encoder, separated, start_from_fourier
+from slyther_cli.layers.filterbank import Decoder, Encoder, separated
 from slyther_cli.layers.mamba import MambaStack
 
 
@@ -60,7 +60,3 @@ class DPMamba(nn.Module):
 
     def forward(self, mixture: Tensor) -> Tensor:
         return separated(mixture, self.encoder, self.masknet, self.decoder)
-
-    def start_from_fourier(self) -> None:
-        """See :func:`~slyther_cli.layers.filterbank.start_from_fourier`."""
-        start_from_fourier(self.encoder, self.decoder)

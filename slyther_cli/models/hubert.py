@@ -19,7 +19,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,7 +33,6 @@ CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))  # kern
 LAYERS = ("transformer", "conbimamba", "transbimamba")
 WINDOW, HOP = 400, 320  # samples that a frame sees; samples from one to the next
 TEMPERATURE = 0.1
-FEWEST_SPANS = 2
 
 
 @dataclass(frozen=True)
@@ -286,20 +284,6 @@ class Hubert(nn.Module):
 def frames_of(samples: int) -> int:
     """Frames of so many samples."""
     return max(0, samples - WINDOW) // HOP + 1
-
-
-def span_mask(rng: np.random.Generator, frames: int, prob: float, length: int) -> np.ndarray:
-    """bool [frames]: spans of ``length`` frames at different starts, ``prob * frames / length`` of them on
-    average, two at least; they may overlap. A recording of a few frames is masked but for its last one."""
-    spans = max(FEWEST_SPANS, int(prob * frames / length + rng.random()))
-    mask = np.zeros(frames, bool)
-    places = frames - length
-    if places < spans:
-        mask[: max(1, frames - 1)] = True
-        return mask
-    for start in rng.choice(places, spans, replace=False):
-        mask[start : start + length] = True
-    return mask
 
 
 def _start(encoder: nn.Module) -> None:

@@ -27,7 +27,6 @@ from slyther_cli.layers.filterbank import (
     Encoder,
     Pointwise,
     separated,
-    start_from_fourier,
 )
 from slyther_cli.layers.mamba import MambaStack, MambaState
 
@@ -102,10 +101,6 @@ class MambaTasNet(nn.Module):
         if not self.config.mixture_consistency:
             return decoded
         return decoded + ((mixture - decoded.sum(-2)) / self.config.n_speakers).unsqueeze(-2)
-
-    def start_from_fourier(self) -> None:
-        """See :func:`~slyther_cli.layers.filterbank.start_from_fourier`."""
-        start_from_fourier(self.encoder, self.decoder)
 
 
 class StemStream:

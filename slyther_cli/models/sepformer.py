@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from slyther_cli.layers.attention import Sinusoid, TransformerEncoder
 from slyther_cli.layers.dual_path import DualPathBlock, DualPathMaskNet
-from slyther_cli.layers.filterbank import Decoder, Encoder, separated, start_from_fourier
+from slyther_cli.layers.filterbank import Decoder, Encoder, separated
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,3 @@ class Sepformer(nn.Module):
 
     def forward(self, mixture: Tensor) -> Tensor:
         return separated(mixture, self.encoder, self.masknet, self.decoder)
-
-    def start_from_fourier(self) -> None:
-        """See :func:`~slyther_cli.layers.filterbank.start_from_fourier`."""
-        start_from_fourier(self.encoder, self.decoder)

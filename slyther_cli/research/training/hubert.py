@@ -19,13 +19,14 @@ from torch import Tensor
 
 from slyther_cli.errors import UsageError
 from slyther_cli.models import registry
-from slyther_cli.models.hubert import HOP, WINDOW, Hubert, frames_of, span_mask
+from slyther_cli.models.hubert import HOP, WINDOW, Hubert, frames_of
 from slyther_cli.research.training.data import SpeechPool
 from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.pseudo_labels import Units, UnitsConfig
 from slyther_cli.research.training.settings import DataConfig, read_settings, starting_model
 from slyther_cli.research.training.workers import run
 
+FEWEST_SPANS = 2  # of what is masked, in an utterance
 PENALTY = 10.0  # weight of the features' mean square
 
 
@@ -174,3 +175,17 @@ def _utterances(pool: SpeechPool) -> list[np.ndarray]:
 
 
 train = partial(run, HubertTask, read_config)
+
+
+def span_mask(rng: np.random.Generator, frames: int, prob: float, length: int) -> np.ndarray:
+    """bool [frames]: spans of ``length`` frames at different starts, ``prob * frames / length`` of them on
+    average, two at least; they may overlap. A recording of a few frames is masked but for its last one."""
+    spans = max(FEWEST_SPANS, int(prob * frames / length + rng.random()))
+    mask = np.zeros(frames, bool)
+    places = frames - length
+    if places < spans:
+        mask[: max(1, frames - 1)] = True
+        return mask
+    for start in rng.choice(places, spans, replace=False):
+        mask[start : start + length] = True
+    return mask

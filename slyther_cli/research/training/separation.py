@@ -18,6 +18,7 @@ from torch import Tensor
 from slyther_cli.errors import UsageError
 from slyther_cli.models.mamba_tasnet import MambaTasNet
 from slyther_cli.research.training import separation_start
+from slyther_cli.research.training.fourier_start import start_from_fourier
 from slyther_cli.research.training.loader import BatchLoader
 from slyther_cli.research.training.loop import LoopConfig, Peers
 from slyther_cli.research.training.losses import best_assignment, level_to, pairwise_si_snr, pit_loss
@@ -89,7 +90,7 @@ class SeparationTask:
         noises = config.data.recordings(base, self.rate)
         self.mixer = Mixer(self.pool, config.mixing, n, config.loop.seed, noises)
         if not config.start_from:
-            model.start_from_fourier()
+            start_from_fourier(model)
         elif config.model:
             model = self._begin(model)
         self.model = model.to(device)

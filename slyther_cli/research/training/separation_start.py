@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from slyther_cli.errors import UsageError
 from slyther_cli.models.mamba_tasnet import MambaTasNet, MambaTasNetConfig
+from slyther_cli.research.training.fourier_start import start_from_fourier
 from slyther_cli.research.training.losses import best_assignment, level_to, pairwise_si_snr
 
 CHANGES = ("stride", "kernel_size", "n_layers", "causal", "mixture_consistency")
@@ -69,7 +70,7 @@ def begin(old: MambaTasNet, changes: dict[str, Any], mixtures: Tensor, sources: 
         for layer in new.masknet.mamba_net.layers if finer > 1 else ():
             for tail in ("", "_b")[: 1 if new.config.causal else 2]:
                 _slow_down(layer.mixer, tail, finer)
-        new.start_from_fourier()
+        start_from_fourier(new)
         if longer:
             _keep_filters(old, new)
         _fit_masknet(old, new, mixtures, sources)
