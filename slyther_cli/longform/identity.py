@@ -7,26 +7,22 @@ found. Nothing here knows a network or a file: embeddings in, decisions out.
 
     two_voices -> Voices.evidence_of -> exchanged
 
-Memory: two embeddings a piece, some 2 MB an hour.
+Memory: two embeddings a piece; of them and their copies some 20 MB an hour.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.floating[Any]]
-Bools = npt.NDArray[np.bool_]
-Places = npt.NDArray[np.int64]
+from slyther_cli.longform.pieces import Array, Bools, Places
 
 SHORTEST = 0.6  # seconds of speech by which voices are learnt
 FEWEST = 4  # stretches of so much
 ROUNDS = 20
 STARTS = 3  # of 2-means: the axes along which the voices differ most
-MOVED = 0.035  # of how well voices fit, for moving everything: between two answers, the stems as they are
+MOVED = 0.035  # of mean cosine: what an answer that moves all speech must fit better by
 ALIKE = 0.63  # likeness of two voices above which they are not told apart; that of strangers is about 0
 LEAST = 0.1  # cosine of two stretches of one voice; it is more but for noise
 STAY = 0.15  # evidence (seconds) that it takes to change sides; there and back, twice as much

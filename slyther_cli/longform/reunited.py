@@ -37,7 +37,7 @@ from slyther_cli.longform.pieces import (
 Embed = Callable[[np.ndarray], np.ndarray]
 """Samples [time] at the stems' rate -> a vector of length 1."""
 
-IN_MEMORY = 64 << 20  # bytes
+IN_MEMORY = 16 << 20  # bytes
 BLOCK = 1 << 16  # samples
 LONGEST = 6.0  # seconds of a piece that are listened to
 SHORTEST = 0.2  # seconds of one voice that are listened to at all
