@@ -129,6 +129,8 @@ class _Placing(TorchFunctionMode):
             return first
         if name == "cuda":
             return on_device(first)
+        if name == "new_tensor" and isinstance(first, OnDevice):
+            return on_device(torch.tensor(args[1], dtype=first.dtype))
         if name == "cpu":
             return self._to(first, "cpu")
         if func is torch.Tensor.to or (name == "as_tensor" and isinstance(first, torch.Tensor)):
