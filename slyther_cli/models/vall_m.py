@@ -213,10 +213,13 @@ class VallM(nn.Module):
 
     # --- stage one ---
 
-    def first_logits(self, guide: Tensor, codes: Tensor) -> list[Tensor]:
+    def first_logits(self, guide: Tensor, codes: Tensor, hidden: Tensor | None = None) -> list[Tensor]:
         """Aligned: guide [batch, T, d] and the codes of the first stage [batch, n_first, T] -> of each of its
-        codebooks the logits [batch, T, V]."""
-        y = self.ar_decoder(guide + self._said(self._shifted(codes)))
+        codebooks the logits [batch, T, V]. ``hidden`` [batch, T]: frames that are not told the one before."""
+        said = self._said(self._shifted(codes))
+        if hidden is not None:
+            said = said * ~hidden[..., None]
+        y = self.ar_decoder(guide + said)
         return [self.code_logits(y, codes[:, :k]) for k in range(self.n_first)]
 
     def begin(self, text: Tensor) -> Context:
@@ -295,9 +298,17 @@ class VallM(nn.Module):
 
     # --- training ---
 
-    def losses(self, batch: Batch, level: Tensor, n_prompt: Tensor, n_voice: Tensor | None = None) -> Losses:
+    def losses(
+        self,
+        batch: Batch,
+        level: Tensor,
+        n_prompt: Tensor,
+        n_voice: Tensor | None = None,
+        hidden: Tensor | None = None,
+    ) -> Losses:
         """``level`` [batch] and ``n_prompt`` [batch]: what the second stage is asked for each row.
-        ``n_voice`` [batch]: the frames at its start that tell the voice; by default none."""
+        ``n_voice`` [batch]: the frames at its start that tell the voice; by default none. ``hidden``: as in
+        ``first_logits``."""
         symbols, n_symbols, codes, n_frames, durations = batch
         text = self.read(symbols, n_symbols)
         frames = torch.arange(codes.shape[2], device=codes.device)
@@ -310,7 +321,7 @@ class VallM(nn.Module):
             wanted = torch.log1p(durations.to(text.dtype))
             lengths = F.mse_loss(self.log_durations(text)[there], wanted[there])
             guide = self.spread(text, durations) + voice
-            every = self.first_logits(guide, codes[:, : self.n_first])
+            every = self.first_logits(guide, codes[:, : self.n_first], hidden)
             said = (F.cross_entropy(x[valid].float(), codes[:, k][valid]) for k, x in enumerate(every))
             first = torch.stack(tuple(said)).sum()
         else:

@@ -42,12 +42,14 @@ DEV_SEED = 12345
 class BatchConfig:
     """A batch holds about ``frames`` frames of the codec. ``join``: the share of batches whose utterances are
     followed by another of their speaker. ``prompt``: the share of utterances whose first part is a prompt to
-    the second stage. ``lengths``: the weight of the durations' loss. ``seconds``: the shortest and the
-    longest utterance that is used."""
+    the second stage. ``forget``: the share of frames at which the first stage is not told the frame before
+    ("aligned" only), so that it listens to the text. ``lengths``: the weight of the durations' loss.
+    ``seconds``: the shortest and the longest utterance that is used."""
 
     frames: int = 2400
     join: float = 0.2
     prompt: float = 0.5
+    forget: float = 0.0
     lengths: float = 1.0
     seconds: tuple[float, ...] = (0.5, 16.0)
     dev_utterances: int = 48
@@ -55,8 +57,8 @@ class BatchConfig:
     def __post_init__(self) -> None:
         if self.frames < 1 or self.dev_utterances < 1 or len(self.seconds) != 2 or self.lengths < 0:
             raise UsageError("frames and dev_utterances must be 1 or more; seconds the least and the most")
-        if not (0 <= self.join <= 1 and 0 <= self.prompt <= 1):
-            raise UsageError("join and prompt are shares, from 0 to 1")
+        if not all(0 <= share <= 1 for share in (self.join, self.prompt, self.forget)):
+            raise UsageError("join, prompt and forget are shares, from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -141,13 +143,15 @@ class SpeechTask:
         hours = round(self.speech.seconds / 3600, 2)
         return {"speakers": speakers, "train_hours": hours, "left_out": self.speech.left_out}
 
-    def batch(self, step: int) -> tuple[Batch, Tensor, Tensor, Tensor]:
-        """Utterances; what the second stage is asked of them, level and frames of prompt; and how many frames
-        tell the voice; each [batch]."""
+    def batch(self, step: int) -> tuple[Batch, Tensor, Tensor, Tensor, Tensor]:
+        """Utterances; what the second stage is asked of them, level and frames of prompt; how many frames
+        tell the voice; each [batch]; and the frames that are not told the one before [batch, T]."""
         b = self.config.batch
         rng = np.random.default_rng([self.config.loop.seed, step, self.peers.rank, 3])
         batch = self.speech.batch(rng, b.frames, b.join)
-        return batch, *self._asked(batch, rng, b.prompt)
+        asked = self._asked(batch, rng, b.prompt)
+        hidden = rng.random((len(batch.codes), batch.codes.shape[2])) < b.forget
+        return batch, *asked, torch.from_numpy(hidden)
 
     def _asked(self, batch: Batch, rng: np.random.Generator, prompt: float) -> tuple[Tensor, Tensor, Tensor]:
         rows = len(batch.symbols)
