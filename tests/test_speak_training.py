@@ -136,7 +136,7 @@ def test_several_voices_are_exported_with_what_is_known_of_them(tmp_path: Path, 
             'codec = "tiny"\nn_first = 2\nn_codebooks = 3\n'
             "codebook_size = 16\nd_model = 16\nd_ffn = 16\nn_layers = 1\n"
             'n_nar_layers = 1\nn_text_layers = 1\n[data]\nmanifests = ["manifest.tsv"]\ncache = "cache"\n'
-            "[batch]\nframes = 150\n[loop]\nsteps = 1\nwarmup = 1\naverage = 0.0\n"
+            "[batch]\nframes = 150\nforget = 0.5\n[loop]\nsteps = 1\nwarmup = 1\naverage = 0.0\n"
         )
         return main(["train", "speak", "-c", str(tmp_path / "c.toml"), "-o", str(tmp_path / "run"), "-q"])
 

@@ -109,6 +109,19 @@ def test_the_second_stage_sees_lower_codebooks_and_all_of_the_prompt_only(condit
 
 
 @torch.inference_mode()
+def test_a_hidden_frame_is_not_told_the_one_before():
+    network, one = model("aligned", n_first=2), batch([4], [8])
+    guide, codes = network.spread(network.read(one.symbols), one.durations), one.codes[:, :2]
+    hidden = torch.zeros(1, 8, dtype=torch.bool)
+    hidden[0, 4] = True
+    other = codes.clone()
+    other[..., 3] = (other[..., 3] + 1) % 12
+    for k, same in ((None, 4), (hidden, 8)):  # frame 3 is told to frame 4 alone
+        a, b = (network.first_logits(guide, c, k)[0][0] for c in (codes, other))
+        assert torch.equal(a[:same], b[:same]) and (k is hidden or not torch.equal(a[4], b[4]))
+
+
+@torch.inference_mode()
 def test_frames_are_given_their_symbols_in_order():
     network = model("aligned")
     text = torch.arange(4.0)[None, :, None].expand(1, 4, 16).contiguous()

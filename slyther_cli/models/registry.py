@@ -59,8 +59,9 @@ _ENCODEC = {"sample_rate": 24_000, "n_filters": 32, "n_codebooks": 32, "lstm": T
 _SMALL_VOICE = {
     **{"alphabet": "arpabet", "n_symbols": 80, "codec": "codec-16k-harmonic", "sample_rate": 16_000},
     **{"frame_rate": 50, "n_codebooks": 9, "d_model": 256, "d_ffn": 768},
-    **{"n_layers": 4, "n_nar_layers": 6, "n_text_layers": 2},  # the first codebook says the pitch alone
+    **{"n_layers": 4, "n_nar_layers": 6, "n_text_layers": 2},
 }
+_TWO_FIRST = {"n_first": 2, "n_codebooks": 5}  # stage one says pitch and coarse spectrum; five hold the words
 
 ARCHITECTURES: dict[str, Architecture] = {
     found.name: found
@@ -159,7 +160,7 @@ ARCHITECTURES: dict[str, Architecture] = {
                 "vall-me": {"conditioning": "encoder"},
                 "vall-m-small": _SMALL_VOICE,
                 "vall-me-small": {**_SMALL_VOICE, "conditioning": "encoder"},
-                "vall-me-aligned-small": {**_SMALL_VOICE, "conditioning": "aligned"},
+                "vall-me-aligned-small": {**_SMALL_VOICE, **_TWO_FIRST, "conditioning": "aligned"},
             },
         ),
         Architecture("vall-e", "speak", "vall_e.VallE", {"vall-e": {}}),
