@@ -636,7 +636,7 @@ def test_speakers_are_matched_on_request(capfd, monkeypatch):
     for stem in ("mix_s1.wav", "mix_s2.wav"):
         assert np.array_equal(sf.read(Path("plain", stem))[0], sf.read(Path("same", stem))[0])
     asked.clear()
-    monkeypatch.setattr(separation, "MATCHED", "two")  # whose stems are matched by default
+    monkeypatch.setattr(separation, "DEFAULT_MODEL", "two")  # whose stems are matched by default
     assert separate(capfd, "mix.wav", "-o", "without", "--no-match-speakers")[0] == 0 and not asked
     assert separate(capfd, "mix.wav", "-o", "default")[0] == 0 and asked
     code, _, err = separate(capfd, "mix.wav", "-o", "three", "--match-speakers", "-m", "three")

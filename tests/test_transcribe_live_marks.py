@@ -9,10 +9,10 @@ import tones
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marks_tools import SMALL, save_marks, set_by_hand
 from test_text_stream import ALPHABET, HOP, RATE, spoken
 from tools import from_file_as_stdin
 
-from slyther_cli.checkpoints import store
 from slyther_cli.decode.ctc import GreedyDecoder
 from slyther_cli.decode.native_beam import beam_decoder
 from slyther_cli.decode.segments import Segmenter
@@ -21,36 +21,13 @@ from slyther_cli.decode.tokens import SentencePieceTokenizer
 from slyther_cli.decode.words import Word, WordStream
 from slyther_cli.jobs.setup import choose_model
 from slyther_cli.models import registry
-from slyther_cli.models.punctuation import LOWER, NONE, STOP
 from slyther_cli.transcription.live import LiveReadable, MarkStream
 from slyther_cli.transcription.options import SearchOptions
 from slyther_cli.transcription.punctuate import Punctuator
 from slyther_cli.transcription.readable import live_punctuator, punctuation_of
 from slyther_cli.transcription.recogniser import Recogniser
 
-SMALL = {"vocab": 21, "d_model": 16, "n_layers": 1, "d_state": 4, "d_ffn": 16}
 TALK = "hello abide all deal"
-
-
-def set_by_hand(config, tokenizer, seen):
-    """A network that ends a sentence where it sees the word ``seen``, and nowhere else."""
-    torch.manual_seed(0)
-    network = registry.build("punctuator", config)
-    with torch.no_grad():
-        for p in network.layers.parameters():
-            p.zero_()  # each piece by itself
-        network.marks.weight.zero_(), network.cases.weight.zero_()
-        network.marks.bias.fill_(-20.0), network.cases.bias.zero_()
-        network.marks.bias[NONE], network.cases.bias[LOWER] = 1.0, 9.0
-        last = tokenizer.encode_words([seen])[0][-1]
-        network.marks.weight[STOP] = network.norm(network.embedding.weight[last]) * 10 / SMALL["d_model"]
-        network.marks.bias[STOP] = -8.0
-    return network
-
-
-def save_marks(folder, name, network, config, tokenizer):
-    how = {"architecture": "punctuator", "config": config, "task": "punctuate", "companions": tokenizer.save}
-    store.save(folder / name, network, name=name, **how)
 
 
 @pytest.fixture(scope="session")

@@ -6,17 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tones
-import torch
+from marks_tools import SMALL, save_marks, set_by_hand
 
-from slyther_cli.checkpoints import store
 from slyther_cli.decode.segments import Segment, Segmenter
 from slyther_cli.decode.tokens import SentencePieceTokenizer
 from slyther_cli.decode.words import Word
-from slyther_cli.models import registry
-from slyther_cli.models.punctuation import LOWER, NONE, STOP
 from slyther_cli.transcription.readable import Readable
 
-SMALL = {"vocab": 21, "d_model": 16, "n_layers": 1, "d_state": 4, "d_ffn": 16}
 RATE = 16_000
 
 
@@ -25,27 +21,8 @@ def models(tmp_path_factory):
     """The models that hear tones, and "punctual": one of them that names a network for marks, which ends a
     sentence after "abide" and nowhere else."""
     folder = tones.cache(tmp_path_factory.mktemp("cache"))
-    torch.manual_seed(0)
     tokenizer = SentencePieceTokenizer.train(["hello abide all deal", "cab dob lead"] * 50, SMALL["vocab"])
-    network = registry.build("punctuator", SMALL)
-    with torch.no_grad():
-        for p in network.layers.parameters():
-            p.zero_()  # each piece by itself
-        network.marks.weight.zero_(), network.cases.weight.zero_()
-        network.marks.bias.fill_(-20.0), network.cases.bias.zero_()
-        network.marks.bias[NONE], network.cases.bias[LOWER] = 1.0, 9.0
-        last = tokenizer.encode_words(["abide"])[0][-1]
-        network.marks.weight[STOP] = network.norm(network.embedding.weight[last]) * 10 / SMALL["d_model"]
-        network.marks.bias[STOP] = -8.0
-    store.save(
-        folder / "marks",
-        network,
-        name="marks",
-        architecture="punctuator",
-        config=SMALL,
-        task="punctuate",
-        companions=tokenizer.save,
-    )
+    save_marks(folder, "marks", set_by_hand(SMALL, tokenizer, "abide"), SMALL, tokenizer)
     tones.save(folder, "punctual", punctuation="marks")
     tones.save(folder, "lost", punctuation="nowhere")
     tones.save(folder, "wrong", punctuation="tones")

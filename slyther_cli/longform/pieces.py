@@ -144,7 +144,7 @@ def parted_at_overlap(active: Bools, cut: Places) -> tuple[Places, Bools]:
     if not len(cut):
         return cut, np.zeros(0, np.bool_)
     joined: list[list[int]] = []
-    for start, end in _runs(active[0] & active[1]):
+    for start, end in runs(active[0] & active[1]):
         if joined and start - joined[-1][1] < OVERLAP:
             joined[-1][1] = end
         else:
@@ -168,7 +168,7 @@ def side_changes(powers: Powers) -> Places:
     turns = [
         (start, end, stem)
         for stem, clear in enumerate((differ > SIDE_DB, differ < -SIDE_DB))
-        for start, end in _runs(heard & clear)
+        for start, end in runs(heard & clear)
         if end - start >= SIDE
     ]
     turns.sort()
@@ -197,8 +197,8 @@ def _around(x: Array, frames: int) -> Array:
     return np.asarray(np.convolve(x, kernel, "full")[frames // 2 : frames // 2 + len(x)] if len(x) else x)
 
 
-def _runs(inside: Bools) -> list[tuple[int, int]]:
-    """The stretches of frames, from and to."""
+def runs(inside: Bools) -> list[tuple[int, int]]:
+    """The stretches that are True in ``inside`` [count], from and to."""
     edges = np.diff(inside.astype(np.int8), prepend=0, append=0)
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     return list(zip(starts.tolist(), ends.tolist(), strict=True))

@@ -31,6 +31,7 @@ from slyther_cli.longform.pieces import (
     Powers,
     pauses,
     pieces,
+    runs,
     short_pieces,
 )
 
@@ -209,11 +210,7 @@ class _Listener:
 
 def _spans(cut: Places, which: Bools, frame: int) -> list[tuple[int, int]]:
     """The samples of these pieces, from and to, neighbours joined."""
-    edges = np.diff(which.astype(np.int8), prepend=0, append=0)
-    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1) - 1
-    return [
-        (frame * a, frame * b) for a, b in zip(cut[starts, 0].tolist(), cut[ends, 1].tolist(), strict=True)
-    ]
+    return [(frame * int(cut[start, 0]), frame * int(cut[end - 1, 1])) for start, end in runs(which)]
 
 
 def _given(spool: IO[bytes], plan: Plan, fade: int) -> Iterator[np.ndarray]:

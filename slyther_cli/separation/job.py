@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "mamba-tasnet-8k-2spk"
 LIVE_MODEL = "mamba-tasnet-8k-2spk-causal"
-MATCHED = "mamba-tasnet-8k-2spk"  # whose stems are matched with their speakers unless one says otherwise
 DEFAULT_OUTPUT_DIR = "separated"
 
 Event = dict[str, Any]
@@ -104,7 +103,7 @@ class Separation(Batch):
     def matches(self) -> bool:
         """Whether stretches are put into the file of their voice."""
         asked = self.options.match_speakers
-        return self.config.name == MATCHED if asked is None else asked
+        return self.config.name == DEFAULT_MODEL if asked is None else asked
 
     def outputs(self, source: Input) -> Outputs:
         o = self.options
