@@ -7,7 +7,7 @@ from slyther_cli.decode.phones import PHONES, PhoneTokenizer
 from slyther_cli.decode.tokens import CharTokenizer
 from slyther_cli.errors import UsageError
 from slyther_cli.models import registry
-from slyther_cli.research.training.recognition import phones_for_letters
+from slyther_cli.research.training.recognition_start import phones_for_letters
 
 SMALL = {"d_model": 16, "n_layers": 1, "d_ffn": 32, "d_state": 4, "vocab": 29, "decoder": "none"}
 

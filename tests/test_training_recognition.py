@@ -182,9 +182,9 @@ def test_texts_stay_with_their_sound(speech):
 def test_batches_hold_what_was_asked_for(speech, seed, seconds, joined):
     c = AugmentConfig(joined=joined, joined_seconds=(3.0,), pause_s=(0.1, 0.5))
     batch = speech.batch(c, np.random.default_rng(seed), seconds)
-    total = sum(len(samples) for samples, _ in batch) / RATE
+    total = sum(len(x.samples) for x in batch) / RATE
     assert total <= 2 * seconds + 4
-    for samples, tokens in batch:
+    for samples, tokens, _ in batch:
         assert samples.dtype == np.float32 and np.isfinite(samples).all()
         assert len(samples) <= 3.1 * RATE / 0.9 or len(batch) == 1
         text = CharTokenizer().decode(tokens)
@@ -192,7 +192,7 @@ def test_batches_hold_what_was_asked_for(speech, seed, seconds, joined):
 
 
 def test_plain_examples_are_the_recordings(speech):
-    (samples, tokens), *_ = speech.batch(PLAIN, np.random.default_rng(1), 1.0)
+    (samples, tokens, _), *_ = speech.batch(PLAIN, np.random.default_rng(1), 1.0)
     kept = [i for i, s in enumerate(speech.samples) if len(s) == len(samples)]
     assert any(np.array_equal(samples, speech.samples[i].astype(np.float32) / 32768) for i in kept)
     assert tokens in [speech.tokens[i] for i in kept]
@@ -201,7 +201,7 @@ def test_plain_examples_are_the_recordings(speech):
 def test_wordless_examples_have_no_text(speech):
     c = AugmentConfig(wordless=1.0, joined=0)
     for seed in range(12):
-        for samples, tokens in speech.batch(c, np.random.default_rng(seed), 4.0):
+        for samples, tokens, _ in speech.batch(c, np.random.default_rng(seed), 4.0):
             assert tokens == [] and np.abs(samples).max() < 2
 
 
@@ -228,7 +228,7 @@ def test_edits_by_hand():
 
 def test_narrow_examples_end_at_the_cutoff(speech):
     c = AugmentConfig(**{**vars(PLAIN), "narrow": 1.0, "cutoff_hz": (1000.0, 1500.0)})
-    for samples, _ in speech.batch(c, np.random.default_rng(2), 6.0):
+    for samples, _, _ in speech.batch(c, np.random.default_rng(2), 6.0):
         power = np.abs(np.fft.rfft(samples)) ** 2
         above = int(1510 / RATE * len(samples))
         assert power[above:].sum() < 1e-6 * power.sum()
@@ -239,7 +239,7 @@ def test_an_equaliser_and_a_room_change_the_sound_and_not_the_words(speech):
         c = AugmentConfig(**{**vars(PLAIN), **changes})
         return speech._finished(c, np.random.default_rng(3), x)
 
-    x = speech._speech(PLAIN, np.random.default_rng(3), 5)
+    x = speech._speech(5, 1.0)
     assert np.array_equal(first(), x)
     for changes in ({"rooms": 1.0}, {"colour_db": 6.0}):
         y = first(**changes)
@@ -248,7 +248,7 @@ def test_an_equaliser_and_a_room_change_the_sound_and_not_the_words(speech):
 
 
 def test_coding_takes_the_highest_sound_and_shifts_nothing(speech):
-    x = np.concatenate([speech._speech(PLAIN, np.random.default_rng(3), i) for i in range(30)])
+    x = np.concatenate([speech._speech(i, 1.0) for i in range(30)])
     x += 0.01 * np.random.default_rng(0).standard_normal(len(x)).astype(np.float32)
     for rate, level in ((16000, 0.8), (16000, 0.9), (16000, 0.95), (8000, 0.9)):
         y = mp3_coded(x, rate, level)
@@ -263,7 +263,7 @@ def test_coding_takes_the_highest_sound_and_shifts_nothing(speech):
 
 def test_silence_lies_before_and_after(speech):
     c = AugmentConfig(**{**vars(PLAIN), "silence_s": 0.5})
-    for samples, _ in speech.batch(c, np.random.default_rng(5), 6.0):
+    for samples, _, _ in speech.batch(c, np.random.default_rng(5), 6.0):
         heard = np.flatnonzero(np.abs(samples) > 1e-3)
         before, after = heard[0] / RATE, (len(samples) - heard[-1]) / RATE
         assert before <= 0.56 and after <= 0.56 and before + after > 0.1
@@ -273,8 +273,9 @@ def test_two_views_are_of_the_same_speech(speech):
     c = AugmentConfig(**{**vars(PLAIN), "speed": (0.9, 1.1), "noise": 1.0, "silence_s": 0.2})
     batch = speech.batch(c, np.random.default_rng(4), 12.0, views=2)
     half = len(batch) // 2
-    assert 4 < sum(len(x) for x, _ in batch) / RATE < 20
-    for (x, text), (y, again) in zip(batch[:half], batch[half:], strict=True):
+    assert 4 < sum(len(x.samples) for x in batch) / RATE < 20
+    for (x, text, parts), (y, again, same) in zip(batch[:half], batch[half:], strict=True):
+        assert parts == same and len(parts) == 1
         assert text == again and x.shape == y.shape and not np.array_equal(x, y)
         assert np.corrcoef(x, y)[0, 1] > 0.5
 
@@ -284,7 +285,7 @@ def test_recorded_noise_lies_under_the_speech_and_needs_recordings(speech, home,
     beside = TranscribedSpeech.__new__(TranscribedSpeech)
     beside.__dict__.update({**vars(speech), "noises": [tone]})
     c = AugmentConfig(**{**vars(PLAIN), "noise": 1.0, "recorded_noise": 1.0, "snr_db": (0.0, 0.0)})
-    x = speech._speech(PLAIN, np.random.default_rng(3), 5)
+    x = speech._speech(5, 1.0)
     rest = beside._finished(c, np.random.default_rng(3), x) - x
     assert np.abs(np.fft.rfft(rest)).argmax() * RATE / len(x) == pytest.approx(3000, abs=3)
     assert rest.std() == pytest.approx(x.std(), rel=0.05)

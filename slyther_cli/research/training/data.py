@@ -108,7 +108,8 @@ def at_speed(utterance: np.ndarray, rate: int, factor: float, quality: str) -> n
 
 class SpeechPool:
     """The speech of one split by speaker: ``speakers[name]`` is a list of int16 arrays at ``rate`` Hz,
-    ``transcripts[name]`` the list of their texts, "" where the manifest has none.
+    ``transcripts[name]`` the list of their texts, "" where the manifest has none, ``paths[name]`` of where
+    they come from.
 
     Silence at both ends is trimmed (frames 40 dB below the utterance's loudest), and every utterance is
     scaled to the same level, -25 dB RMS, so that mixing levels mean what they say; what is then shorter than
@@ -141,10 +142,12 @@ class SpeechPool:
         samples = np.load(stem.with_suffix(".npy"), mmap_mode="r")
         self.speakers: dict[str, list[np.ndarray]] = {}
         self.transcripts: dict[str, list[str]] = {}
+        self.paths: dict[str, list[str]] = {}
         for number, start, stop in index:
             u = utterances[number]
             self.speakers.setdefault(u.speaker, []).append(samples[start:stop])
             self.transcripts.setdefault(u.speaker, []).append(u.transcript)
+            self.paths.setdefault(u.speaker, []).append(str(u.path))
         self.seconds = len(samples) / rate
 
     def same(self, one: str, other: str) -> bool:

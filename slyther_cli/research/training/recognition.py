@@ -15,19 +15,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from slyther_cli.decode.alphabets import load_tokenizer
 from slyther_cli.decode.ctc import GreedyDecoder
 from slyther_cli.decode.joint import BOS, EOS, JointOptions, has_ends, joint_search
-from slyther_cli.decode.phones import PHONES, SPELT, PhoneTokenizer
-from slyther_cli.decode.tokens import BLANK, CharTokenizer, SentencePieceTokenizer, Tokenizer
-from slyther_cli.errors import UsageError
+from slyther_cli.decode.phones import PhoneTokenizer
+from slyther_cli.decode.tokens import Tokenizer
+from slyther_cli.errors import InputError, UsageError
 from slyther_cli.models import registry
 from slyther_cli.research.evaluation.metrics import edits
 from slyther_cli.research.training.hubert_front import pretrained
@@ -39,6 +39,8 @@ from slyther_cli.research.training.recognition_data import (
     padded,
     spec_augment,
 )
+from slyther_cli.research.training.recognition_start import new_tokenizer, phones_for_letters
+from slyther_cli.research.training.recognition_teacher import FRAME, RATE, TeacherStates
 from slyther_cli.research.training.regularisation import consistency, drop_channels
 from slyther_cli.research.training.settings import DataConfig, model_place, read_settings, starting_model
 from slyther_cli.research.training.workers import run
@@ -69,6 +71,7 @@ class BatchConfig:
     Against learning by heart: ``consistency`` is CR-CTC's weight (0.2 in its paper; 0 for none): a batch then
     holds every utterance twice, differently augmented, and both views should tell the same.
     ``channel_dropout``: the share of channels that each branch of a layer loses in an utterance.
+    ``taught``: the weight of a teacher's part of the loss, its mean squared error as a share of the variance.
 
     With a decoder: ``ctc_weight`` is CTC's share in the loss, the decoder has the rest; ``label_smoothing``
     of its targets (0 for the published S, 0.1 for L); validation searches with ``dev_beam`` hypotheses.
@@ -81,6 +84,7 @@ class BatchConfig:
     label_smoothing: float = 0.0
     consistency: float = 0.0
     channel_dropout: float = 0.0
+    taught: float = 1.0
     dev_beam: int = 2
 
     def __post_init__(self) -> None:
@@ -88,8 +92,8 @@ class BatchConfig:
             raise UsageError("seconds, dev_utterances and dev_beam must be above 0")
         if not all(0 <= x < 1 for x in (self.intermediate, self.label_smoothing, self.channel_dropout)):
             raise UsageError("intermediate, label_smoothing, channel_dropout must be from 0 to below 1")
-        if self.consistency < 0:
-            raise UsageError("consistency must be 0 or more")
+        if min(self.consistency, self.taught) < 0:
+            raise UsageError("consistency and taught must be 0 or more")
         if not 0 < self.ctc_weight <= 1:
             raise UsageError("ctc_weight must be above 0 (times come from CTC) and at most 1")
 
@@ -97,13 +101,15 @@ class BatchConfig:
 @dataclass(frozen=True)
 class RecognitionConfig:
     """``model`` is what is set apart from the preset's, or the architecture's, own values. ``start_from``:
-    weights to go on from, a name or a folder; they bring their own settings and alphabet. ``hubert``: the
-    pre-trained HuBERT under a hubert-ctc."""
+    weights to go on from, a name or a folder; they bring their own settings and alphabet. ``teacher``: a
+    folder of ``python -m slyther_cli.research.training.recognition_teacher``, for targets in every frame; ""
+    trains by the texts alone. ``hubert``: the pre-trained HuBERT under a hubert-ctc."""
 
     name: str = "my-recogniser"
     architecture: str = "conmamba"
     model: dict[str, Any] = field(default_factory=dict)
     start_from: str = ""
+    teacher: str = ""
     hubert: str = ""
     text: TextConfig = field(default_factory=TextConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -120,6 +126,18 @@ def read_config(path: Path) -> RecognitionConfig:
     if not any(own):
         config = replace(config, model=dict(registry.PRESETS["conmamba-ctc-small"][1]))
     return config
+
+
+class Batch(NamedTuple):
+    """Features [batch, frames, n_mels] and their lengths, tokens [total] and their counts; of a teacher the
+    states [batch, frames / 4, dim] and where it has some [batch, frames / 4], else nothing."""
+
+    features: Tensor
+    lengths: Tensor
+    tokens: Tensor
+    counts: Tensor
+    wanted: Tensor
+    known: Tensor
 
 
 class RecognitionTask:
@@ -144,7 +162,9 @@ class RecognitionTask:
             pools = config.data.pools(base, rate)
             settings = registry.full_config(config.architecture, config.model)
             ends = settings.get("decoder") != "none"  # a speech-mamba always has a decoder
-            self.tokenizer = _tokenizer(config.text, pools[0].all_transcripts(), ends)
+            self.tokenizer = new_tokenizer(
+                config.text.units, config.text.size, pools[0].all_transcripts(), ends
+            )
             config = replace(config, model={**config.model, "vocab": self.tokenizer.size})
             model, self.architecture, self.settings = starting_model(config, base, "transcribe")
             model.start_from_s4d()
@@ -160,17 +180,23 @@ class RecognitionTask:
             model.normalize.fit(self._features(model, i) for i in self._sample())
         # Batches are made on the CPU, on a GPU by processes that must leave that alone: their features too.
         self._front = model if device == "cpu" else copy.deepcopy(model)
-        self.model = model.to(device)
+        self.network = model.to(device)
+        self.hop_s = model.config.hop / model.config.sample_rate
+        self.states = self._teacher(base)
+        self.model: nn.Module = self.network
+        if self.states is not None:
+            head = nn.Linear(model.config.d_model, self.states.dim).to(device)
+            self.model = nn.ModuleDict({"network": self.network, "taught": head})
         self.decodes = model.has_decoder
         if self.decodes and not has_ends(self.tokenizer):
             raise UsageError(f"{config.start_from}: its alphabet has no tokens for a text's start and end")
-        self.hop_s = model.config.hop / model.config.sample_rate
-        self._midway_outputs: list[Tensor] = []
         if share := config.batch.channel_dropout:
             drop_channels(model.transformer.encoder.layers, share)
+        self._heard: dict[str, Tensor] = {}  # what layers told of the batch
         if config.batch.intermediate:
-            layers = model.transformer.encoder.layers
-            layers[len(layers) // 2 - 1].register_forward_hook(self._midway)
+            self._listen("midway", 1 / 2)
+        if self.states is not None:
+            self._listen("taught", 3 / 4)
         self._batches = BatchLoader(self.batch, device, processes=True)
 
     def _sample(self) -> np.ndarray:
@@ -181,34 +207,57 @@ class RecognitionTask:
     def _features(self, model, i: int) -> Tensor:
         return model.fbank(torch.from_numpy(self.speech.samples[i].astype(np.float32) / 32768)[None])
 
-    def _midway(self, layer, inputs, output: Tensor) -> None:
-        if self.model.training:
-            self._midway_outputs.append(output)
+    def _teacher(self, base: Path) -> TeacherStates | None:
+        if not self.config.teacher:
+            return None
+        if abs(4 * self.hop_s - FRAME / RATE) > 1e-9:
+            raise UsageError("a teacher is for models with a frame every 40 ms")
+        states = TeacherStates(base / self.config.teacher)
+        if missing := states.missing(self.speech.paths):
+            raise InputError(f"{self.config.teacher}: has no states of {missing[0]}; make them again")
+        return states
+
+    def _listen(self, name: str, height: float) -> None:
+        """Keep what the layer at that share of the encoder's height tells, while training."""
+
+        def keep(layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+            if layer.training:
+                self._heard[name] = output
+
+        layers = self.network.transformer.encoder.layers
+        layers[int(len(layers) * height) - 1].register_forward_hook(keep)
 
     @torch.no_grad()
-    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features [batch, frames, n_mels] and their lengths, tokens [total] and their counts, of that step;
-        other ones for every peer. For consistency, the second half holds the utterances of the first."""
+    def batch(self, step: int) -> Batch:
+        """That step's; another one for every peer. For consistency, the second half holds the utterances of
+        the first."""
         c = self.config
         views = 2 if c.batch.consistency else 1
         rng = np.random.default_rng([c.loop.seed, step, self.peers.rank, 2])
-        features, tokens = [], []
-        for samples, written in self.speech.batch(c.augment, rng, c.batch.seconds, views):
-            x = self._front.features(torch.from_numpy(samples)[None])[0]
+        features, tokens, wanted, known = [], [], [], []
+        for example in self.speech.batch(c.augment, rng, c.batch.seconds, views):
+            x = self._front.features(torch.from_numpy(example.samples)[None])[0]
             features.append(spec_augment(x, c.augment, rng, self.hop_s))
-            tokens.append(torch.tensor(written, dtype=torch.long))
+            tokens.append(torch.tensor(example.tokens, dtype=torch.long))
+            if self.states is not None:
+                frames = int(self._front.frontend.frames(len(x)))
+                states, told = self.states.targets(example.parts, frames, self.speech.rate)
+                wanted.append(torch.from_numpy(states))
+                known.append(torch.from_numpy(told))
         counts = torch.tensor([len(t) for t in tokens])
-        return (*padded(features), torch.cat(tokens), counts)
+        taught = [padded(x)[0] for x in (wanted, known)] if wanted else [torch.zeros(0)] * 2
+        return Batch(*padded(features), torch.cat(tokens), counts, *taught)
 
     def loss(self, step: int) -> tuple[Tensor, float]:
         """The loss of that step's batch in nats a token, and a part of it to watch: the decoder's, or without
         a decoder that of the last layer's CTC."""
-        features, lengths, tokens, counts = self._batches(step)
-        frames = self.model.frontend.frames(lengths)
+        made = self._batches(step)
+        tokens, counts = made.tokens, made.counts
+        frames = self.network.frontend.frames(made.lengths)
         features, lengths, labels = (
-            x.to(self.device, non_blocking=True) for x in (features, lengths, tokens)
+            x.to(self.device, non_blocking=True) for x in (made.features, made.lengths, tokens)
         )
-        self._midway_outputs.clear()
+        self._heard.clear()
 
         def ctc(log_probs: Tensor) -> Tensor:
             in_time = log_probs.transpose(0, 1)
@@ -216,26 +265,35 @@ class RecognitionTask:
             return total / texts
 
         def told(memory: Tensor) -> Tensor:
-            return self.model.ctc(memory).float().log_softmax(-1)
+            return self.network.ctc(memory).float().log_softmax(-1)
 
-        memory, texts = self.model.encode(features, lengths), max(1, int(counts.sum()))
+        memory, texts = self.network.encode(features, lengths), max(1, int(counts.sum()))
         log_probs = told(memory)
         last = total = ctc(log_probs)
         if weight := self.config.batch.intermediate:
-            early = ctc(told(self.model.transformer.encoder.norm(self._midway_outputs[0])))
+            early = ctc(told(self.network.transformer.encoder.norm(self._heard["midway"])))
             total = (1 - weight) * last + weight * early
         if weight := self.config.batch.consistency:
             total = total + weight * consistency(log_probs, frames) / texts
+        if self.states is not None:
+            total = total + self.config.batch.taught * self._taught_loss(made)
         if not self.decodes:
             return total, float(last.detach())
         nats = self._decoder_loss(memory, frames.to(self.device), tokens, counts)
         share = self.config.batch.ctc_weight
         return share * total + (1 - share) * nats, float(nats.detach())
 
+    def _taught_loss(self, made: Batch) -> Tensor:
+        """Mean squared distance to the teacher's states in frames of speech; their own mean square is 1."""
+        head: Any = self.model.get_submodule("taught")
+        wanted, known = made.wanted.to(self.device), made.known.to(self.device)
+        apart = (head(self._heard["taught"]).float() - wanted).square().sum(-1)
+        return (apart * known).sum() / known.sum().clamp(min=1)
+
     def _decoder_loss(self, memory: Tensor, frames: Tensor, tokens: Tensor, counts: Tensor) -> Tensor:
         """Cross-entropy of every token, the end too, after those before it; summed, a token of the text."""
         given, wanted = forced(tokens, counts)
-        logits = self.model.decode(given.to(self.device), memory, frames).float()
+        logits = self.network.decode(given.to(self.device), memory, frames).float()
         loss = F.cross_entropy(
             logits.flatten(0, 1),
             wanted.flatten().to(self.device),
@@ -268,11 +326,11 @@ class RecognitionTask:
 
     def _recognise(self, samples: np.ndarray) -> str:
         x = torch.from_numpy(samples)[None].to(self.device)
-        memory = self.model.encode(self.model.features(x))
+        memory = self.network.encode(self.network.features(x))
         if self.decodes:
             search = JointOptions(beam=self.config.batch.dev_beam, candidates=DEV_CANDIDATES)
-            return self.tokenizer.decode(joint_search(self.model, memory[0], search))
-        log_probs = self.model.ctc(memory).log_softmax(-1)[0].cpu().numpy()
+            return self.tokenizer.decode(joint_search(self.network, memory[0], search))
+        log_probs = self.network.ctc(memory).log_softmax(-1)[0].cpu().numpy()
         decoder = GreedyDecoder()
         return self.tokenizer.decode(t.id for t in [*decoder.push(log_probs), *decoder.flush()])
 
@@ -282,7 +340,7 @@ class RecognitionTask:
 
         store.save(
             folder,
-            self.model,
+            self.network,
             name=self.config.name,
             architecture=self.architecture,
             config=self.settings,
@@ -315,38 +373,6 @@ def _digest(tokenizer: Tokenizer) -> str:
     """A short text that is another one for another alphabet."""
     surfaces = [tokenizer.surface(i) for i in range(tokenizer.size)]
     return hashlib.sha256(repr(surfaces).encode()).hexdigest()[:16]
-
-
-def phones_for_letters(
-    model: Any, architecture: str, settings: dict[str, Any], letters: Tokenizer
-) -> tuple[Any, dict[str, Any]]:
-    """A network that writes letters -> the same one with an output layer for phones, and its settings. What
-    tells a phone is at first what told the letters that often spell it; blank stays blank."""
-    if model.has_decoder or not isinstance(letters, CharTokenizer):
-        raise UsageError('[text] units = "phones" beside start_from: of a model of letters without a decoder')
-    rows = [[BLANK], *(letters.encode(SPELT[phone]) for phone in PHONES)]
-    rows += rows[1:]  # at a word's start, and within it
-    settings = {**settings, "vocab": len(rows)}
-    other = registry.build(architecture, settings)
-    state = dict(model.state_dict())
-    for name in ("ctc_lin.w.weight", "ctc_lin.w.bias"):
-        state[name] = torch.stack([state[name][row].mean(0) for row in rows])
-    other.load_state_dict(state)
-    return other, settings
-
-
-def _tokenizer(c: TextConfig, lines: list[str], ends: bool) -> Any:
-    """``ends``: with tokens for a text's start and end, which SentencePiece's have anyway."""
-    if c.units == "characters":
-        return CharTokenizer(ends=ends)
-    if c.units == "phones":
-        if ends:
-            raise UsageError('[text] units = "phones" are for models without a decoder')
-        return PhoneTokenizer()
-    try:
-        return SentencePieceTokenizer.train(lines, c.size, kind=c.units)
-    except ValueError as error:
-        raise UsageError(f"[text] {error}") from None
 
 
 train = partial(run, RecognitionTask, read_config)

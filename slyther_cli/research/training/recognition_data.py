@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from slyther_cli.research.training.augmentation import (
 )
 from slyther_cli.research.training.data import SpeechPool, at_speed
 from slyther_cli.research.training.noises import unit_excerpt
+from slyther_cli.research.training.recognition_teacher import Part
 
 
 @dataclass(frozen=True)
@@ -87,53 +89,64 @@ class AugmentConfig:
             raise UsageError("bands, band_width, mask_s, gain_db must be 0 or more, mask_every_s above 0")
 
 
+class Example(NamedTuple):
+    """float32 samples, the tokens that they say, and the utterances that they are made of."""
+
+    samples: np.ndarray
+    tokens: list[int]
+    parts: list[Part]
+
+
 class TranscribedSpeech:
     """The utterances of a pool that have a text which ``tokenizer`` can write, by length.
 
-    ``seconds`` float [n] ascending, ``texts`` and ``tokens`` [n]; ``left_out`` counts those without.
+    ``seconds`` float [n] ascending, ``texts``, ``tokens`` and ``paths`` [n]; ``left_out`` counts those
+    without.
     ``noises``: recordings of noise, [samples] each. Raises :class:`InputError` when there is none.
     """
 
     def __init__(self, pool: SpeechPool, tokenizer: Tokenizer, noises: Sequence[np.ndarray] = ()):
         self.rate, self.noises = pool.rate, noises
-        rows: list[tuple[str, np.ndarray, str, list[int]]] = []
+        rows: list[tuple[str, np.ndarray, str, list[int], str]] = []
         self.left_out = 0
         for speaker in sorted(pool.speakers):
-            for samples, raw in zip(pool.speakers[speaker], pool.transcripts[speaker], strict=True):
+            of = pool.speakers[speaker], pool.transcripts[speaker], pool.paths[speaker]
+            for samples, raw, path in zip(*of, strict=True):
                 text = tokenizer.normalise(raw)
                 try:
                     tokens = tokenizer.encode(text)
                 except ValueError:
                     tokens = []
                 if tokens:
-                    rows.append((speaker, samples, text, tokens))
+                    rows.append((speaker, samples, text, tokens, path))
                 else:
                     self.left_out += 1
         if not rows:
             raise InputError("the speech has no transcripts that the model's alphabet can write")
         rows.sort(key=lambda row: len(row[1]))
-        self.speakers, self.samples, self.texts, self.tokens = map(list, zip(*rows, strict=True))
+        columns = map(list, zip(*rows, strict=True))
+        self.speakers, self.samples, self.texts, self.tokens, self.paths = columns
         self.seconds = np.array([len(s) / pool.rate for s in self.samples])
         self.hours = float(self.seconds.sum()) / 3600
         self._encode = tokenizer.encode
 
     def batch(
         self, c: AugmentConfig, rng: np.random.Generator, seconds: float, views: int = 1
-    ) -> list[tuple[np.ndarray, list[int]]]:
-        """About ``seconds`` of speech, a half more at most (or one utterance): (float32 samples, tokens) of
-        utterances about equally long.
+    ) -> list[Example]:
+        """About ``seconds`` of speech, a half more at most (or one utterance), of utterances about equally
+        long.
 
         With two ``views`` the second half of the list has the utterances of the first, at the same speed and
         length, with rooms, noise and so on of their own.
         """
         spoken = self._spoken(c, rng, seconds / views)
         return [
-            (self._finished(c, rng, x) if tokens else x, tokens) for _ in range(views) for x, tokens in spoken
+            x._replace(samples=self._finished(c, rng, x.samples)) if x.tokens else x
+            for _ in range(views)
+            for x in spoken
         ]
 
-    def _spoken(
-        self, c: AugmentConfig, rng: np.random.Generator, seconds: float
-    ) -> list[tuple[np.ndarray, list[int]]]:
+    def _spoken(self, c: AugmentConfig, rng: np.random.Generator, seconds: float) -> list[Example]:
         """A batch of speech as it is, or without words and finished."""
         if rng.random() < c.joined:
             length = c.joined_seconds[rng.integers(len(c.joined_seconds))]
@@ -145,37 +158,44 @@ class TranscribedSpeech:
         room = np.cumsum(self.seconds[picked]) <= 1.5 * seconds
         return [self._example(c, rng, int(i)) for i in picked[: max(1, int(room.sum()))]]
 
-    def _example(self, c: AugmentConfig, rng: np.random.Generator, i: int) -> tuple[np.ndarray, list[int]]:
+    def _example(self, c: AugmentConfig, rng: np.random.Generator, i: int) -> Example:
         if rng.random() < c.wordless:
-            return _wordless(rng, len(self.samples[i]), self.rate), []
-        return self._among_silence(c, rng, self._speech(c, rng, i)), self.tokens[i]
+            return Example(_wordless(rng, len(self.samples[i]), self.rate), [], [])
+        speed = _speed(c, rng)
+        speech = Example(self._speech(i, speed), self.tokens[i], [Part(self.paths[i], 0, speed)])
+        return self._among_silence(c, rng, speech)
 
-    def _join(self, c: AugmentConfig, rng: np.random.Generator, seconds: float) -> tuple[np.ndarray, list]:
+    def _join(self, c: AugmentConfig, rng: np.random.Generator, seconds: float) -> Example:
         """Utterances of one speaker, or of two in turns."""
         everyone = sorted(set(self.speakers))
         chosen = set(rng.choice(everyone, min(len(everyone), int(rng.integers(1, 3))), replace=False))
         own = [i for i, s in enumerate(self.speakers) if s in chosen]
-        parts: list[np.ndarray] = []
+        sound: list[np.ndarray] = []
         texts: list[str] = []
+        parts: list[Part] = []
         total = 0
         while True:
-            i = own[rng.integers(len(own))]
-            speech = self._speech(c, rng, i)
+            i, speed = own[rng.integers(len(own))], _speed(c, rng)
+            speech = self._speech(i, speed)
             pause = np.zeros(int(drawn(rng, c.pause_s) * self.rate), np.float32)
-            if parts and total + len(speech) + len(pause) > seconds * self.rate:
+            if sound and total + len(speech) + len(pause) > seconds * self.rate:
                 break
-            parts += [speech, pause]
+            sound += [speech, pause]
             texts.append(self.texts[i])
+            parts.append(Part(self.paths[i], total, speed))
             total += len(speech) + len(pause)
-        return self._among_silence(c, rng, np.concatenate(parts)), self._encode(" ".join(texts))
+        joined = Example(np.concatenate(sound), self._encode(" ".join(texts)), parts)
+        return self._among_silence(c, rng, joined)
 
-    def _speech(self, c: AugmentConfig, rng: np.random.Generator, i: int) -> np.ndarray:
-        return at_speed(self.samples[i], self.rate, c.speed[rng.integers(len(c.speed))], "QQ")
+    def _speech(self, i: int, speed: float) -> np.ndarray:
+        return at_speed(self.samples[i], self.rate, speed, "QQ")
 
-    def _among_silence(self, c: AugmentConfig, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    def _among_silence(self, c: AugmentConfig, rng: np.random.Generator, x: Example) -> Example:
         if not c.silence_s:
             return x
-        return np.pad(x, [int(n) for n in rng.uniform(0, c.silence_s, 2) * self.rate])
+        before, after = (int(n) for n in rng.uniform(0, c.silence_s, 2) * self.rate)
+        moved = [part._replace(start=part.start + before) for part in x.parts]
+        return Example(np.pad(x.samples, (before, after)), x.tokens, moved)
 
     def _finished(self, c: AugmentConfig, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
         if c.colour_db:
@@ -193,6 +213,10 @@ class TranscribedSpeech:
         if c.coded and rng.random() < c.coded:
             x = mp3_coded(x, self.rate, drawn(rng, c.compression))
         return x
+
+
+def _speed(c: AugmentConfig, rng: np.random.Generator) -> float:
+    return c.speed[rng.integers(len(c.speed))]
 
 
 def _wordless(rng: np.random.Generator, n: int, rate: int) -> np.ndarray:
