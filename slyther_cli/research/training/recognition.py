@@ -39,7 +39,7 @@ from slyther_cli.research.training.recognition_data import (
     padded,
     spec_augment,
 )
-from slyther_cli.research.training.recognition_start import new_tokenizer, phones_for_letters
+from slyther_cli.research.training.recognition_start import deeper, new_tokenizer, phones_for_letters
 from slyther_cli.research.training.recognition_teacher import FRAME, RATE, TeacherStates
 from slyther_cli.research.training.regularisation import consistency, drop_channels
 from slyther_cli.research.training.settings import DataConfig, model_place, read_settings, starting_model
@@ -101,9 +101,10 @@ class BatchConfig:
 @dataclass(frozen=True)
 class RecognitionConfig:
     """``model`` is what is set apart from the preset's, or the architecture's, own values. ``start_from``:
-    weights to go on from, a name or a folder; they bring their own settings and alphabet. ``teacher``: a
-    folder of ``python -m slyther_cli.research.training.recognition_teacher``, for targets in every frame; ""
-    trains by the texts alone. ``hubert``: the pre-trained HuBERT under a hubert-ctc."""
+    weights to go on from, a name or a folder; they bring their own settings and alphabet, but [model] may
+    have more ``n_layers``. ``teacher``: a folder of ``python -m
+    slyther_cli.research.training.recognition_teacher``, for targets in every frame; "" trains by the texts
+    alone. ``hubert``: the pre-trained HuBERT under a hubert-ctc."""
 
     name: str = "my-recogniser"
     architecture: str = "conmamba"
@@ -156,6 +157,8 @@ class RecognitionTask:
             if config.text.units == "phones" and not isinstance(self.tokenizer, PhoneTokenizer):
                 letters, self.tokenizer = self.tokenizer, PhoneTokenizer()
                 model, self.settings = phones_for_letters(model, self.architecture, self.settings, letters)
+            if n_layers := config.model.get("n_layers"):
+                model, self.settings = deeper(model, self.architecture, self.settings, n_layers)
             pools = config.data.pools(base, model.config.sample_rate)
         else:
             rate = int(config.model.get("sample_rate", 16000))
