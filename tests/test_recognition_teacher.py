@@ -16,15 +16,8 @@ from slyther_cli.app import main
 from slyther_cli.errors import InputError, UsageError
 from slyther_cli.research.training import recognition_teacher
 from slyther_cli.research.training.recognition import RecognitionTask, read_config
-from slyther_cli.research.training.recognition_teacher import (
-    FRAME,
-    PAUSE,
-    WINDOW,
-    Part,
-    TeacherStates,
-    packed,
-    reduced,
-)
+from slyther_cli.research.training.recognition_teacher import PAUSE, WINDOW, packed, reduced
+from slyther_cli.research.training.teacher_states import FRAME, Part, TeacherStates
 
 
 @pytest.fixture

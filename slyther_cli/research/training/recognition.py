@@ -40,9 +40,9 @@ from slyther_cli.research.training.recognition_data import (
     spec_augment,
 )
 from slyther_cli.research.training.recognition_start import deeper, new_tokenizer, phones_for_letters
-from slyther_cli.research.training.recognition_teacher import FRAME, RATE, TeacherStates
 from slyther_cli.research.training.regularisation import consistency, drop_channels
 from slyther_cli.research.training.settings import DataConfig, model_place, read_settings, starting_model
+from slyther_cli.research.training.teacher_states import FRAME, RATE, TeacherStates
 from slyther_cli.research.training.workers import run
 
 FITTED_ON = 300  # utterances that the features' mean and deviation are taken from

@@ -28,7 +28,7 @@ from slyther_cli.research.training.augmentation import (
 )
 from slyther_cli.research.training.data import SpeechPool, at_speed
 from slyther_cli.research.training.noises import unit_excerpt
-from slyther_cli.research.training.recognition_teacher import Part
+from slyther_cli.research.training.teacher_states import Part
 
 
 @dataclass(frozen=True)
