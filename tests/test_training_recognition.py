@@ -127,6 +127,9 @@ def test_a_run_goes_on_from_weights_with_their_alphabet(home, tmp_path):
     path.write_text(f'start_from = "{tmp_path}/one/best"\n[text]\nunits = "bpe"\n' + text)
     train(path, tmp_path / "two", False, events.append)
     assert load_tokenizer(tmp_path / "two" / "best").size == CharTokenizer().size
+    path.write_text(f'start_from = "{tmp_path}/one/best"\n[model]\nn_layers = 3\n' + text)
+    train(path, tmp_path / "three", False, events.append)
+    assert store.load(tmp_path / "three" / "best")[1].config["n_layers"] == 3
     first, second = (store.load(tmp_path / x / "best")[0].normalize.glob_mean for x in ("one", "two"))
     assert torch.equal(first, second)
 

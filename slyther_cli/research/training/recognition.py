@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -106,6 +106,8 @@ class RecognitionConfig:
     slyther_cli.research.training.recognition_teacher``, for targets in every frame; "" trains by the texts
     alone. ``hubert``: the pre-trained HuBERT under a hubert-ctc."""
 
+    CHANGES: ClassVar = ("n_layers",)
+
     name: str = "my-recogniser"
     architecture: str = "conmamba"
     model: dict[str, Any] = field(default_factory=dict)
@@ -188,8 +190,9 @@ class RecognitionTask:
         self.states = self._teacher(base)
         self.model: nn.Module = self.network
         if self.states is not None:
-            head = nn.Linear(model.config.d_model, self.states.dim).to(device)
-            self.model = nn.ModuleDict({"network": self.network, "taught": head})
+            head = nn.Linear(model.config.d_model, self.states.dim)
+            nn.init.zeros_(head.weight)  # its part of the loss begins with 1
+            self.model = nn.ModuleDict({"network": self.network, "taught": head.to(device)})
         self.decodes = model.has_decoder
         if self.decodes and not has_ends(self.tokenizer):
             raise UsageError(f"{config.start_from}: its alphabet has no tokens for a text's start and end")
