@@ -139,6 +139,14 @@ He paid three hundred dollars. | He paid $300.
 At nine thirty a m. Twenty men came. | At 9:30 a.m. 20 men came.
 March third, nineteen ninety: | March 3, 1990:
 Twelve, thirteen, fourteen. | 12, 13, 14.
+born on May. Second, nineteen, forty five, in | born on May 2, 1945, in
+about six thousand, two, hundred, fifty eight. People | about 6,258. People
+at nine, forty five, A. M, and at ten fifteen. P m | at 9:45 a.m., and at 10:15 p.m.
+Five, five, five, one, two, three. Four. | 555-1234.
+it is two. Point five miles | it is 2.5 miles
+he was twenty, five of us. Twenty. Five | he was 20, five of us. 20. Five
+pages sixteen, twenty four, thirty two | pages 16, 24, 32
+in nineteen eighty four, twenty people | in 1984, 20 people
 TWENTY FIVE MEN | 25 MEN
 """
 STAYS = """
@@ -287,7 +295,7 @@ WORDS = st.lists(
     st.one_of(
         st.sampled_from(sorted(VOCABULARY)),
         st.sampled_from("one two five nine ten nineteen twenty eighty hundred thousand oh point".split()),  # noqa: SIM905
-        st.sampled_from(["house", "was", "one's", "dollars,", "ten.", "Twenty", "o'clock", "years"]),
+        st.sampled_from(["house", "was", "one's", "dollars,", "ten.", "four,", "Twenty", "o'clock", "years"]),
     ),
     max_size=60,
 )
@@ -364,6 +372,11 @@ def test_a_written_word_spans_its_spoken_words():
     assert done[2][1:3] == (200, 500) and done[2].tokens == (2, 3, 33, 333, 4)
     assert done[2].probability == pytest.approx((0.5 + 3 * 0.8 + 0.5) / 5)
     assert done[0] == words[0] and done[4][1:3] == (600, 900) and done[5][1:3] == (900, 1100)
+
+
+def test_a_dash_is_a_mark_and_kept():
+    words = ["in", "nineteen", "eighty", "four –", "at", "nine", "forty –", "no"]
+    assert [token.text for token in written(words)] == ["in", "1984 –", "at", "9:40 –", "no"]
 
 
 def test_pauses_and_other_speakers_part_numbers():

@@ -16,14 +16,15 @@ from typing import NamedTuple
 
 from slyther_cli.english.written_amounts import plain, with_unit
 from slyther_cli.english.written_context import AS_SAID, STARTS, VOCABULARY, Kinds, Match, is_number
-from slyther_cli.english.written_numbers import END, NUMERALS, Words, year
+from slyther_cli.english.written_numbers import END, NUMERALS, TENS, UNITS, Words, year
 from slyther_cli.english.written_times import by_digit, clock, date, day_of_month, standing_year
 
 LOOKAHEAD = 48
 """Words that are seen at once: a stream holds back that many at most, and mostly two or three."""
 _LEFT = 3  # words before a number that rules may look at
-_MARKS = ",.;:?!…"
-"""What ends a number, and is kept; so is "'s"."""
+_MARKS = ",.;:?!… –"
+"""What may stand behind a word. A mark ends a number and is kept, and so does "'s"; but a mark between words
+that make one number all the same is dropped: "nineteen, forty five" is the guess of a network of marks."""
 
 
 class Written(NamedTuple):
@@ -37,7 +38,8 @@ class Written(NamedTuple):
 def written(words: Sequence[str]) -> list[Written]:
     """The tokens of ``words``, without gap or overlap. Words that are no part of a number stay as they are.
 
-    A word that ends with a mark of punctuation ends a number, too, and the mark is kept.
+    A word that ends with a mark of punctuation ends a number, too, and the mark is kept; but of two ways to
+    read words, the one that makes a number across marks is taken, unless it is part of a list.
 
     >>> [token.text for token in written("at nine forty five a m on may second".split())]
     ['at', '9:45', 'a.m.', 'on', 'May', '2']
@@ -62,7 +64,8 @@ class Writer:
             core = _core(word)
             self._words.append(word)
             self._cores.append(core.lower())
-            if core != word:
+            self._marked.append(core != word)
+            if core != word.rstrip(_MARKS):  # "'s"
                 done += self.flush()
         return done + self._take(final=False)
 
@@ -74,12 +77,13 @@ class Writer:
 
     def _begin_phrase(self) -> None:
         self._cores = [""] * _LEFT  # in small letters, without marks
+        self._marked = [False] * _LEFT  # whether a mark stands behind the word
         self._kinds = [""] * _LEFT  # what became of the words that are done
         self._ahead = 0  # up to here, words held may belong to numbers
 
     def _take(self, final: bool) -> list[Written]:
         done: list[Written] = []
-        words, cores, kinds, first = self._words, self._cores, self._kinds, self._at
+        words, cores, marked, kinds = self._words, self._cores, self._marked, self._kinds
         at, size, ahead = _LEFT, len(cores), self._ahead
         while at < size:
             core = cores[at]
@@ -91,27 +95,42 @@ class Writer:
                     ahead += 1
                 if ahead == size < at + LOOKAHEAD and not final:
                     break
-                found = _find([*cores[at - _LEFT : min(ahead + 1, limit)], *END], _LEFT, kinds[-_LEFT:])
-            if found:
-                kind, tokens = found
-                for text, length in tokens:
-                    last = words[at + length - 1]
-                    if text == AS_SAID:
-                        text = last
-                    else:
-                        mark = last[len(_core(last)) :]
-                        text += mark.removeprefix(".") if text.endswith(".") else mark
-                    done.append(Written(text, first + at, first + at + length))
-                    kinds += [kind] * length
-                    at += length
-            else:
-                done.append(Written(words[at], first + at, first + at + 1))
-                kinds.append("kept" if core in NUMERALS else "")
-                at += 1
+                found = self._number(at, min(ahead + 1, limit))
+            kind, tokens = found or ("kept" if core in NUMERALS else "", [(AS_SAID, 1)])
+            for left, (text, length) in zip(reversed(range(len(tokens))), tokens, strict=True):
+                last = words[at + length - 1]
+                mark = "" if left else last[len(_core(last)) :]
+                text = text or _core(last)
+                text += mark.removeprefix(".") if text.endswith(".") else mark
+                done.append(Written(text, self._at + at, self._at + at + length))
+                kinds += [kind] * length
+                at += length
         over = at - _LEFT
-        del words[:over], cores[:over], kinds[:over]
-        self._at, self._ahead = first + over, ahead - over
+        del words[:over], cores[:over], marked[:over], kinds[:over]
+        self._at, self._ahead = self._at + over, ahead - over
         return done
+
+    def _number(self, at: int, stop: int) -> Match | None:
+        """What the words from ``at`` are written as, of those up to ``stop``: a number across marks, or else
+        one that ends at the first of them. What stands before a mark on the left is not looked at."""
+        cores, marked = self._cores, self._marked
+        seen = next((k for k in range(_LEFT) if marked[at - 1 - k]), _LEFT)
+        unseen = [""] * (_LEFT - seen)
+        before, kinds = unseen + cores[at - seen : at], unseen + self._kinds[at - seen : at]
+        first = next((k + 1 for k in range(at, stop) if marked[k]), stop)
+        if first < stop:
+            found = _find([*before, *cores[at:stop], *END], _LEFT, kinds)
+            if found and self._is_across(at, at + sum(length for _, length in found[1])):
+                return found
+        return _find([*before, *cores[at:first], *END], _LEFT, kinds)
+
+    def _is_across(self, at: int, stop: int) -> bool:
+        """Whether a number from ``at`` to ``stop`` has marks within that are no reason to part it. "twenty,
+        five" is parted: hyphenated words are known to networks of marks. So is what belongs to a list."""
+        cores, marked = self._cores, self._marked
+        within = [k for k in range(at, stop - 1) if marked[k]]
+        listed = cores[at - 1] in NUMERALS or (stop < len(cores) and cores[stop] in NUMERALS)
+        return not listed and any(cores[k] not in TENS or cores[k + 1] not in UNITS for k in within)
 
 
 def _core(word: str) -> str:
