@@ -28,13 +28,20 @@ two million five hundred thousand | 2,500,000
 two million people | 2 million people
 one point five million | 1.5 million
 six billion | 6 billion
-fifteen hundred families | 1500 families
+fifteen hundred families | 1,500 families
 between twenty and thirty of them | between 20 and 30 of them
 twenty or thirty miles | 20 or 30 miles
 two to three million people | 2 to 3 million people
 minus twenty | -20
 minus five degrees | -5 degrees
-may two thousand flowers bloom | may 2000 flowers bloom
+about two thousand eight people | about 2,008 people
+at nineteen hundred hours | at 1900 hours
+at twenty three hundred hours | at 2300 hours
+a hundred and eighty degree turn | a 180 degree turn
+a hundred and fifty dollar fine | a $150 fine
+a hundred and ten percent | 110%
+minus point five percent | -0.5%
+may two thousand flowers bloom | may 2,000 flowers bloom
 route sixty six | route 66
 page twelve | page 12
 at ten | at 10
@@ -78,6 +85,11 @@ nine thirty in the morning | 9:30 in the morning
 from nine thirty to ten forty five | from 9:30 to 10:45
 between nine thirty and ten fifteen | between 9:30 and 10:15
 at fifteen thirty | at 15:30
+between two and three p m | between 2 and 3 p.m.
+seven or eight p m | 7 or 8 p.m.
+two thirty to three p m | 2:30 to 3 p.m.
+between may first and may third | between May 1 and May 3
+from may first to may third | from May 1 to May 3
 march third nineteen ninety | March 3, 1990
 march third | March 3
 on may second | on May 2
@@ -130,6 +142,8 @@ one four one two six eight seven eight eight seven one | 1-412-687-8871
 oh two oh seven nine four six oh nine five eight | 02079460958
 plus four four two oh seven nine four six oh nine five eight | +442079460958
 call nine one one | call 911
+one eight hundred five five five one two one two | 1-800-555-1212
+oh seven seven double oh nine hundred one two three | 07700900123
 five kilometers | 5 kilometers
 two to three kilometers | 2 to 3 kilometers
 one and a half kilometers and twelve miles | one and a half kilometers and 12 miles
@@ -194,6 +208,11 @@ fifty fifty
 twenty thirty people
 fifteen twenty minutes
 twenty twenty vision
+twenty twenty hindsight
+a buck fifty
+between minus ten and minus five
+double oh seven
+constantine the eleventh
 seventeen eighteen years old
 thirteen fifteen
 ten twenty

@@ -142,7 +142,7 @@ def _core(word: str) -> str:
 
 def _find(w: Words, i: int, kinds: Kinds) -> Match | None:
     """What ``w[i]`` and the words after it are written as; None if ``w[i]`` stays as it is."""
-    if found := by_digit(w, i) or date(w, i) or day_of_month(w, i):
+    if found := by_digit(w, i) or date(w, i, kinds) or day_of_month(w, i):
         return found
     if is_number(w[i - 1]) and not (kinds[-1] == "year" and year(w, i)):
         return None  # number words in a row, not understood together, all stay; but years follow years

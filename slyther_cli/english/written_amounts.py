@@ -48,7 +48,14 @@ _OF_SECONDS = word_set(
 _RULERS = word_set(
     "henry louis lewis charles george edward richard william james philip francis frederick napoleon john "
     "paul pius leo benedict gregory clement innocent urban boniface julius peter nicholas ivan otto "
-    "ferdinand leopold"
+    "ferdinand leopold alfonso carl christian constantine ptolemy ramses ramesses stephen"
+)
+
+
+_OF_A_NOUN = word_set(
+    "dollar euro pound degree foot inch mile yard meter metre kilometer kilometre gram kilogram kilo ounce "
+    "ton liter litre gallon acre watt kilowatt megawatt volt megabyte gigabyte second minute hour day week "
+    "month year page word seat room bed man woman person point piece story storey"
 )
 
 
@@ -88,10 +95,12 @@ def amount(w: Words, i: int) -> Amount | None:
 
 def with_unit(w: Words, i: int, kinds: Kinds) -> Match | None:
     """Money, shares and measures, and ranges of them: "two or three percent"."""
-    if w[i] == "point":
-        places = digits(w, i + 1, 9)
-        said = _percent(w, i + 1 + len(places))
-        return ("number", [(f"0.{places}%", 1 + len(places) + said)]) if places and said else None
+    minus = w[i : i + 2] == ["minus", "point"]
+    if w[i + minus] == "point":
+        places = digits(w, i + minus + 1, 9)
+        stop = i + minus + 1 + len(places)
+        said = _percent(w, stop)
+        return ("number", [(f"{'-' * minus}0.{places}%", stop + said - i)]) if places and said else None
     if w[i] == "a" and w[i + 1] in ("dollar", "euro", "pound"):
         sign = MONEY[w[i + 1]]
         cents = _cents(w, i + 2, sign)
@@ -102,7 +111,7 @@ def with_unit(w: Words, i: int, kinds: Kinds) -> Match | None:
     if not first or (first.value < 2 and w[i - 1 : i + 2] == ["at", "one", "point"]):
         return None
     if tokens := _measured(w, i, first):
-        return "number", tokens
+        return "number", _with_article(w, i, first, tokens)
     if not joins(w, i, first.end) or first.scale or first.bare or first.text.startswith("-"):
         return None
     start = first.end + 1
@@ -116,6 +125,14 @@ def with_unit(w: Words, i: int, kinds: Kinds) -> Match | None:
         return None
     sign = more[0][0][0] if more[0][0][0] in PARTS else ""
     return "number", [*_tokens(first, i, before=sign), (AS_SAID, 1), *more]
+
+
+def _with_article(w: Words, i: int, a: Amount, tokens: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The tokens of an amount; "a" stays if it is of a noun behind: "a hundred and fifty dollar fine"."""
+    if w[i] not in ("a", "an") or w[a.end] not in _OF_A_NOUN or a.bare:
+        return tokens
+    (text, length), *more = tokens
+    return [(AS_SAID, 1), (text, length - 1), *more]
 
 
 def _tokens(a: Amount, i: int, *, before: str = "", behind: str = "", more: int = 0) -> list[tuple[str, int]]:
@@ -189,6 +206,7 @@ def plain(w: Words, i: int, kinds: Kinds) -> Match | None:
         written = rank.value >= 10 and not rank.bare and _is_rank(w, i, rank.stop)
         return ("number", [(f"{rank.value:,}{ending(rank.value)}", rank.stop - i)]) if written else None
     after = w[i - 1] in _UNITS_WITH_PARTS and kinds[-2] == "kept"  # "six pounds ten"
+    after = after or w[i - 1] in ("buck", "bucks")  # "a buck fifty"
     after = after or ((w[i - 1] in ORDINALS or w[i - 1] in MONTHS) and kinds[-1] == "year")  # "may ninth ten"
     found = None if after else amount(w, i)
     if not found or found.bare or runs_on(w, found.end):
@@ -198,8 +216,18 @@ def plain(w: Words, i: int, kinds: Kinds) -> Match | None:
             return None
     elif (found.value < 10 and not found.scale) or _depends(w, i, found):
         return None
-    text = found.text.replace(",", "") if found.year else found.text
-    return "number", _tokens(found._replace(text=text), i)
+    text = found.text.replace(",", "") if _like_a_year(w, i, found) else found.text
+    return "number", _with_article(w, i, found, _tokens(found._replace(text=text), i))
+
+
+def _like_a_year(w: Words, i: int, a: Amount) -> bool:
+    """Whether a number has no comma: "two thousand eight", "at twenty three hundred hours". What counts
+    something has one: "two thousand people"."""
+    follows, before = w[a.end], w[i - 1]
+    if follows == "hours" and before in ("at", "by", "until", "before", "after", "since"):
+        return a.value % 100 == 0 and a.value <= 2300
+    counts = follows in COUNTED or is_plural(follows)
+    return a.year and (not counts or before in ("in", "since", "the"))
 
 
 def _is_rank(w: Words, i: int, stop: int) -> bool:
@@ -222,7 +250,7 @@ def _depends(w: Words, i: int, a: Amount) -> bool:
         return True
     if not joins(w, i, a.end):
         return False
-    other = cardinal(w, a.end + 1)
+    other = cardinal(w, a.end + 1 + (w[a.end + 1] == "minus"))
     if not other:
         return False
     small = other.value < 10 and not _measured(w, a.end + 1, amount(w, a.end + 1) or a)

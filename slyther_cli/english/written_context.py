@@ -53,7 +53,7 @@ FRACTIONS = word_set(
 )
 _PARTS_OF_ONE = frozenset(f for f in FRACTIONS if f.endswith("s")) | {"half"}
 _COORDINATING = word_set("or to and nor in by of after past till point times plus minus over versus")
-_STARTING = word_set("a an oh o minus plus point zero")
+_STARTING = word_set("a an oh o minus plus point zero double triple")
 _FOLLOWING = word_set(
     "hundred the and past after till m p am pm "
     "of or to in at this morning afternoon evening night per cent percent"
@@ -95,7 +95,8 @@ def coordinated(w: Words, i: int, kinds: Kinds) -> bool:
 
 def joins(w: Words, i: int, stop: int) -> bool:
     """Whether ``w[stop]`` joins the number that began at ``i`` with another one."""
-    return w[stop] in ("or", "to") or (w[stop] == "and" and w[i - 1] == "between")
+    before = w[i - 2] if w[i - 1] == "minus" else w[i - 1]
+    return w[stop] in ("or", "to") or (w[stop] == "and" and before == "between")
 
 
 def is_elliptical(w: Words, value: float, i: int) -> bool:

@@ -141,6 +141,21 @@ def digits(w: Words, i: int, most: int) -> str:
     return "".join(DIGITS[v] for v in w[i:stop])
 
 
+def dialled(w: Words, i: int, most: int) -> tuple[str, int]:
+    """The digits of a telephone number from here on, ``most`` or a few more, and the index after them:
+    "double seven" and "eight hundred" are said among them."""
+    run, stop = "", i
+    while len(run) < most:
+        times = {"double": 2, "triple": 3}.get(w[stop], 1)
+        digit = w[stop + (times > 1)]
+        if digit not in DIGITS:
+            break
+        run, stop = run + DIGITS[digit] * times, stop + 1 + (times > 1)
+        if w[stop] == "hundred" and digit in UNITS:
+            run, stop = run + "00", stop + 1
+    return run, stop
+
+
 def decimal(w: Words, i: int) -> tuple[str, int] | None:
     """ "three point one four"; also "one point two point three", as versions are numbered."""
     if w[i] == "zero":

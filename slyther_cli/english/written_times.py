@@ -5,7 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 
 from slyther_cli.english.times import MONTHS
-from slyther_cli.english.written_context import AS_SAID, COUNTED, Kinds, Match, is_number, is_plural, runs_on
+from slyther_cli.english.written_context import (
+    AS_SAID,
+    COUNTED,
+    Kinds,
+    Match,
+    is_number,
+    is_plural,
+    joins,
+    runs_on,
+)
 from slyther_cli.english.written_numbers import (
     OH,
     UNITS,
@@ -13,7 +22,7 @@ from slyther_cli.english.written_numbers import (
     Words,
     below_hundred,
     decade,
-    digits,
+    dialled,
     ending,
     ordinal,
     word_set,
@@ -29,7 +38,7 @@ _BEFORE_PRICES = word_set("for cost costs costing pay paid price only just")
 _BEFORE_CLOCKS = word_set("at by until till since before after from between")
 _PLACES = word_set("live lives lived living resides located situated address house stands based")
 _BEFORE_DATES = word_set(
-    "on of by until till since from before after for dated through and is was it's monday tuesday "
+    "on of by until till since from before after between for dated through and is was it's monday tuesday "
     "wednesday thursday friday saturday sunday"
 )
 _AFTER_ORDINALS = word_set(
@@ -42,12 +51,12 @@ _CALLING = word_set("call calls called calling dial dials dialed dialled dialing
 def by_digit(w: Words, i: int) -> Match | None:
     """Seven digits or more, one by one. What is said in order is counted, not dialled."""
     plus = w[i] == "plus"
-    run = digits(w, i + plus, 31)
+    run, stop = dialled(w, i + plus, 31)
     if w[i - 1] in _CALLING and run in ("911", "999", "112"):
-        return "number", [(run, 3)]
-    if len(run) == 31:
-        run = run[:24]  # at least seven more follow
-    elif is_number(w[i + plus + len(run)]) or w[i + plus + len(run)] == "point":
+        return "number", [(run, stop - i)]
+    if len(run) > 30:
+        run, stop = dialled(w, i + plus, 24)  # at least six more follow
+    elif is_number(w[stop]) or w[stop] == "point":
         return None
     steps = {int(b) - int(a) for a, b in pairwise(run)}
     if len(run) < (9 if plus or w[i] in OH else 7) or steps in ({1}, {-1}):
@@ -59,7 +68,7 @@ def by_digit(w: Words, i: int) -> Match | None:
         text = f"{run[:3]}-{run[3:6]}-{run[6:]}"
     elif len(run) == 11 and run[0] == "1" and not plus:
         text = f"1-{run[1:4]}-{run[4:7]}-{run[7:]}"
-    return "number", [("+" * plus + text, len(run) + plus)]
+    return "number", [("+" * plus + text, stop - i)]
 
 
 def _year_of_date(w: Words, i: int) -> Found | None:
@@ -67,7 +76,7 @@ def _year_of_date(w: Words, i: int) -> Found | None:
     return found if found and found.value >= 1300 and w[found.stop] not in COUNTED else None
 
 
-def date(w: Words, i: int) -> Match | None:
+def date(w: Words, i: int, kinds: Kinds) -> Match | None:
     """ "march third (to fifth) (nineteen ninety)", "march nineteen ninety". "may" and "march" are often other
     words, so that early days need "on" or the like before them, or a year."""
     if w[i] not in MONTHS:
@@ -85,6 +94,7 @@ def date(w: Words, i: int) -> Match | None:
     early = day.value < 4 and (w[i] in _AMBIGUOUS_MONTHS or w[i - 1] == "in")
     unclear = early or (the and w[i] in ("may", "march"))
     plain = w[i - 1] in _BEFORE_DATES or not (w[i - 1] or w[stop])  # or nothing else is said
+    plain = plain or (w[i - 1] in ("to", "and", "or") and kinds[-2] == "year")
     if not when and ((unclear and not plain) or w[stop] in _AFTER_ORDINALS):
         return None
     comma = "," if when else ""
@@ -132,27 +142,45 @@ def _half_of_day(w: Words, i: int) -> tuple[str, int]:
     return "", 0
 
 
-def clock(w: Words, i: int, kinds: Kinds) -> Match | None:
-    """ "nine forty five a m"; or else "at" or the like before, or "in the morning" behind."""
+def _hour_and_minute(w: Words, i: int) -> tuple[int, int | None, int] | None:
+    """ "nine", "nine forty five", "nine oh five": hour, minute, and the index after them."""
     hour = below_hundred(w, i)
     if not hour or hour.value > 23:
         return None
     stop = hour.stop
-    minute = None
     if w[stop] in OH and w[stop + 1] in UNITS:
-        minute = Found(UNITS[w[stop + 1]], stop + 2)
-    elif (found := below_hundred(w, stop)) and 10 <= found.value <= 59:
-        minute = found
-    stop = minute.stop if minute else stop
-    shown = f"{hour.value}:{minute.value:02d}" if minute else str(hour.value)
-    half, length = _half_of_day(w, stop)
-    if half and hour.value <= 12:
-        return "time", [(shown, stop - i), (half, length)]
-    if not minute or runs_on(w, stop) or w[stop] in COUNTED or is_plural(w[stop]):
+        return hour.value, UNITS[w[stop + 1]], stop + 2
+    if (found := below_hundred(w, stop)) and 10 <= found.value <= 59:
+        return hour.value, found.value, found.stop
+    return hour.value, None, stop
+
+
+def _shown(hour: int, minute: int | None) -> str:
+    return str(hour) if minute is None else f"{hour}:{minute:02d}"
+
+
+def clock(w: Words, i: int, kinds: Kinds) -> Match | None:
+    """ "nine forty five a m", "two or three p m"; or else "at" or the like before, or "in the morning"
+    behind."""
+    found = _hour_and_minute(w, i)
+    if not found:
         return None
-    if hour.value > 12:
+    hour, minute, stop = found
+    shown = _shown(hour, minute)
+    half, length = _half_of_day(w, stop)
+    if half and hour <= 12:
+        return "time", [(shown, stop - i), (half, length)]
+    if hour <= 12 and joins(w, i, stop) and (last := _hour_and_minute(w, stop + 1)):
+        half, length = _half_of_day(w, last[2])
+        before = w[stop] == "to" and minute is None and hour % 5 == 0 and w[i - 1] != "from"  # "ten to two"
+        if half and last[0] <= 12 and not before:
+            tokens = [(shown, stop - i), (AS_SAID, 1), (_shown(*last[:2]), last[2] - stop - 1)]
+            return "time", [*tokens, (half, length)]
+    if minute is None or runs_on(w, stop) or w[stop] in COUNTED or is_plural(w[stop]):
+        return None
+    if hour > 12:
         return ("time", [(shown, stop - i)]) if w[i - 1] == "at" else None
-    known = _is_part_of_day(w, stop) or _is_clock_context(w, i, hour.value, minute.value)
+    known = _is_part_of_day(w, stop) or _is_clock_context(w, i, hour, minute)
     known = known or (w[i - 1] in ("to", "and", "or", "until", "till") and kinds[-2] == "time")
     return ("time", [(shown, stop - i)]) if known else None
 
@@ -192,7 +220,7 @@ def standing_year(w: Words, i: int, kinds: Kinds) -> Match | None:
     elif century < 20:
         known = known or rest != century + 1
     elif rest == 20:
-        known = w[found.stop] != "vision"
+        known = w[found.stop] not in ("vision", "hindsight")
     else:
         known = known or rest % 10 != 0
     price = w[i - 1] in _BEFORE_PRICES and rest in (49, 50, 95, 97, 98, 99)
