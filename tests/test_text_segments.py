@@ -105,6 +105,20 @@ def test_sentences_end_segments_once_they_fill_half_a_line():
     assert texts(words, max_seconds=60) == ["yes. this sentence is a good long one.", "and more"]
 
 
+def test_half_past_nine_ends_a_sentence_only_before_a_capital():
+    words = spoken("we leave the old house at 9:30 a.m. and go home", gap=10, length=100)
+    assert texts(words) == ["we leave the old house at 9:30 a.m. and go home"]
+    words = spoken("we leave the old house at 9:30 a.m. Then we go home", gap=10, length=100)
+    assert texts(words) == ["we leave the old house at 9:30 a.m.", "Then we go home"]
+
+
+@pytest.mark.parametrize("kept", ["9:30 a.m.", "$2 million", "May 2"])
+def test_lines_do_not_part_times_sums_and_dates(kept):
+    words = spoken(f"we all saw the old house {kept} of it", gap=0, length=100)
+    first, _ = texts(words, max_line_width=26 + kept.index(" "), max_line_count=1)
+    assert first == "we all saw the old house"
+
+
 def test_a_long_word_is_cut_to_the_longest_cue():
     segmenter = Segmenter(RATE, max_seconds=2.0)
     (one,) = segmenter.push([Word("aah", 500, 60_000, 1.0)]) + segmenter.flush()

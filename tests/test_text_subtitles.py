@@ -100,6 +100,8 @@ def test_no_segments():
         ([(0, "One."), (2.4, "Two.")], ["One.", "Two."]),
         ([(0, "One."), (2.5, "Two.")], ["One.", "", "Two."]),  # 1.5 s of silence
         ([(0, "One"), (9, "two."), (11, '"Three!"'), (20, "Four")], ["One", "two.", '"Three!"', "", "Four"]),
+        ([(0, "At 9 a.m."), (9, "on May 2.")], ["At 9 a.m.", "on May 2."]),
+        ([(0, "At 9 a.m."), (9, "On May 2.")], ["At 9 a.m.", "", "On May 2."]),
         ([(0, "One.", "S1"), (1, "Two.", "S2")], ["[S1] One.", "", "[S2] Two."]),
         ([(0, "One", "S1"), (1, "two.", "S2")], ["[S1] One", "[S2] two."]),  # at once, in mid-sentence
         ([(i, 199 * "x" + ".") for i in range(4)], [*[199 * "x" + "."] * 3, "", 199 * "x" + "."]),

@@ -12,6 +12,13 @@ LONGEST = 1200  # characters after which it ends with its segment
 _SENTENCE = re.compile(r"[.?!…][\"'”’)]*$")
 
 
+def ends_sentence(text: str, following: str = "") -> bool:
+    """Whether a sentence ends with ``text``, before ``following``: with "9 a.m." only before a capital."""
+    if text.endswith(("a.m.", "p.m.")):
+        return following[:1].isupper()
+    return bool(_SENTENCE.search(text))
+
+
 class Paragraphs:
     """Is shown the segments of a transcript in order. ``sentences``: paragraphs end with a sentence and
     nowhere else, so that words without marks are a single one."""
@@ -25,14 +32,14 @@ class Paragraphs:
     def begins(self, segment: Mapping[str, Any]) -> bool:
         """Whether a paragraph begins with this segment, as with the first."""
         text, speaker, last = segment["text"].strip(), segment.get("speaker"), self._end
-        parted = last is None or self._parts(segment["start"] - last, speaker)
+        ended = ends_sentence(self._text, text)
+        parted = last is None or self._parts(segment["start"] - last, speaker, ended)
         self._length = (0 if parted else self._length) + len(text)
         self._speaker, self._text = speaker, text
         self._end = segment["end"] if parted or last is None else max(last, segment["end"])
         return parted
 
-    def _parts(self, pause: float, speaker: str | None) -> bool:
-        ended = bool(_SENTENCE.search(self._text))
+    def _parts(self, pause: float, speaker: str | None, ended: bool) -> bool:
         if self._sentences and not ended:
             return False
         full = self._length >= (LONG if ended else LONGEST)

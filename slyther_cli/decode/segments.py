@@ -7,15 +7,18 @@ import zlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from slyther_cli.decode.paragraphs import ends_sentence
 from slyther_cli.decode.words import Word
 
-_SENTENCE_END = (".", "?", "!", "…")
 _CLAUSE_END = (",", ";", ":", "-", "–", "—")
 # A line that ends with one of these makes the reader wait: the word belongs to the next.
 _LEANING = (
     " a an the of to in on at by for from with and or but as if that which who my your his her its our their"
-    " this these those is are was were be been i we he she they not no "
+    " this these those is are was were be been i we he she they not no"
+    " january february march april may june july august september october november december "
 )
+# A line that begins with one of these parts what is read together: "9:45 a.m.", "$2 million".
+_TRAILING = ("a.m.", "p.m.", "million", "billion", "trillion")
 
 
 class Segment(NamedTuple):
@@ -123,14 +126,14 @@ class Segmenter:
             if (start, end) != (word.start, word.end):
                 word = word._replace(start=start, end=end)
             self._end = end
-            if self._open and self._parts(self._open[-1], word):
+            if self._open and (self._parts(self._open[-1], word) or self._is_full(word.text)):
                 done += self.flush()
             self._open.append(word)
             while not self._fits(self._open):
                 cut = self._cut()
                 done.append(Segment(tuple(self._open[:cut]), cut=True))
                 del self._open[:cut]
-            if word.text.endswith(_SENTENCE_END) and self._fills_a_line():
+            if self._is_full():
                 done += self.flush()
         return done
 
@@ -152,7 +155,10 @@ class Segmenter:
     def _parts(self, left: Word, right: Word) -> bool:
         return left.speaker != right.speaker or right.start - left.end >= self.pause * self.rate
 
-    def _fills_a_line(self) -> bool:
+    def _is_full(self, following: str = "") -> bool:
+        """Whether a sentence ends before ``following``, and half a line is there."""
+        if not ends_sentence(self._open[-1].text, following):
+            return False
         return sum(len(word.text) + 1 for word in self._open) > (self.width or 42) // 2
 
     def _fits(self, words: list[Word]) -> bool:
@@ -179,11 +185,11 @@ class Segmenter:
             left, right = self._open[i - 1], self._open[i]
             used += len(left.text) + 1
             value = used / total + min((right.start - left.end) / self.rate, 2.0) * 1.5
-            if left.text.endswith(_SENTENCE_END):
+            if ends_sentence(left.text, right.text):
                 value += 1.0
             elif left.text.endswith(_CLAUSE_END):
                 value += 0.5
-            if f" {left.text.lower()} " in _LEANING:
+            if f" {left.text.lower()} " in _LEANING or right.text.startswith(_TRAILING):
                 value -= 0.3
             if value >= best:
                 best, cut = value, i
