@@ -71,6 +71,10 @@ def test_long_paragraphs_end_with_a_sentence_or_for_their_length():
     assert paragraphs(',"') == [12, 12]
 
 
+def test_a_heading_keeps_its_last_signs():
+    assert "\n## C \\#\\#\n" in text("md", [segment(0, ("hi", 1), speaker="C ##")])
+
+
 def test_markdown_is_escaped():
     hostile = segment(0, ("*a*", 1), ("<b>", 1), ("[c](d)", 1), ("AT&T", 1), ("&lt;", 1), ("`_|~\\", 1))
     assert text("md", [hostile], Recording("a\n# *b*.wav")) == (
@@ -106,6 +110,11 @@ def test_a_word_with_spaces_is_several_words():
         "my_talk Ann_Lee 1.000 0.500 9:45 0.500", "my_talk Ann_Lee 1.500 0.500 a.m. 0.500",
         "my_talk Ann_Lee 2.000 1.000 x 0.500",
     ]  # fmt: skip
+
+
+def test_a_dash_is_no_word_of_ctm():
+    lines = text("ctm", [segment(1, ("house –", 2), ("–", 3))]).splitlines()
+    assert lines == ["my_talk 1 1.000 1.000 house 0.500", "my_talk 1 2.000 1.000 – 0.500"]
 
 
 # RTTM

@@ -139,6 +139,12 @@ def test_speakers_are_labelled_and_never_share_a_cue():
     assert [one["speaker"] for one in data["segments"]] == ["S1", "S2"]
 
 
+def test_a_speakers_name_is_shown_as_it_is_and_ends_no_cue():
+    talk = [segment(0, " hi", (" hi", 0, 1), speaker="<script> --> A&amp;B")]
+    assert "\n[<script> -> A&amp;B] hi\n" in text("srt", talk)
+    assert "\n[&lt;script> -> A&amp;amp;B] hi\n" in text("vtt", talk)
+
+
 LAYOUTS = [
     {}, {"max_words_per_line": 1}, {"max_line_width": 3, "max_line_count": 1}, {"highlight_words": True},
     {"max_line_width": 6, "max_line_count": 2, "highlight_words": True},

@@ -226,6 +226,13 @@ def test_what_cannot_be_meant(options, told):
     assert told in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["👩\u200d💻", "می\u200cنا", "שרה", "José", 'Ann "A" <b>'])
+def test_what_is_a_name(name):
+    TranscribeOptions(speakers=2, speaker_names=[name]).check()
+    with pytest.raises(UsageError, match="is no name"):
+        TranscribeOptions(speakers=2, speaker_names=["\u200d", "Ann"]).check()
+
+
 def test_sentences_end_where_speakers_change():
     from slyther_cli.decode.segments import Segment, Segmenter
     from slyther_cli.decode.words import Word

@@ -47,7 +47,8 @@ class Ctm(Format):
     """A line a word: file, channel, start, duration, word, probability; seconds with three decimals.
 
     The channel is 1, or the speaker's label; speakers follow one another, since scoring tools want the
-    lines sorted by channel. A word written with a space in it becomes several that share its time.
+    lines sorted by channel. A word written with a space in it becomes several that share its time; a dash
+    behind it is left out.
     """
 
     def __init__(self, recording: Recording, folder: Path | None = None) -> None:
@@ -72,6 +73,7 @@ class Ctm(Format):
         lines = []
         for word in segment["words"]:
             pieces = word["word"].split()
+            pieces = [piece for piece in pieces if any(map(str.isalnum, piece))] or pieces
             step = (word["end"] - word["start"]) / max(len(pieces), 1)
             for i, piece in enumerate(pieces):
                 times = f"{word['start'] + i * step:.3f} {step:.3f}"

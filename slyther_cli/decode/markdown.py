@@ -11,7 +11,7 @@ from slyther_cli.decode.recording import Recording
 from slyther_cli.decode.subtitles import Format
 from slyther_cli.errors import escaped
 
-_SPECIAL = re.compile(r"[\\`*_\[\]<~|]|&(?=#?\w+;)")
+_SPECIAL = re.compile(r"[\\`*_\[\]<~|]|&(?=#?\w+;)|#(?=#*$)")
 
 
 class Markdown(Format):

@@ -208,7 +208,8 @@ class _Cues(Format):
         """The blocks of the cues that begin so early, in seconds."""
         while self._waiting and self._waiting[0][0] <= until:
             cue = heapq.heappop(self._waiting)[2]
-            yield self._block(self._time(cue.start), self._time(cue.end), cue.label + cue.text)
+            label = self._name(cue.label.replace("-->", "->"))
+            yield self._block(self._time(cue.start), self._time(cue.end), label + cue.text)
 
     def _words(self, cue: Cue) -> Iterator[Cue]:
         """A cue for each of its words, and for each gap between two."""
@@ -222,6 +223,10 @@ class _Cues(Format):
 
     def _time(self, seconds: float) -> str:
         return timestamp(seconds, hours=self.hours, mark=self.mark)
+
+    def _name(self, label: str) -> str:
+        """A speaker's label, which the user may have written, as the format has text."""
+        return label
 
     def _block(self, start: str, end: str, text: str) -> str:
         raise NotImplementedError
@@ -241,6 +246,9 @@ class Vtt(_Cues):
 
     def head(self) -> str:
         return "WEBVTT\n\n"
+
+    def _name(self, label: str) -> str:
+        return label.replace("&", "&amp;").replace("<", "&lt;")
 
     def _block(self, start: str, end: str, text: str) -> str:
         return f"{start} --> {end}\n{text}\n\n"

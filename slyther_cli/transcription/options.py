@@ -19,6 +19,7 @@ AUTO = "auto"  # as many speakers as are heard
 MOST_SPEAKERS = 12
 LONGEST_NAME = 100  # letters
 LABEL = re.compile(r"S[0-9]+")
+JOINERS = dict.fromkeys((0x200C, 0x200D))  # within Persian names and emoji
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +159,8 @@ class TranscribeOptions(SearchOptions, LayoutOptions, BatchOptions):
         if self.speaker_names is not None and not self.tells_speakers:
             raise UsageError("--speaker-names needs --speakers, --separate or --channel each")
         for name in names:
-            if not name or not name.isprintable() or len(name) > LONGEST_NAME:
+            shown = name.translate(JOINERS)
+            if not shown or not shown.isprintable() or len(name) > LONGEST_NAME:
                 raise UsageError(f"--speaker-names: {shorten(name)} is no name")
             if LABEL.fullmatch(name) or names.count(name) > 1:
                 raise UsageError(f"--speaker-names: {shorten(name)} would stand for two")
