@@ -45,6 +45,7 @@ from slyther_cli.research.training.lexicon import align, learn_rules
         ("CHAPTER XI.", "chapter eleven."),
         ("Chapter I of vol. II: Henry VIII's war", "chapter one of volume two: henry the eighth's war"),
         ("Part I liked, an IV drip, Malcolm X", "part i liked, an i v drip, malcolm x"),
+        ("A Commodore VIC-20; Part IVX", "a commodore v i c twenty; part i v x"),
         ("555-123-4567; pp. 3-5; #5 #fun; 5*6", "five five five, one two three, four five six seven; "
          "pages three to five; number five hashtag fun; five times six"),
         ("call 555-1234; +44 20 7946 0958", "call five five five, one two three four; plus four four, "

@@ -51,7 +51,7 @@ _SYMBOLS = {"&": " and ", "@": " at ", "%": " percent ", "+": " plus ", "=": " e
 _BEFORE_RANGES = re.compile("pp?|pages?|lines?|verses?|years?|ad|in|from|between|of|about|some|around", re.I)
 _AFTER_RANGES = re.compile(rf"\s*(?:%|°|(?:{LONG_UNITS}|ad|bce?|ce)\b)", re.I)
 _CALLING = "call calling dial dialling dialing phone telephone tel fax ring text number".split()  # noqa: SIM905
-_ROMAN = r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})\b"
+_ROMAN = r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})(?<=[IVX])\b"
 _PARTS = "chapter part book act scene section volume canto war appendix figure table".replace(" ", "|")
 _KINGS = "Henry Louis Charles George Edward Richard William James Philip Francis Frederick Napoleon Alexander"
 _POPES = "John Paul Pius Leo Benedict Gregory Clement Innocent Urban Boniface Julius Adrian Sixtus"
