@@ -1,14 +1,19 @@
 """Which stretches of two stems change sides: right on voices that are known, and never within speech."""
 
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slyther_cli.audio.resample import resampled
 from slyther_cli.longform import identity, pieces, reunited
+from slyther_cli.separation.speakers import embedder
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 RNG = np.random.default_rng
 
 
@@ -275,6 +280,31 @@ def test_what_is_right_is_given_as_it_came():
     out, found = heard(right, 5000)
     assert not found.spans and found.notes(RATE) == []
     np.testing.assert_array_equal(out, right)
+
+
+def test_noise_is_no_voice_where_people_hardly_speak():
+    """Two people take turns for twenty seconds, then there is faint noise: what is right stays right."""
+    sounds = [sf.read(EXAMPLES / f"voice_{i}.flac", dtype="float32") for i in (1, 2)]
+    voices = [resampled(x, rate, RATE) / np.sqrt(np.square(x).mean()) for x, rate in sounds]
+    stems = np.zeros((2, 400 * RATE), np.float32)
+    for i in range(10):
+        turn = 0.05 * voices[i % 2][i // 2 * 2 * RATE :][: 2 * RATE]
+        stems[i % 2, i * 18_400 :][: len(turn)] = turn
+    stems += 1e-3 * RNG(0).standard_normal(stems.shape[1]).astype(np.float32) * np.float32([[0.4], [0.6]])
+    found: list[reunited.Found] = []
+    out = reunited.reunited(iter([stems]), RATE, embedder(RATE), on_found=found.append)
+    power, given = (np.square(x).reshape(2, -1, 160).mean(2) for x in (stems, np.concatenate([*out], 1)))
+    said = power.max(0) > 1e-4
+    assert 500 < said.sum() < 1000 and not found[0].spans and found[0].voices is not None
+    np.testing.assert_array_equal(power.argmax(0)[said], given.argmax(0)[said])
+
+
+def test_loud_frames_are_those_of_speech():
+    db = np.full(10_000, -60.0)
+    db[:400], db[400:460] = -25, 0  # speech is seldom, bangs are more so
+    assert pieces.loud_level(db) == -25
+    assert pieces.loud_level(np.linspace(-30, 0, 1001)) == pytest.approx(-1.5)  # no matter where all is loud
+    assert pieces.loud_level(np.full(5, -9.0)) == -9 and pieces.loud_level(np.zeros(0)) == 0
 
 
 def test_one_voice_and_next_to_nothing_are_left_alone():

@@ -27,6 +27,7 @@ CLEAR_DB, BESIDE_DB = 25.0, 6.0  # a voice is listened to that far below the lou
 NOTHING_DB = -100.0  # of full scale; below is silence in any recording
 LEAST = 1e-12  # power of a frame
 LOUD = 0.95  # quantile
+SELDOM, SELDOM_FRAMES = 0.005, 100  # of the frames, and at least: louder ones may be bangs, not speech
 GAP = 4  # silent frames that part two pieces
 OVERLAP = 10  # frames in which both speak that are overlap; shorter ones are a seam
 LONGEST = 2.5  # seconds of a piece; a longer one is parted where it is quietest, a word's end mostly
@@ -52,8 +53,7 @@ class Powers:
 
     def floor(self, below_loud: float) -> float:
         """The level in dB that is so far below the loud frames."""
-        db = self.db.max(0)
-        return max((float(np.quantile(db, LOUD)) if len(db) else 0.0) - below_loud, NOTHING_DB)
+        return max(loud_level(self.db.max(0)) - below_loud, NOTHING_DB)
 
     def heard(self, below_loud: float = BELOW_LOUD_DB) -> Bools:
         """The frames [frames] in which there is sound."""
@@ -88,6 +88,17 @@ class Powers:
     def louder(self, cut: Places) -> Places:
         """Which stem is the louder one in each piece [pieces]."""
         return np.asarray(_sums(self.power, cut).argmax(1))
+
+
+def loud_level(db: Array) -> float:
+    """Levels of frames [frames] -> that of the loud ones. Where somebody speaks in less than a tenth of the
+    time, it is the median of what is within ``BELOW_LOUD_DB`` of the loudest, not the level of the noise."""
+    seldom = max(SELDOM_FRAMES, round(SELDOM * len(db)))
+    loud = float(np.quantile(db, LOUD)) if len(db) else 0.0
+    if len(db) <= seldom:
+        return loud
+    near = db[db > np.partition(db, -seldom)[-seldom] - BELOW_LOUD_DB]
+    return max(loud, float(np.median(near))) if len(near) else loud
 
 
 def short_pieces(powers: Powers, cut: Places, overlap: Bools) -> tuple[Places, Bools]:

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from slyther_cli.longform.pieces import Bools, runs
 from slyther_cli.separation import png
-from slyther_cli.separation.findings import Bools, decibels, runs
+from slyther_cli.separation.findings import decibels
 
 SPEAKERS = ("56b4e9", "e69f00", "2fc49a", "cc79a7", "f0e442", "d55e00", "4b9be0", "999999")
 """As page.css has them on black."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from slyther_cli.longform.pieces import BELOW_LOUD_DB, BELOW_OTHER_DB, LOUD, NOTHING_DB
+from slyther_cli.longform.pieces import BELOW_LOUD_DB, BELOW_OTHER_DB, NOTHING_DB, Bools, loud_level, runs
 from slyther_cli.separation.balance import EMPTY
 from slyther_cli.separation.overview import Overview
 
@@ -16,8 +16,6 @@ SMOOTH = 0.5  # seconds over which that is averaged
 SHORT = 0.4  # seconds; shorter places are left out
 MANY = 0.1  # of the time with speech
 NAMED = 24  # places that are listed
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,7 @@ def who_speaks(power: npt.NDArray) -> Bools:
     """Mean powers of frames [stems, frames] -> which stem has speech of its own in which frame."""
     db = decibels(power)
     loudest = db.max(0)
-    loud = float(np.quantile(loudest, LOUD))
-    return (db > max(loud - BELOW_LOUD_DB, NOTHING_DB)) & (db > loudest - BELOW_OTHER_DB)
+    return (db > max(loud_level(loudest) - BELOW_LOUD_DB, NOTHING_DB)) & (db > loudest - BELOW_OTHER_DB)
 
 
 def decibels(power: npt.NDArray) -> npt.NDArray:
@@ -124,9 +121,3 @@ def _doubtful(overview: Overview, spoken: Bools) -> list[tuple[float, float]]:
             found.append([start * column, end * column])
     last = overview.samples / overview.rate
     return [(start, min(end, last)) for start, end in found if end - start >= SHORT]
-
-
-def runs(mask: Bools) -> list[tuple[int, int]]:
-    """Where ``mask`` [n] is true, from and to."""
-    edges = np.diff(mask.astype(np.int8), prepend=0, append=0)
-    return list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
