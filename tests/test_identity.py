@@ -260,6 +260,19 @@ def test_stems_sum_to_what_they_summed_to(seed):
     np.testing.assert_array_equal(out[0, settled], (first * stems).sum(0)[settled].astype(np.float32))
 
 
+def test_notes_count_what_is_said_and_know_one_from_many():
+    """A minute of noise in both stems, and two turns of B in A's stem."""
+    right, wrong = conversation(2, turns=8)
+    noise = 1e-4 * RNG(0).standard_normal(60 * RATE).astype(np.float32)
+    _, found = heard(np.concatenate((wrong, np.stack((0.6 * noise, 0.4 * noise))), 1), 5000)
+    assert found.spans and found.spans[-1][1] < right.shape[1] + 2 * RATE and not found.gathered
+    found = reunited.Found([(0, 3200)], [(0, 80_000), (96_000, 104_000)], None, True)
+    assert found.notes(RATE) == [
+        "0.4 s in 1 stretch was put into the other file, by voice",
+        "11 s in 2 stretches in which one voice was heard in both files were put into one",
+    ]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_voices_keep_their_stems(seed, monkeypatch, tmp_path):
     right, wrong = conversation(seed)

@@ -40,7 +40,6 @@ Embed = Callable[[np.ndarray], np.ndarray]
 
 IN_MEMORY = 16 << 20  # bytes
 BLOCK = 1 << 16  # samples
-LONGEST = 6.0  # seconds of a piece that are listened to
 SHORTEST = 0.2  # seconds of one voice that are listened to at all
 FADE = 0.005  # seconds in which two stems change sides
 OVERLAPPED = 0.12  # of what is heard: people who take turns have less overlap
@@ -58,8 +57,7 @@ class Found(NamedTuple):
     spans: list[tuple[int, int]]
     gathered: list[tuple[int, int]]
     voices: identity.Voices | None
-    pieces: int
-    turns: bool = True
+    turns: bool
 
     def notes(self, rate: int) -> list[str]:
         """What the user should know, a sentence each."""
@@ -68,14 +66,10 @@ class Found(NamedTuple):
                 "the recording seems to hold one voice only, or two that are too much alike: its stretches "
                 "stay in the files where they are"
             ]
-        said = (
-            (self.spans, "were put into the other file, by their voices"),
-            (self.gathered, "in which one voice was heard in both files were put into one"),
-        )
+        both = " in which one voice was heard in both files"
         return [
-            f"{sum(end - start for start, end in spans) / rate:.0f} s in {len(spans)} stretches {what}"
-            for spans, what in said
-            if spans
+            *([f"{_were(self.spans, rate)} put into the other file, by voice"] if self.spans else []),
+            *([f"{_were(self.gathered, rate, both)} put into one"] if self.gathered else []),
         ]
 
 
@@ -145,7 +139,7 @@ def _found(spool: IO[bytes], powers: Powers, rate: int, embed: Embed) -> tuple[F
     seconds, embeddings = listener.embedded(cut, overlap)
     voices = None if embeddings is None else identity.two_voices(embeddings, seconds)
     if voices is None or voices.one:
-        found = Found([], [], voices, len(cut), turns)
+        found = Found([], [], voices, turns)
         return found, Plan(np.zeros(0, np.int64), np.array([AS_IS]))
     cut, overlap = short_pieces(powers, cut, overlap)
     seconds, embeddings = listener.embedded(cut, overlap)
@@ -159,8 +153,11 @@ def _found(spool: IO[bytes], powers: Powers, rate: int, embed: Embed) -> tuple[F
     shares[one] = (louder[one] == swap[one])[:, None]  # all into the file of its voice
     changes = 1 + np.flatnonzero((shares[1:] != shares[:-1]).any(1))
     plan = Plan(frame * cut[changes, 0], shares[np.append(0, changes)])
-    aloud = one & powers.leaks(cut, AUDIBLE_DB)
-    return Found(_spans(cut, swap, frame), _spans(cut, aloud, frame), voices, len(cut), turns), plan
+    said = np.logical_or.reduceat(
+        heard, cut[:, 0]
+    )  # of the rest, silence and noise, there is nothing to tell
+    aloud = one & said & powers.leaks(cut, AUDIBLE_DB)
+    return Found(_spans(cut, swap & said, frame), _spans(cut, aloud, frame), voices, turns), plan
 
 
 @dataclass
@@ -198,7 +195,7 @@ class _Listener:
         """The seconds and the embedding of frames ``start`` to ``end`` where the first of ``said`` that holds
         so many seconds has speech; ``stem``: None is both together."""
         for frames in said:
-            inside = start + np.flatnonzero(frames[start:end])[: round(LONGEST / FRAME_SECONDS)]
+            inside = start + np.flatnonzero(frames[start:end])
             if FRAME_SECONDS * len(inside) >= least:
                 first, last = int(inside[0]), int(inside[-1]) + 1
                 samples = _read(self.spool, self.frame * first, self.frame * last)
@@ -206,6 +203,12 @@ class _Listener:
                 voice = samples.sum(0) if stem is None else samples[stem]
                 return FRAME_SECONDS * len(inside), self.embed(voice[voiced])
         return None
+
+
+def _were(spans: list[tuple[int, int]], rate: int, which: str = "") -> str:
+    seconds = sum(end - start for start, end in spans) / rate
+    stretches = f"1 stretch{which} was" if len(spans) == 1 else f"{len(spans)} stretches{which} were"
+    return f"{seconds:.{int(seconds < 10)}f} s in {stretches}"
 
 
 def _spans(cut: Places, which: Bools, frame: int) -> list[tuple[int, int]]:
