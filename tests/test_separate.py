@@ -5,6 +5,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from slyther_cli.commands.output import Reporter
 from slyther_cli.errors import DeviceError, ModelError, UsageError
 from slyther_cli.jobs import setup
 from slyther_cli.jobs.locks import FAILURES
-from slyther_cli.longform import plan_separation
+from slyther_cli.longform import plan_separation, reunited
 from slyther_cli.models import registry
 from slyther_cli.research.training.fourier_start import start_from_fourier
 from slyther_cli.separation import job as separation
@@ -641,3 +642,48 @@ def test_speakers_are_matched_on_request(capfd, monkeypatch):
     assert separate(capfd, "mix.wav", "-o", "default")[0] == 0 and asked
     code, _, err = separate(capfd, "mix.wav", "-o", "three", "--match-speakers", "-m", "three")
     assert code in (2, 5) and len(error_lines(err)) == 1
+
+
+def test_matching_voices_keeps_results_in_the_work_folder(capfd, monkeypatch):
+    """Which is made, and whose room is told before; what does not fit is one line that says where."""
+    write_mixture(x=0.1 * np.random.default_rng(0).standard_normal(16_000))
+    monkeypatch.setattr(reunited, "IN_MEMORY", 1000)
+    matched = ("mix.wav", "--match-speakers", "--memory-limit", "1GB")
+    code, _, err = separate(capfd, *matched, "-o", "made", "--work-dir", "new/work", "-v")
+    assert code == 0 and "results of 128 kB kept in a temporary file in new/work to match voices" in err
+    assert files_in("new/work") == []
+    assert separate(capfd, *matched, "-o", "kept", "--resume")[0] == 0
+    code, _, err = separate(capfd, *matched, "-o", "file", "--work-dir", "mix.wav")
+    assert code == 4 and "mix.wav: cannot hold what was separated" in error_lines(err)[0]
+    assert "choose another --work-dir" in err and not Path("file").exists()
+    free = shutil.disk_usage(".")._replace(free=127_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
+    code, _, err = separate(capfd, *matched, "-o", "full", "--dry-run")
+    assert code == 4 and "work files need 128 kB, 127 kB are free" in err
+
+
+@pytest.mark.parametrize("matched", [True, False])
+def test_nothing_is_done_before_it_is_written(monkeypatch, matched):
+    write_mixture()
+    told = []
+    write = StemGroup.write
+    monkeypatch.setattr(StemGroup, "write", lambda group, x: (told.append("written"), write(group, x)))
+    slyther_cli.separate(
+        "mix.wav", "out", match_speakers=matched, on_event=lambda e: told.append(e.get("fraction"))
+    )
+    shares = [x for x in told if isinstance(x, float)]
+    assert shares == sorted(shares) and shares[-1] == 1
+    before = [x for x in told[: told.index("written")] if isinstance(x, float)]
+    assert not matched or before[-1] < 1
+
+
+def test_an_empty_stem_is_told_with_what_may_help(place):
+    job = separation.Separation(
+        config=setup.choose_model("separate", "live", "two"),
+        output_dir=None,
+        options=separation.SeparateOptions(),
+        tell=print,
+    )
+    balance = separation.Balance(2)
+    balance.add(np.array([[0.1], [0.001]], np.float32))
+    assert "(`slyther separate --match-speakers` moves" in job._balance_notes(balance)[0]

@@ -114,6 +114,13 @@ def swept(
     return replace(plan, disk_bytes=disk)
 
 
+def keeping(plan: Plan, need: int, held: int = 0) -> str:
+    """A line for ``-v``, of results of ``need`` bytes that are kept in a file beside the tape's. ``held``: as
+    in ``Limits``. Raises :class:`OutputError`: the disk has no room for both."""
+    _check_disk(plan.work_dir, plan.disk_bytes + need, held)
+    return f"results of {_size(need)} kept in a temporary file in {plan.work_dir} to match voices"
+
+
 _counted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 
@@ -144,7 +151,7 @@ def _check_disk(folder: Path, need: int, held: int) -> None:
     free = shutil.disk_usage(existing).free
     if free + held < need:
         raise OutputError(
-            f"{folder}: the work file needs {_size(need)}, {_size(free)} are free; choose another --work-dir"
+            f"{folder}: work files need {_size(need)}, {_size(free)} are free; choose another --work-dir"
         )
 
 

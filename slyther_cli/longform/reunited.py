@@ -12,6 +12,7 @@ that gives the same stems gives the same result, and the stems sum to what they 
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from slyther_cli.longform.pieces import (
     runs,
     short_pieces,
 )
+from slyther_cli.runtime import temporary_folder
 
 Embed = Callable[[np.ndarray], np.ndarray]
 """Samples [time] at the stems' rate -> a vector of length 1."""
@@ -93,7 +95,7 @@ def reunited(
     ``folder``: where the spool may go; by default that of temporary files. Raises :class:`OutputError`: the
     spool cannot be written.
     """
-    with tempfile.SpooledTemporaryFile(IN_MEMORY, dir=None if folder is None else str(folder)) as spool:
+    with _Spool(folder or temporary_folder()) as spool:
         powers = _kept(stems, spool, round(FRAME_SECONDS * rate))
         found, plan = _found(spool, powers, rate, embed)
         if on_found:
@@ -101,14 +103,40 @@ def reunited(
         yield from _given(spool, plan, round(FADE * rate))
 
 
-def _kept(stems: Iterator[np.ndarray], spool: IO[bytes], frame: int) -> Powers:
+def file_bytes(samples: int) -> int:
+    """Of the file that is needed for so many samples of both stems; 0 where there is room in memory."""
+    need = 8 * samples
+    return need if need > IN_MEMORY else 0
+
+
+class _Spool(tempfile.SpooledTemporaryFile[bytes]):
+    """Bytes in memory, of more than ``IN_MEMORY`` in an unnamed file in ``folder``, which is made for it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(IN_MEMORY, dir=str(folder))
+        self.folder = folder
+
+    def rollover(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        super().rollover()
+
+    def keep(self, data: bytes) -> None:
+        """Write so that nothing is left to be written. Raises OutputError."""
+        try:
+            self.write(data)
+            self.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.close()
+            why = f"{self.folder}: cannot hold what was separated: {error.strerror or error}"
+            raise OutputError(f"{why}; choose another --work-dir") from None
+
+
+def _kept(stems: Iterator[np.ndarray], spool: _Spool, frame: int) -> Powers:
     """Write the stems, return the powers of their frames; the last frame may be shorter."""
     kept, rest = [], np.zeros((2, 0), np.float32)
     for block in stems:
-        try:
-            spool.write(np.ascontiguousarray(block.T, np.float32).tobytes())
-        except OSError as error:
-            raise OutputError(f"what was separated cannot be kept: {error.strerror or error}") from None
+        spool.keep(np.ascontiguousarray(block.T, np.float32).tobytes())
         rest = np.concatenate((rest, block), 1)
         whole = rest.shape[1] // frame * frame
         kept.append(_products(rest[:, :whole].reshape(2, -1, frame)))

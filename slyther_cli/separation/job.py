@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "mamba-tasnet-8k-2spk"
 LIVE_MODEL = "mamba-tasnet-8k-2spk-causal"
 DEFAULT_OUTPUT_DIR = "separated"
+SWEPT = 0.9  # of the work, where voices are matched: the rest comes when all is separated
 
 Event = dict[str, Any]
 
@@ -165,6 +166,8 @@ class Separation(Batch):
         self, name: str, file: Path, reader: AudioReader, outputs: Outputs, turn: Turn
     ) -> SeparationResult:
         from slyther_cli.longform import plan_separation, separate_whole
+        from slyther_cli.longform.plan import keeping
+        from slyther_cli.longform.reunited import file_bytes
         from slyther_cli.separation.highband import filled, fills
 
         started, o, paths = time.monotonic(), self.options, list(outputs.values())
@@ -173,8 +176,11 @@ class Separation(Batch):
         else:
             reader.settle()
         assert reader.frames is not None and reader.source_frames is not None
-        plan = plan_separation(self.model, reader.frames, **self.planning(name, paths))
+        planning = self.planning(name, paths)
+        plan = plan_separation(self.model, reader.frames, **planning)
         lines, seconds = tuple(plan.describe()), reader.source_frames / reader.source_rate
+        if self.matches and (need := file_bytes(reader.frames)):
+            lines += (keeping(plan, need, planning.get("held", 0)),)
         self._tell("plan", file=name, lines=list(lines), device=self.device, seconds=seconds)
         if o.dry_run:
             result = SeparationResult(name, "planned", outputs, reader.source_rate, reader.source_frames)
@@ -209,7 +215,8 @@ class Separation(Batch):
             sound = (lambda: iter(once)) if once else (lambda: reader.blocks(BLOCK))
             heard = heard_by(self.model, sound, reader.rate, MIXTURE_DB)
             progress = self.progress(name, turn, seconds, started, job)
-            stems = separate_whole(self.model, heard, plan, progress, job=job)
+            swept = SWEPT if self.matches else 1.0
+            stems = separate_whole(self.model, heard, plan, lambda f: progress(swept * f), job=job)
             stack.callback(getattr(stems, "close", lambda: None))
             stems = map(heard.undo, stems)
             if self.matches:
@@ -220,7 +227,7 @@ class Separation(Batch):
                         report.moved = [(a / reader.rate, b / reader.rate) for a, b in found.spans]
                         report.gathered = [(a / reader.rate, b / reader.rate) for a, b in found.gathered]
 
-                stems = self._matched(stems, reader.rate, on_found)
+                stems = self._matched(stems, reader.rate, plan.work_dir, on_found)
             blocks = at_source_rate(stems, reader)
             pairs = ((mixture.take(x.shape[1]) if mixture else x[0, :0], x) for x in blocks)
             for whole, block in filled(pairs, reader.source_rate) if wide else pairs:
@@ -230,6 +237,8 @@ class Separation(Batch):
                 if report is not None:
                     report.add(whole, block)
                 group.write(block)
+                if swept < 1:
+                    progress(swept + (1 - swept) * group.frames_written / reader.source_frames)
             if group.frames_written != reader.source_frames:
                 raise AssertionError(f"{group.frames_written} samples came of {reader.source_frames}")
             group.commit(sync_names=job is not None)  # else the batch does
@@ -255,19 +264,19 @@ class Separation(Batch):
         return Report(name, stems, self.config.name, options, overview)
 
     def _matched(
-        self, stems: Iterator[np.ndarray], rate: int, on_found: Callable[[Found], None]
+        self, stems: Iterator[np.ndarray], rate: int, folder: Path, on_found: Callable[[Found], None]
     ) -> Iterator[np.ndarray]:
-        """Stems whose stretches lie where their voices are. Raises ModelError: the speaker network is not
-        here."""
+        """Stems whose stretches lie where their voices are; ``folder``: of a temporary file. Raises
+        ModelError: the speaker network is not here."""
         from slyther_cli.longform.reunited import reunited
         from slyther_cli.separation.speakers import embedder
 
-        return reunited(stems, rate, embedder(rate, str(self.device)), self.options.work_dir, on_found)
+        return reunited(stems, rate, embedder(rate, str(self.device)), folder, on_found)
 
     def _balance_notes(self, balance: Balance) -> list[str]:
         note = balance.note()
-        if note and not self.matches and self.output_dir and count_speakers(self.config) == 2:
-            note += " (--match-speakers moves each stretch into the file of its voice)"
+        if note and not self.matches and count_speakers(self.config) == 2:
+            note += " (`slyther separate --match-speakers` moves each stretch into the file of its voice)"
         return [note] if note else []
 
     def listen(self, name: str, reader: LiveReader, outputs: Outputs) -> SeparationResult:
