@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 
 import numpy as np
 import pytest
@@ -198,6 +199,24 @@ class TestLexicon:
         assert read(lm, lexicon, "the cat sat", 6) == "the cat sat"
         assert read(lm, lexicon, "the win sat", 6) == "the nguyen sat"
         assert read(lm, lexicon, "the kit sat", 6) == "the cat sat"
+
+    def test_a_user_s_word_is_written_as_it_stands_in_the_file(self, lm):
+        own = Pronunciations(["SQL  S IY1 K W AH0 L", "3M  TH R IY1 EH1 M", "café  K AE1 F EY2"])
+        lexicon = Lexicon(lm, own, hot=hot_words("SQL"))
+        assert lexicon.added == ["sql", "3m", "cafe"]
+        assert read(lm, lexicon, "the sequel sat", 6) == "the sql sat"
+        names, extra = lexicon.spoken.names.tolist(), lexicon.extra
+        assert names.count(len(lm.words)) == 1  # a hot word is said as the file has it, and no other way
+        assert extra[names.index(len(lm.words))] > extra[names.index(len(lm.words) + 1)]
+
+    def test_many_words_take_linear_time(self, lm):
+        class Many:
+            def written(self):
+                return ((f"name{i}", ("AA1", "R")) for i in range(40_000))
+
+        begun = time.process_time()
+        assert len(Lexicon(lm, Many()).added) == 40_000
+        assert time.process_time() - begun < 8
 
     def test_a_hot_word_wins_where_it_sounds_alike(self, lm, lexicon):
         x = heard("the cat can see the sea", np.random.default_rng(7))

@@ -318,6 +318,7 @@ def test_vectors_tell_what_stands_beside():
         ("i", COMMA, LOWER, "I,"),
         ("i’m", NONE, LOWER, "I'm"),
         ("'tis", NONE, TITLE, "'Tis"),
+        ("new york", COMMA, TITLE, "New York,"),
         ("mcdonald", STOP, CASES.index("mixed"), "McDonald."),
         ("macbeth", NONE, CASES.index("mixed"), "Macbeth"),
         ("bbc", QUESTION, UPPER, "BBC?"),

@@ -71,10 +71,12 @@ class Lexicon:
         hot: Sequence[str] = (),
         known: Spoken | None = None,
     ) -> None:
-        self._words, self.added = lm.words, []
+        self._words = lm.words
+        self._added: dict[str, int] = {}
         self.compiled: Any = None  # what the compiled search makes of it
         raised = dict.fromkeys(word for phrase in hot for word in phrase.split())
-        rows = [(self._number(word), phones) for word, phones in (own.written() if own else ())]
+        written = own.written() if own else ()
+        rows = [(self._number(normalise(word) or word), phones) for word, phones in written]
         mine = {name for name, _ in rows}
         for word in raised:
             if (name := self._number(word)) not in mine and name >= len(lm.words):
@@ -85,18 +87,15 @@ class Lexicon:
         outside = self.spoken.names >= len(lm.words)
         self.model = np.where(outside, -1, self.spoken.names).astype(np.int32)
         hot_names = [self._number(word) for word in raised]
+        self.added = list(self._added)
         unheard = max(0.0, UNHEARD - lm.score(UNKNOWN, ())[0])
         self.extra = unheard * outside + HOT * np.isin(self.spoken.names, hot_names)
-
-    added: list[str]
 
     def _number(self, word: str) -> int:
         found = self._words.find(word)
         if found >= 0 and word not in SPECIAL:
             return found
-        if word not in self.added:
-            self.added.append(word)
-        return len(self._words) + self.added.index(word)
+        return self._added.setdefault(word, len(self._words) + len(self._added))
 
     def name(self, number: int) -> str:
         """The text of a word."""

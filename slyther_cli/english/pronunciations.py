@@ -25,6 +25,7 @@ class Pronunciations:
     def __init__(self, lines: Sequence[str], name: str = "pronunciations", phones: bool = True):
         """``phones``: whether the model reads them. Raises :class:`InputError`, with the line's number."""
         self._said: dict[tuple[str, ...], Piece] = {}
+        self._written: dict[tuple[str, ...], str] = {}
         for number, line in enumerate(lines, 1):
             if line := line.partition("#")[0].strip():
                 try:
@@ -46,6 +47,7 @@ class Pronunciations:
             self._said[key] = (" ".join(words), ())
         else:
             raise ValueError(f"{said[:60]!r} has no sound in English")
+        self._written[key] = written
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], phones: bool = True) -> Pronunciations:
@@ -65,9 +67,9 @@ class Pronunciations:
         return len(self._said)
 
     def written(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """What is written, and its phones; those of a respelling from the dictionary."""
+        """What is written, as the user has it, and its phones; those of a respelling from the dictionary."""
         for key, (words, phones) in self._said.items():
-            yield " ".join(key), phones or tuple(p for word in words.split() for p in pronounce(word)[0])
+            yield self._written[key], phones or tuple(p for word in words.split() for p in pronounce(word)[0])
 
     def __repr__(self) -> str:
         return f"Pronunciations({self._said})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ from slyther_cli.models.punctuation import (
 DEFAULT_MODEL = "punctuation-en"
 LONGEST_WORD = 100  # characters of a word that the network looks at
 _APOSTROPHES = str.maketrans("’ʼ", "''")
+_FIRST_LETTER = re.compile(r"(?:^|(?<=\s))[\W\d_]*[^\W\d_]")
 _I = {"i": "I", "i'm": "I'm", "i've": "I've", "i'll": "I'll", "i'd": "I'd"}
 
 
@@ -134,8 +136,5 @@ def written(word: str, mark: int, case: int, forms: Mapping[str, str]) -> str:
 
 
 def _capital(word: str) -> str:
-    """The first letter as a capital: 'tis, 'Tis."""
-    for i, c in enumerate(word):
-        if c.isalpha():
-            return word[:i] + c.upper() + word[i + 1 :]
-    return word
+    """The first letter as a capital: 'tis, 'Tis; of a name of several words, which a user added, each."""
+    return _FIRST_LETTER.sub(lambda m: m[0].upper(), word)
