@@ -148,7 +148,8 @@ def test_pieces_of_one_voice_are_judged_in_short_ones():
     rng = RNG(1)
     power = np.stack((1e-2 * rng.uniform(0.5, 1, 300), np.full(300, 1e-9)))
     power[0, 45], cut = 1e-3, np.array([[0, 100], [100, 200], [200, 300]])
-    parts, overlap = pieces.short_pieces(powers_of(power), cut, np.array([False, True, False]))
+    parts, of = pieces.short_pieces(powers_of(power), cut, np.array([False, True, False]))
+    overlap = of == 1
     lengths = np.diff(parts, axis=1)[~overlap]
     assert np.abs(parts[:, 0] - 45).min() <= 1 and lengths.max() <= 60 and lengths.min() >= 20
     assert (
@@ -295,21 +296,32 @@ def test_what_is_right_is_given_as_it_came():
     np.testing.assert_array_equal(out, right)
 
 
-def test_noise_is_no_voice_where_people_hardly_speak():
-    """Two people take turns for twenty seconds, then there is faint noise: what is right stays right."""
+@pytest.mark.parametrize("seconds, level", [(400, 1e-3), (80, 4e-3)])
+def test_noise_is_no_voice_where_people_hardly_speak(seconds, level):
+    """Two people take turns for twenty seconds, then there is noise: what is right stays right."""
     sounds = [sf.read(EXAMPLES / f"voice_{i}.flac", dtype="float32") for i in (1, 2)]
     voices = [resampled(x, rate, RATE) / np.sqrt(np.square(x).mean()) for x, rate in sounds]
-    stems = np.zeros((2, 400 * RATE), np.float32)
+    stems = np.zeros((2, seconds * RATE), np.float32)
     for i in range(10):
         turn = 0.05 * voices[i % 2][i // 2 * 2 * RATE :][: 2 * RATE]
         stems[i % 2, i * 18_400 :][: len(turn)] = turn
-    stems += 1e-3 * RNG(0).standard_normal(stems.shape[1]).astype(np.float32) * np.float32([[0.4], [0.6]])
+    stems += level * RNG(0).standard_normal(stems.shape[1]).astype(np.float32) * np.float32([[0.4], [0.6]])
     found: list[reunited.Found] = []
     out = reunited.reunited(iter([stems]), RATE, embedder(RATE), on_found=found.append)
     power, given = (np.square(x).reshape(2, -1, 160).mean(2) for x in (stems, np.concatenate([*out], 1)))
     said = power.max(0) > 1e-4
     assert 500 < said.sum() < 1000 and not found[0].spans and found[0].voices is not None
+    assert sum(end - start for start, end in found[0].gathered) < 8 * RATE  # words, and no noise
     np.testing.assert_array_equal(power.argmax(0)[said], given.argmax(0)[said])
+
+
+def test_background_is_quiet_and_steady():
+    power = np.full((2, 160), 1e-9)
+    power[0] = 1e-5 * RNG(0).uniform(0.8, 1.2, 160)  # noise, 25 dB below what is loud
+    power[0, 100:] = 3e-3
+    power[0, 40:80:2] = 1e-4  # something that varies
+    cut = np.array([[0, 40], [40, 80], [80, 100], [100, 160]])
+    assert powers_of(power).background(cut).tolist() == [True, False, False, False]
 
 
 def test_loud_frames_are_those_of_speech():

@@ -24,6 +24,7 @@ FRAME_SECONDS = 0.02
 BELOW_LOUD_DB = 35.0  # what is that far below a recording's loud frames is silent
 BELOW_OTHER_DB = 18.0  # and what is that far below the other stem is its leakage
 CLEAR_DB, BESIDE_DB = 25.0, 6.0  # a voice is listened to that far below the loud, and below the other stem
+BACKGROUND_DB, STEADY_DB, STEADY = 15.0, 6.0, 30  # noise: so far below the loud, and steady for so long
 NOTHING_DB = -100.0  # of full scale; below is silence in any recording
 LEAST = 1e-12  # power of a frame
 LOUD = 0.95  # quantile
@@ -75,6 +76,17 @@ class Powers:
         own = (db > self.floor(BELOW_LOUD_DB)) & (db > db[::-1] - BELOW_OTHER_DB)
         return np.asarray(own & ~((db < db[::-1]) & self.alike()))
 
+    def background(self, cut: Places) -> Bools:
+        """The pieces in which there is only noise [pieces]: well below the loud frames, and speech varies
+        more."""
+        db, low = self.db.max(0), self.floor(BACKGROUND_DB)
+        out = np.zeros(len(cut), np.bool_)
+        for i, (start, end) in enumerate(cut.tolist()):
+            if end - start >= STEADY:
+                quiet, middle, loud = np.quantile(db[start:end], (0.1, 0.5, 0.9))
+                out[i] = middle < low and loud - quiet < STEADY_DB
+        return out
+
     def correlation(self, cut: Places) -> Array:
         """Of the stems in each piece [pieces], from -1 to 1; 0 in silence."""
         power, product = _sums(self.power, cut), _sums(self.product[np.newaxis], cut)[:, 0]
@@ -101,10 +113,11 @@ def loud_level(db: Array) -> float:
     return max(loud, float(np.median(near))) if len(near) else loud
 
 
-def short_pieces(powers: Powers, cut: Places, overlap: Bools) -> tuple[Places, Bools]:
-    """Pieces -> the same, those of one voice cut into short ones."""
-    parts = parted(cut, powers.power, SHORT, SHORT_EDGE, overlap)
-    return parts, overlap[np.searchsorted(cut[:, 0], parts[:, 0], "right") - 1]
+def short_pieces(powers: Powers, cut: Places, whole: Bools) -> tuple[Places, Places]:
+    """Pieces -> the same, all but the ``whole`` ones cut into short ones, and the number of the piece that
+    each is of."""
+    parts = parted(cut, powers.power, SHORT, SHORT_EDGE, whole)
+    return parts, np.searchsorted(cut[:, 0], parts[:, 0], "right") - 1
 
 
 def pieces(powers: Powers) -> tuple[Places, Bools]:

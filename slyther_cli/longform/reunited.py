@@ -160,17 +160,19 @@ def _read(spool: IO[bytes], start: int, end: int) -> np.ndarray:
 
 def _found(spool: IO[bytes], powers: Powers, rate: int, embed: Embed) -> tuple[Found, Plan]:
     cut, overlap = pieces(powers)
+    noise = powers.background(cut)
     frame, heard = round(FRAME_SECONDS * rate), powers.heard()
     within = np.repeat(overlap, cut[:, 1] - cut[:, 0])
     turns = bool((within & heard).sum() <= OVERLAPPED * heard.sum())
     listener = _Listener(spool, powers, frame, embed)
-    seconds, embeddings = listener.embedded(cut, overlap)
+    seconds, embeddings = listener.embedded(cut, overlap, noise)
     voices = None if embeddings is None else identity.two_voices(embeddings, seconds)
     if voices is None or voices.one:
         found = Found([], [], voices, turns)
         return found, Plan(np.zeros(0, np.int64), np.array([AS_IS]))
-    cut, overlap = short_pieces(powers, cut, overlap)
-    seconds, embeddings = listener.embedded(cut, overlap)
+    cut, of = short_pieces(powers, cut, overlap | noise)
+    overlap, noise = overlap[of], noise[of]
+    seconds, embeddings = listener.embedded(cut, overlap, noise)
     evidence = np.zeros(len(cut)) if embeddings is None else voices.evidence_of(embeddings, seconds)
     louder = powers.louder(cut)
     pause = np.where(overlap | np.pad(overlap, (1, 0))[:-1], np.inf, pauses(heard, cut))
@@ -181,9 +183,7 @@ def _found(spool: IO[bytes], powers: Powers, rate: int, embed: Embed) -> tuple[F
     shares[one] = (louder[one] == swap[one])[:, None]  # all into the file of its voice
     changes = 1 + np.flatnonzero((shares[1:] != shares[:-1]).any(1))
     plan = Plan(frame * cut[changes, 0], shares[np.append(0, changes)])
-    said = np.logical_or.reduceat(
-        heard, cut[:, 0]
-    )  # of the rest, silence and noise, there is nothing to tell
+    said = seconds.any(1)  # of silence and noise there is nothing to tell
     aloud = one & said & powers.leaks(cut, AUDIBLE_DB)
     return Found(_spans(cut, swap & said, frame), _spans(cut, aloud, frame), voices, turns), plan
 
@@ -198,15 +198,15 @@ class _Listener:
     embed: Embed
     known: dict[tuple[int, int, int], tuple[float, np.ndarray] | None] = field(default_factory=dict)
 
-    def embedded(self, cut: Places, overlap: Bools) -> tuple[np.ndarray, np.ndarray | None]:
+    def embedded(self, cut: Places, overlap: Bools, noise: Bools) -> tuple[np.ndarray, np.ndarray | None]:
         """The seconds of clear speech of each piece's stems [pieces, 2] and their embeddings [pieces, 2,
         dim], of the recording under the louder stem where one speaks alone, of each stem where both do; 0 s
-        where they are too short. Embeddings are None where nothing is said."""
+        where they are too short or ``noise``. Embeddings are None where nothing is said."""
         clear, louder = self.powers.clear(), self.powers.louder(cut)
         alone = self.powers.heard(CLEAR_DB), self.powers.heard(BELOW_LOUD_DB)
         seconds, out = np.zeros((len(cut), 2)), None
         for i, (start, end) in enumerate(cut.tolist()):
-            for stem in (0, 1) if overlap[i] else (int(louder[i]),):
+            for stem in () if noise[i] else (0, 1) if overlap[i] else (int(louder[i]),):
                 place = start, end, stem
                 if place not in self.known:
                     said, least = ([clear[stem]], identity.SHORTEST) if overlap[i] else (alone, SHORTEST)
