@@ -199,7 +199,7 @@ def side_changes(powers: Powers) -> Places:
     changes = []
     for (_, end, before), (start, _, after) in pairwise(turns):
         if before != after:
-            between = slice(end - 1, max(start, end) + 1)
+            between = slice(end - 1, start + 1)
             changes.append(between.start + int(np.argmin(np.abs(differ[between]))))
     return np.array(changes, np.int64)
 

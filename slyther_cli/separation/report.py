@@ -36,7 +36,7 @@ QUIET = -120.0  # dB of full scale, at the bottom of a level in a recording with
 class Report:
     """``source``: of the recording, "-" for standard input. ``stems``: their files by name. ``options``:
     those that shape the result and are not at their default. ``moved``: spans of seconds that changed files
-    because of their voices."""
+    because of their voices; ``gathered``: those of one voice that was in both files."""
 
     source: str
     stems: dict[str, Path]
