@@ -129,6 +129,21 @@ def test_work_under_another_language_model_is_not_taken(capfd, monkeypatch, mode
     assert code == 0 and "went on from the work" in err and not files_in("work")
 
 
+def test_work_under_other_pronunciations_is_not_taken(capfd, monkeypatch):
+    monkeypatch.setattr(recogniser.Recogniser, "_lexicon", lambda self: None)  # as if it heard phones
+    record()
+    Path("names.txt").write_text("Nguyen  W IH1 N")
+    stop_at(monkeypatch, recogniser, "encode_whole", recogniser.encode_whole, 2, 0)
+    kept = (*HOW, "-o", "out", "--resume", "--work-dir", "work", "--lexicon", "names.txt")
+    assert transcribed(capfd, *kept)[0] == 130
+    Path("names.txt").write_text("Nguyen  N UW1 Y EH1 N")
+    code, _, err = transcribed(capfd, *kept)
+    assert code == 4 and "another recording, model or options" in error_lines(err)[0]
+    Path("names.txt").write_text("Nguyen  W IH1 N")
+    code, _, err = transcribed(capfd, *kept)
+    assert code == 0 and "went on from the work" in err and not files_in("work")
+
+
 def test_killed_while_the_work_of_a_finished_job_is_removed(capfd, monkeypatch):
     """Before the facts go, the job is done again from what is kept; after it, nothing is."""
     record()
