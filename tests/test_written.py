@@ -158,7 +158,8 @@ about six thousand, two, hundred, fifty eight. People | about 6,258. People
 at nine, forty five, A. M, and at ten fifteen. P m | at 9:45 a.m., and at 10:15 p.m.
 Five, five, five, one, two, three. Four. | 555-1234.
 it is two. Point five miles | it is 2.5 miles
-he was twenty, five of us. Twenty. Five | he was 20, five of us. 20. Five
+he was twenty, one of us. Gate twenty. Two. | he was 20, one of us. Gate 22.
+around eight point. Three million. Thirty two of | around 8.3 million. 32 of
 pages sixteen, twenty four, thirty two | pages 16, 24, 32
 in nineteen eighty four, twenty people | in 1984, 20 people
 TWENTY FIVE MEN | 25 MEN

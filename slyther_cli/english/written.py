@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 from slyther_cli.english.written_amounts import plain, with_unit
 from slyther_cli.english.written_context import AS_SAID, STARTS, VOCABULARY, Kinds, Match, is_number
-from slyther_cli.english.written_numbers import END, NUMERALS, TENS, UNITS, Words, year
+from slyther_cli.english.written_numbers import END, NUMERALS, SCALES, TENS, Words, year
 from slyther_cli.english.written_times import by_digit, clock, date, day_of_month, standing_year
 
 LOOKAHEAD = 48
 """Words that are seen at once: a stream holds back that many at most, and mostly two or three."""
 _LEFT = 3  # words before a number that rules may look at
+_MARKS_ACROSS = 12  # marks within a number that are looked past
 _MARKS = ",.;:?!… –"
 """What may stand behind a word. A mark ends a number and is kept, and so does "'s"; but a mark between words
 that make one number all the same is dropped: "nineteen, forty five" is the guess of a network of marks."""
@@ -111,26 +112,37 @@ class Writer:
         return done
 
     def _number(self, at: int, stop: int) -> Match | None:
-        """What the words from ``at`` are written as, of those up to ``stop``: a number across marks, or else
-        one that ends at the first of them. What stands before a mark on the left is not looked at."""
+        """What the words from ``at`` are written as, of those up to ``stop``: a number across marks, the
+        longest, or else one that ends at the first of them. What stands before a mark on the left is not
+        looked at."""
         cores, marked = self._cores, self._marked
         seen = next((k for k in range(_LEFT) if marked[at - 1 - k]), _LEFT)
         unseen = [""] * (_LEFT - seen)
         before, kinds = unseen + cores[at - seen : at], unseen + self._kinds[at - seen : at]
-        first = next((k + 1 for k in range(at, stop) if marked[k]), stop)
-        if first < stop:
-            found = _find([*before, *cores[at:stop], *END], _LEFT, kinds)
-            if found and self._is_across(at, at + sum(length for _, length in found[1])):
-                return found
+        first, *more = [k + 1 for k in range(at, stop) if marked[k]] or [stop]
+        for end in (stop, *reversed(more[:_MARKS_ACROSS])):
+            if end > first and (found := _find([*before, *cores[at:end], *END], _LEFT, kinds)):
+                kind, tokens = found
+                if self._is_across(kind, at, at + sum(length for _, length in tokens)):
+                    return found
         return _find([*before, *cores[at:first], *END], _LEFT, kinds)
 
-    def _is_across(self, at: int, stop: int) -> bool:
-        """Whether a number from ``at`` to ``stop`` has marks within that are no reason to part it. "twenty,
-        five" is parted: hyphenated words are known to networks of marks. So is what belongs to a list."""
+    def _is_across(self, kind: str, at: int, stop: int) -> bool:
+        """Whether a number from ``at`` to ``stop`` has marks within that are no reason to part it, as they
+        are in "he was twenty, one of them", "two million. Ten of them", and in lists of what may be years."""
         cores, marked = self._cores, self._marked
-        within = [k for k in range(at, stop - 1) if marked[k]]
-        listed = cores[at - 1] in NUMERALS or (stop < len(cores) and cores[stop] in NUMERALS)
-        return not listed and any(cores[k] not in TENS or cores[k + 1] not in UNITS for k in within)
+        after = cores[stop] if stop < len(cores) else ""
+        if kind != "number" and (cores[at - 1] in NUMERALS or after in NUMERALS):
+            return False
+        return any(marked[k] and not self._is_reason(k) for k in range(at, stop - 1))
+
+    def _is_reason(self, k: int) -> bool:
+        """Whether the mark behind the word ``k`` of a number parts it."""
+        core, follows = self._cores[k], self._cores[k + 1]
+        if core in TENS:  # a mark here is a slip: one in a thousand of such pairs is parted in novels
+            return follows == "one"
+        large = core == "hundred" or core in SCALES
+        return large and self._words[k][-1] in ".?!…" and follows in NUMERALS
 
 
 def _core(word: str) -> str:
