@@ -350,3 +350,15 @@ def test_sides_change_within_five_milliseconds(tmp_path):
         out = np.concatenate(list(reunited._given(spool, plan, 40)), 1)
     assert (out[0, :300] == 1).all() and (out[0, 340:600] == 0).all() and (out[0, 640:] == 1).all()
     assert (np.diff(out[0, 299:341]) < 0).all() and (out.sum(0) == 1).all()
+
+
+def test_noise_in_both_stems_is_no_overlap():
+    """A noisy pause three times as long as what is said: turns in the wrong file are still put right."""
+    right, wrong = conversation(2, turns=8)
+    pause = np.zeros((2, 3 * right.shape[1]), np.float32)
+    noise = RNG(0).standard_normal((2, 4 * right.shape[1])).astype(np.float32)
+    noise *= 10 ** (-27 / 20) * np.sqrt(np.square(right).mean())
+    out, found = heard(np.concatenate((wrong, pause), 1) + noise, 5000)
+    assert found.turns and found.spans
+    speech = np.abs(right).max(0) > 0.05
+    assert np.abs(out - np.concatenate((right, pause), 1))[:, : right.shape[1]][:, speech].max() < 0.05

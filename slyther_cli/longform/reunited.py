@@ -161,6 +161,7 @@ def _read(spool: IO[bytes], start: int, end: int) -> np.ndarray:
 def _found(spool: IO[bytes], powers: Powers, rate: int, embed: Embed) -> tuple[Found, Plan]:
     cut, overlap = pieces(powers)
     noise = powers.background(cut)
+    overlap &= ~noise
     frame, heard = round(FRAME_SECONDS * rate), powers.heard()
     within = np.repeat(overlap, cut[:, 1] - cut[:, 0])
     turns = bool((within & heard).sum() <= OVERLAPPED * heard.sum())
