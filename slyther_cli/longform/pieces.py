@@ -54,7 +54,7 @@ class Powers:
 
     def floor(self, below_loud: float) -> float:
         """The level in dB that is so far below the loud frames."""
-        return max(loud_level(self.db.max(0)) - below_loud, NOTHING_DB)
+        return silence_below(self.db.max(0), below_loud)
 
     def heard(self, below_loud: float = BELOW_LOUD_DB) -> Bools:
         """The frames [frames] in which there is sound."""
@@ -111,6 +111,11 @@ def loud_level(db: Array) -> float:
         return loud
     near = db[db > np.partition(db, -seldom)[-seldom] - BELOW_LOUD_DB]
     return max(loud, float(np.median(near))) if len(near) else loud
+
+
+def silence_below(db: Array, below_loud: float = BELOW_LOUD_DB) -> float:
+    """Levels of frames [frames] -> the level that is so far below the loud ones."""
+    return max(loud_level(db) - below_loud, NOTHING_DB)
 
 
 def short_pieces(powers: Powers, cut: Places, whole: Bools) -> tuple[Places, Places]:

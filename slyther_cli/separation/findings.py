@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from slyther_cli.longform.pieces import BELOW_LOUD_DB, BELOW_OTHER_DB, NOTHING_DB, Bools, loud_level, runs
+from slyther_cli.longform.pieces import BELOW_OTHER_DB, Bools, runs, silence_below
 from slyther_cli.separation.balance import EMPTY
 from slyther_cli.separation.overview import Overview
 
@@ -78,7 +78,7 @@ def who_speaks(power: npt.NDArray) -> Bools:
     """Mean powers of frames [stems, frames] -> which stem has speech of its own in which frame."""
     db = decibels(power)
     loudest = db.max(0)
-    return (db > max(loud_level(loudest) - BELOW_LOUD_DB, NOTHING_DB)) & (db > loudest - BELOW_OTHER_DB)
+    return (db > silence_below(loudest)) & (db > loudest - BELOW_OTHER_DB)
 
 
 def decibels(power: npt.NDArray) -> npt.NDArray:

@@ -153,6 +153,11 @@ class Recogniser:
         """SHA-256 of the language model's file, if there is one."""
         return None if self.lm_path is None else files.sha256(self.lm_path)
 
+    @cached_property
+    def lexicon_digest(self) -> str | None:
+        """SHA-256 of the user's file of pronunciations, if there is one."""
+        return None if self.search.lexicon is None else files.sha256(Path(self.search.lexicon))
+
     def plan(self, samples: int, **options: Any) -> Plan:
         """See ``longform.recognition.plan_recognition``."""
         return plan_recognition(self.model, samples, **options)

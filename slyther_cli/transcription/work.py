@@ -23,7 +23,7 @@ from slyther_cli.decode.segments import Segment
 from slyther_cli.decode.speech_filter import SpeechFilter
 from slyther_cli.decode.words import Word
 from slyther_cli.errors import InputError, UsageError
-from slyther_cli.files import WENT_ON, sha256
+from slyther_cli.files import WENT_ON
 from slyther_cli.jobs.batch import Batch
 from slyther_cli.jobs.estimate import cost
 from slyther_cli.jobs.locks import part_name
@@ -282,7 +282,7 @@ class Transcription(Batch):
         own = {key: self.config.extra.get(key) for key in ("decoding", "word_lead_ms")}
         text = {"words": o.words, **o.of(LayoutOptions), **search, **own}
         text["lm_sha256"] = self.recogniser.lm_digest
-        text["lexicon_sha256"] = None if o.lexicon is None else sha256(Path(o.lexicon))
+        text["lexicon_sha256"] = self.recogniser.lexicon_digest
         return KeptVoices(name, outputs, o.work_dir, facts | {"recogniser": hearing, "text": text})
 
     def _stem(
